@@ -1,0 +1,170 @@
+"""Every knob of the system: frozen dataclasses with the paper's values as defaults.
+
+Functions take values, not these objects; only processes (learner, actor, services, cli) see them.
+Section numbers point to the LWD paper (arXiv 2605.00416).
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from lwd.errors import ConfigError, unknown
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlConfig:
+    """How often a robot acts and how long a chunk is (V-A1)."""
+
+    rate_hz: float = 30.0
+    """Control ticks per second."""
+    horizon: int = 30
+    """Ticks in an action chunk, H."""
+    timestep_s: float = 0.002
+    """Physics step of the simulator in seconds."""
+
+    def __post_init__(self) -> None:
+        _require(self.rate_hz > 0, f"rate_hz is {self.rate_hz}; it must be positive.")
+        _require(self.horizon > 0, f"horizon is {self.horizon}; it must be positive.")
+
+    def discount(self, per_tick_30hz: float = 0.9999) -> float:
+        """Discount per tick so that one second is discounted as the paper's 30 ticks (-B2)."""
+        return per_tick_30hz ** (30.0 / self.rate_hz)
+
+
+FULL = ControlConfig()
+COMPACT = ControlConfig(rate_hz=10.0, horizon=10, timestep_s=0.005)
+CONTROL: dict[str, ControlConfig] = {"full": FULL, "compact": COMPACT}
+
+
+def control(name: str) -> ControlConfig:
+    """Control preset by name: `full` (30 Hz, H = 30) or `compact` (10 Hz, H = 10)."""
+    if name not in CONTROL:
+        raise unknown("control rate", name, CONTROL)
+    return CONTROL[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateLayout:
+    """Order and sizes of the parts of a state vector: proprio, then object slots, then scalars."""
+
+    proprio: int = 32
+    """2 arms x (7 joint positions, 7 joint velocities, gripper opening, gripper velocity)."""
+    slots: int = 10
+    """Object slots; an absent object is all zeros."""
+    slot: int = 17
+    """Per slot: position 3 (m), rotation 6D, shape one-hot 3, colour one-hot 4, present 1."""
+    scalars: int = 12
+    """Task scalars: elapsed fraction of the time limit, fixture poses and angles, goal position."""
+
+    @property
+    def size(self) -> int:
+        """Length of the whole state vector."""
+        return self.proprio + self.slots * self.slot + self.scalars
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivlConfig:
+    """Distributional implicit value learning (IV-A, -A1, -B2)."""
+
+    atoms: int = 201
+    """Categories of the value distribution."""
+    v_min: float = -0.1
+    """Lowest atom."""
+    v_max: float = 1.1
+    """Highest atom."""
+    tau_base: float = 0.6
+    """Quantile level for confident states: 0.6 offline, 0.9 online."""
+    alpha: float = 0.3
+    """Sensitivity of tau to the normalised entropy."""
+    tau_min: float = 0.05
+    """Lower clip of tau; the paper does not give it."""
+    tau_max: float = 0.95
+    """Upper clip of tau; the paper does not give it."""
+    quantile: Literal["interpolated", "atom"] = "interpolated"
+    """`atom` is Eq. 13 to the letter and erases the discount in one-step backups."""
+    n_step: int = 1
+    """Chunks in a TD window (Eq. 19): offline 10 for long tasks, 1 for short; online 1."""
+    target_clip: tuple[float, float] | None = None
+    """Clip of the TD target; returns are in [0, 1] although the support reaches 1.1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QamConfig:
+    """Policy extraction by adjoint matching (IV-B)."""
+
+    inv_temp: float = 0.5
+    """Multiplies Q: 1 / lambda of Eq. 8. The paper's lambda = 2 gives 0.5."""
+    steps: int = 10
+    """Flow steps of the memoryless roll-out, T."""
+    sampler: Literal["bridge", "euler"] = "bridge"
+    """`bridge` preserves the marginals; `euler` is the scheme of the official QAM code."""
+    critic_gradient: Literal["target_mean", "target_min", "online_mean"] = "target_mean"
+    """Which Q gives the action gradient; the paper does not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """Learning rates and schedules (-B2)."""
+
+    policy_lr: float = 2e-5
+    """AdamW peak rate for the policy."""
+    critic_lr: float = 5e-4
+    """Adam peak rate for V and Q."""
+    weight_decay: float = 1e-10
+    """AdamW decay of the policy (openpi's default)."""
+    clip_norm: float = 1.0
+    """Global-norm clip per network."""
+    warmup: int = 100
+    """Linear warm-up updates."""
+    ema_rate: float = 0.005
+    """Step of the target networks: target += ema_rate * (online - target)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of Algorithm 1."""
+
+    updates: int
+    """Learner updates in this stage."""
+    batch: int = 256
+    """Global batch size over all hosts."""
+    divl: DivlConfig = field(default_factory=DivlConfig)
+    """Value learning in this stage."""
+    qam: QamConfig = field(default_factory=QamConfig)
+    """Policy extraction in this stage."""
+
+
+def online(stage: StageConfig, updates: int) -> StageConfig:
+    """The online stage that follows an offline one: tau_base 0.9 and one-step targets (-B2)."""
+    return replace(stage, updates=updates, divl=replace(stage.divl, tau_base=0.9, n_step=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneConfig:
+    """Where the parts of the data plane are. The defaults are the embedded ones under `root`."""
+
+    root: Path = Path("runs/demo")
+    """Folder of this run."""
+    catalog_url: str = ""
+    """SQLAlchemy URL; empty means SQLite at root/catalog.db."""
+    objects_url: str = ""
+    """Object store URL (file://, s3://, gs://); empty means root/objects."""
+    queue_url: str = "nats://127.0.0.1:4222"
+    """NATS server."""
+    service_url: str = "http://127.0.0.1:8321"
+    """Metadata service, the one address that a robot needs besides the object store."""
+
+    @property
+    def catalog(self) -> str:
+        """SQLAlchemy URL with the embedded default filled in."""
+        return self.catalog_url or f"sqlite:///{(self.root / 'catalog.db').absolute()}"
+
+    @property
+    def objects(self) -> str:
+        """Object store URL with the embedded default filled in."""
+        return self.objects_url or (self.root / "objects").absolute().as_uri()

@@ -1,0 +1,12 @@
+"""Settings of the whole suite. `lwd` is not imported here: the jaxtyping hook must come first."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")  # (B,) - (B,1) is an error, not a (B,B) loss
+jax.config.update("jax_debug_key_reuse", True)
