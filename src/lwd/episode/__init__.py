@@ -1,0 +1,1 @@
+"""Frames, episodes, their payload and the chunked windows that training draws from them."""
