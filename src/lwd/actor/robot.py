@@ -51,7 +51,7 @@ class Tick:
     observation: Observation
     """Before the action."""
     action: np.ndarray
-    """[action] float32 that was executed: 2 x (7 absolute joint targets in rad, gripper opening in m)."""
+    """[action] float32 executed: 2 x (7 absolute joint targets in rad, gripper opening in m)."""
     status: Status
     """After the action."""
     events: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Robot(Protocol):
         ...
 
     def apply(self, chunk: np.ndarray) -> list[Tick]:
-        """Execute [ticks, action] targets, one per control tick; stop early when the episode ends."""
+        """Execute [ticks, action] targets, one per tick; stop early when the episode ends."""
         ...
 
     def stop(self) -> None:

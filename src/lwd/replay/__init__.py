@@ -1,0 +1,1 @@
+"""Distributed replay buffer: readers bound to one snapshot, fed by a prefetcher process."""

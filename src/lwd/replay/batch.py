@@ -1,0 +1,27 @@
+"""What a learner update eats."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Batch(NamedTuple):
+    """Chunked transitions (s_t, a_t, R_t, s_{t+nH}) of Eq. 19; one row per sample.
+
+    Values are in the robot's units; the learner normalises. `state` and `next_state` are
+    [batch, state] float32, `instruction` [batch] Python strings, `action` [batch, horizon, action]
+    float32, `action_mask` [batch, horizon] bool (False where the episode ended inside the chunk),
+    `returns` [batch] float32 = sum of discounted rewards in the window, `discount` [batch]
+    float32 = gamma^(ticks to the bootstrap), 0 where nothing is bootstrapped. `episode` [batch]
+    ids and `tick` [batch] start ticks say where each row came from.
+    """
+
+    state: np.ndarray
+    instruction: np.ndarray
+    action: np.ndarray
+    action_mask: np.ndarray
+    returns: np.ndarray
+    discount: np.ndarray
+    next_state: np.ndarray
+    episode: np.ndarray
+    tick: np.ndarray

@@ -1,0 +1,1 @@
+"""Where everything that crosses a process lives: objects, catalog, queue, weights."""
