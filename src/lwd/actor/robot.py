@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -42,6 +42,8 @@ class Observation:
     """[state] float32 in the robot's units (rad, m), see `lwd.config.StateLayout`."""
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Camera name to [height, width, 3] uint8; empty where none was asked for."""
+    time: float | None = None
+    """UTC seconds of the measurement; None where only the control rate tells the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class Tick:
     """Names of what happened in this tick, for example `dropped:red can`."""
 
 
+@runtime_checkable
 class Robot(Protocol):
     """A robot that executes chunks of joint targets at a fixed rate.
 

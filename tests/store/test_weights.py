@@ -1,0 +1,193 @@
+"""Weights: object before pointer, verified on the way back, the same bytes for the same tensors."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from lwd.errors import IntegrityError, NonFiniteError
+from lwd.store import weights
+from lwd.store.rows import WeightsRow
+
+TENSORS = {
+    "layer/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "layer/bias": np.zeros(3, ml_dtypes.bfloat16),
+    "scale": np.float32(2.0).reshape(()),
+}
+SHAPES = {"layer/kernel": (2, 3), "layer/bias": (3,), "scale": ()}
+METADATA = {f"key{i}": json.dumps({"i": i}) for i in range(8)}
+
+
+@dataclass
+class Objects:
+    """Objects in a dictionary; `order` says what was written when, with the pointer's moves."""
+
+    held: dict[str, bytes] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    fetched: int = 0
+
+    def put(self, key: str, data: bytes) -> None:
+        self.held[key] = data
+        self.order.append("object")
+
+    def head(self, key: str) -> int:
+        return len(self.held[key])
+
+    def get_to(self, key: str, path: Path, *, sha256: str) -> None:
+        self.fetched += 1
+        data = self.held[key]
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise IntegrityError(f"{key} has another hash")
+        path.write_bytes(data)
+
+
+@dataclass
+class Pointer:
+    """The catalog's pointer to the newest weights."""
+
+    order: list[str]
+    rows: list[WeightsRow] = field(default_factory=list)
+
+    def latest_weights(self) -> WeightsRow | None:
+        return self.rows[-1] if self.rows else None
+
+    def publish_weights(self, row: WeightsRow) -> WeightsRow:
+        self.order.append("pointer")
+        self.rows.append(replace(row, version=len(self.rows) + 1))
+        return self.rows[-1]
+
+
+@pytest.fixture
+def objects() -> Objects:
+    return Objects()
+
+
+@pytest.fixture
+def pointer(objects: Objects) -> Pointer:
+    return Pointer(objects.order)
+
+
+def publish(objects, pointer, tensors=TENSORS, update=1) -> WeightsRow:
+    return weights.publish(
+        objects, pointer, tensors, METADATA, stage="sft", update=update, snapshot=3
+    )
+
+
+def test_what_is_fetched_is_what_was_published(objects, pointer, tmp_path):
+    row = publish(objects, pointer)
+    tensors, metadata = weights.fetch(objects, row, folder=tmp_path, expect=SHAPES)
+    assert metadata == METADATA
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert tensors[name].shape == tensor.shape
+        assert np.array_equal(tensors[name], tensor)
+
+
+def test_a_transposed_tensor_keeps_its_values(objects, pointer, tmp_path):
+    kernel = TENSORS["layer/kernel"].T
+    row = publish(objects, pointer, {"kernel": kernel})
+    tensors, _ = weights.fetch(objects, row, folder=tmp_path)
+    assert np.array_equal(tensors["kernel"], kernel)
+
+
+def test_object_is_whole_before_the_pointer_moves(objects, pointer):
+    row = publish(objects, pointer)
+    assert objects.order == ["object", "pointer"]
+    data = objects.held[f"weights/{row.sha256}.safetensors"]
+    assert (hashlib.sha256(data).hexdigest(), len(data)) == (row.sha256, row.size_bytes)
+
+
+def test_same_tensors_always_give_the_same_bytes():
+    assert len({weights.encode(TENSORS, METADATA) for _ in range(10)}) == 1
+
+
+def test_publishing_again_changes_nothing(objects, pointer):
+    first = publish(objects, pointer)
+    assert publish(objects, pointer) == first
+    assert len(pointer.rows) == 1
+
+
+def test_going_back_to_older_tensors_is_a_new_version(objects, pointer):
+    first = publish(objects, pointer)
+    publish(objects, pointer, {"other": np.ones(2, np.float32)}, update=2)
+    again = publish(objects, pointer)
+    assert (again.version, again.sha256) == (3, first.sha256)
+
+
+def test_nan_is_refused_before_anything_is_written(objects, pointer):
+    broken = TENSORS | {"layer/bias": np.array([0, np.nan, 1], ml_dtypes.bfloat16)}
+    with pytest.raises(NonFiniteError, match="'layer/bias'"):
+        publish(objects, pointer, broken)
+    assert objects.order == []
+
+
+@pytest.mark.parametrize(
+    ("expect", "message"),
+    [
+        (SHAPES | {"scale": (1,)}, r"'scale' has shape \(\); expected \(1,\)"),
+        (SHAPES | {"head": (2,)}, "'head' is missing"),
+        ({"scale": ()}, "'layer/bias' is not expected"),
+    ],
+)
+def test_another_architecture_names_the_tensor(objects, pointer, tmp_path, expect, message):
+    row = publish(objects, pointer)
+    with pytest.raises(IntegrityError, match=message):
+        weights.fetch(objects, row, folder=tmp_path, expect=expect)
+
+
+def test_flipped_and_cut_objects_are_refused(objects, pointer, tmp_path):
+    row = publish(objects, pointer)
+    key, data = next(iter(objects.held.items()))
+    objects.held[key] = data[:-1] + bytes([data[-1] ^ 1])
+    with pytest.raises(IntegrityError, match="hash"):
+        weights.fetch(objects, row, folder=tmp_path)
+    objects.held[key] = data[:-4]
+    with pytest.raises(IntegrityError, match=f"version 1 promised {len(data)}"):
+        weights.fetch(objects, row, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_cannot_name_a_path(objects, pointer, tmp_path):
+    row = replace(publish(objects, pointer), sha256="../../etc/passwd")
+    with pytest.raises(IntegrityError, match="not a sha256"):
+        weights.fetch(objects, row, folder=tmp_path)
+
+
+def test_garbage_with_the_right_hash_is_not_an_artifact(objects, tmp_path):
+    data = b"\x10" + b"\0" * 40
+    row = WeightsRow(
+        version=1,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        snapshot=0,
+        stage="sft",
+        update=0,
+    )
+    objects.put(weights.key(row.sha256), data)
+    with pytest.raises(IntegrityError, match="not a whole safetensors artifact"):
+        weights.fetch(objects, row, folder=tmp_path)
+
+
+def test_a_fetched_file_is_used_again_unless_damaged(objects, pointer, tmp_path):
+    row = publish(objects, pointer)
+    weights.fetch(objects, row, folder=tmp_path)
+    weights.fetch(objects, row, folder=tmp_path)
+    assert objects.fetched == 1
+    path = tmp_path / f"{row.sha256}.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    weights.fetch(objects, row, folder=tmp_path)
+    assert objects.fetched == 2
+
+
+def test_eviction_keeps_what_is_named(objects, pointer, tmp_path):
+    old = publish(objects, pointer)
+    new = publish(objects, pointer, {"other": np.ones(2, np.float32)}, update=2)
+    for row in (old, new):
+        weights.fetch(objects, row, folder=tmp_path)
+    weights.evict(tmp_path, keep=[new.sha256])
+    assert [path.stem for path in tmp_path.iterdir()] == [new.sha256]
