@@ -4,7 +4,9 @@ Functions take values, not these objects; only processes (learner, actor, servic
 Section numbers point to the LWD paper (arXiv 2605.00416).
 """
 
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -122,7 +124,7 @@ class OptimiserConfig:
     warmup: int = 100
     """Linear warm-up updates."""
     ema_rate: float = 0.005
-    """Step of the target networks: target += ema_rate * (online - target)."""
+    """Step of the target Q: target += ema_rate * (online - target)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,15 +135,51 @@ class StageConfig:
     """Learner updates in this stage."""
     batch: int = 256
     """Global batch size over all hosts."""
+    mixture: Mapping[str, float]
+    """Share of each replay part in a batch: `demo`, `offline` (B_off), `online` (B_on)."""
+    episodes: int = 1
+    """Episodes of the rarest part of the mixture that must be in the snapshot to start."""
+    updates_per_episode: float = math.inf
+    """Updates allowed for each episode of the rarest part; the learner waits for more data."""
     divl: DivlConfig = field(default_factory=DivlConfig)
     """Value learning in this stage."""
     qam: QamConfig = field(default_factory=QamConfig)
     """Policy extraction in this stage."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """Learning rates of this stage."""
 
 
-def online(stage: StageConfig, updates: int) -> StageConfig:
-    """The online stage that follows an offline one: tau_base 0.9 and one-step targets (-B2)."""
-    return replace(stage, updates=updates, divl=replace(stage.divl, tau_base=0.9, n_step=1))
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    """Algorithm 1: SFT, then offline RL, then online RL."""
+
+    sft: StageConfig
+    offline: StageConfig
+    online: StageConfig
+    preset: str = "state"
+    """Model preset."""
+    control: ControlConfig = FULL
+    """Rate and chunk length of the policy."""
+    seed: int = 0
+    """Initial parameters and every random draw of an update."""
+    publish_every: int = 100
+    """Online updates between two published versions, N_sync."""
+    checkpoint_every: int = 500
+    """Updates between checkpoints; the end of a stage is always one."""
+    report_every: int = 20
+    """Updates between metric records and looks at new snapshots."""
+    max_skipped: int = 10
+    """Updates in a row that may be skipped for non-finite numbers before the learner stops."""
+
+    def stage(self, name: str) -> StageConfig:
+        """Stage by name: `sft`, `offline` or `online`."""
+        if name not in STAGES:
+            raise unknown("stage", name, STAGES)
+        return getattr(self, name)
+
+
+STAGES = ("sft", "offline", "online")
+"""Order of Algorithm 1."""
 
 
 @dataclass(frozen=True, kw_only=True)

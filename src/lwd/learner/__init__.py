@@ -1,0 +1,1 @@
+"""The learner: Algorithm 1 (`train`), Algorithm 2 (`update`), checkpoints and its process."""

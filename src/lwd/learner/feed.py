@@ -1,0 +1,63 @@
+"""From replay batches in robot units to arrays on the mesh in network units."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lwd.learner.state import Transitions
+from lwd.models.fns import Inputs
+from lwd.models.normaliser import Normaliser
+from lwd.models.tokenizer import tokenize
+from lwd.replay.batch import Batch
+
+
+def mesh() -> Mesh:
+    """All devices of all hosts on one data axis; parameters are replicated over it."""
+    return Mesh(np.array(jax.devices()), ("data",))
+
+
+def transitions(batch: Batch, normaliser: Normaliser, over: Mesh) -> Transitions:
+    """This host's rows of the global batch, as network inputs on the mesh."""
+    rows = NamedSharding(over, PartitionSpec("data"))
+    put = partial(jax.make_array_from_process_local_data, rows)
+    tokens = put(_tokens(batch.instruction))
+    return Transitions(
+        inputs=Inputs(put(normaliser.state(batch.state)), tokens),
+        action=put(normaliser.action(batch.state, batch.action)),
+        action_mask=put(batch.action_mask),
+        returns=put(batch.returns),
+        discount=put(batch.discount),
+        next_inputs=Inputs(put(normaliser.state(batch.next_state)), tokens),
+    )
+
+
+def replicate(tree: Any, over: Mesh) -> Any:
+    """The same values on every device of every host."""
+    everywhere = NamedSharding(over, PartitionSpec())
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(everywhere, np.asarray(x)), tree
+    )
+
+
+def smallest(version: int) -> int:
+    """The barrier of the readers: the newest snapshot that every host holds."""
+    if jax.process_count() == 1:
+        return version
+    return int(multihost_utils.process_allgather(np.int64(version)).min())
+
+
+def _tokens(instructions: np.ndarray) -> np.ndarray:
+    """[batch, tokens] int32; each distinct instruction is tokenised once."""
+    distinct, index = np.unique(instructions, return_inverse=True)
+    return tokenize(distinct.tolist())[index]
+
+
+def any_host(flag: bool) -> bool:
+    """True on every host as soon as it is true on one."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.bool_(flag)).any())

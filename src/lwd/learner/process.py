@@ -1,0 +1,131 @@
+"""The learner as a process: one per host, the same program on every one."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+
+from lwd.config import LearnerConfig, PlaneConfig
+from lwd.errors import ServiceError
+from lwd.learner import feed
+from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.state import TrainState
+from lwd.learner.train import Stopped, train
+from lwd.models.artifact import pack
+from lwd.models.normaliser import Normaliser
+from lwd.replay.reader import Reader
+from lwd.store import weights
+from lwd.store.catalog import Catalog
+from lwd.store.objects import Objects
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostConfig:
+    """This host's place among the learner's hosts."""
+
+    host: int = 0
+    """Index of this host."""
+    hosts: int = 1
+    """Number of hosts."""
+    coordinator: str = "127.0.0.1:8476"
+    """Address at which host 0 gathers the others; unused with one host."""
+
+
+def run(
+    plane: PlaneConfig,
+    learner: LearnerConfig,
+    hosts: HostConfig,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train until N_on updates are done (True) or `stop()` is true (False)."""
+    if hosts.hosts > 1:
+        _join(hosts)
+    catalog, objects = Catalog(plane.catalog), Objects(plane.objects)
+    reader = Reader(
+        catalog,
+        objects,
+        plane.root / "cache" / f"learner-{hosts.host}",
+        horizon=learner.control.horizon,
+        discount=learner.control.discount(),
+        n_step=learner.offline.divl.n_step,
+        host=hosts.host,
+        hosts=hosts.hosts,
+        seed=learner.seed,
+        barrier=feed.smallest,
+    )
+    checkpoints = Checkpoints(plane.root / "checkpoints")
+    report = Metrics(plane.root / "learner.jsonl") if hosts.host == 0 else _silent
+    publish = partial(_publish, catalog, objects, reader, learner) if hosts.host == 0 else _keep
+    try:
+        train(learner, reader, checkpoints, publish=publish, report=report, stop=stop)
+        return True
+    except Stopped:
+        log.info("learner stopped")
+        return False
+    finally:
+        checkpoints.close()
+        reader.close()
+
+
+class Metrics:
+    """One JSON line per report: when, stage, update, and the mean of every metric."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, at: Position, means: dict[str, float]) -> None:
+        line = json.dumps({"time": time.time(), **at._asdict(), **means})
+        with self.path.open("a") as file:
+            file.write(line + "\n")
+
+
+def _silent(at: Position, means: dict[str, float]) -> None:
+    """Hosts other than 0 do not report."""
+
+
+def _keep(state: TrainState, normaliser: Normaliser, at: Position) -> None:
+    """Hosts other than 0 do not publish."""
+
+
+def _publish(
+    catalog: Catalog,
+    objects: Objects,
+    reader: Reader,
+    learner: LearnerConfig,
+    state: TrainState,
+    normaliser: Normaliser,
+    at: Position,
+) -> None:
+    tensors, metadata = pack(
+        state.policy, normaliser, preset=learner.preset, control=learner.control
+    )
+    weights.publish(
+        objects,
+        catalog,
+        tensors,
+        metadata,
+        stage=at.stage,
+        update=at.update,
+        snapshot=reader.version,
+    )
+
+
+def _join(hosts: HostConfig) -> None:
+    """Form the group of hosts; ServiceError when they do not find each other."""
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(hosts.coordinator, hosts.hosts, hosts.host)
+    except RuntimeError as error:
+        raise ServiceError(
+            f"host {hosts.host} of {hosts.hosts} could not join at {hosts.coordinator}: {error}. "
+            f"Start all hosts within five minutes and check that the address is reachable."
+        ) from error

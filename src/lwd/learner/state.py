@@ -1,0 +1,100 @@
+"""What the learner trains and what a checkpoint holds."""
+
+from typing import Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Bool, Float
+
+from lwd.config import OptimiserConfig
+from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
+
+
+class Transitions(NamedTuple):
+    """A batch in network units: (s_t, a_t, R_t, s_{t+nH}) of Eq. 19."""
+
+    inputs: Inputs
+    action: Float[Array, "batch horizon action"]
+    action_mask: Bool[Array, "batch horizon"]
+    """False where the episode ended inside the chunk."""
+    returns: Float[Array, " batch"]
+    """Discounted reward inside the window."""
+    discount: Float[Array, " batch"]
+    """gamma^(ticks to the bootstrap), 0 where the episode ended."""
+    next_inputs: Inputs
+
+
+T = TypeVar("T")
+
+
+class PerNetwork(NamedTuple, Generic[T]):
+    """One thing for each network that is trained."""
+
+    policy: T
+    value: T
+    q: T
+
+
+Optimisers = PerNetwork[optax.GradientTransformation]
+"""A gradient transformation per network (-B2)."""
+
+
+class TrainState(NamedTuple):
+    """Everything that an update reads and writes."""
+
+    policy: Params
+    """theta, the flow that robots run."""
+    reference: Params
+    """beta, fixed after SFT (Algorithm 1, line 3)."""
+    value: Params
+    """psi, the categorical value distribution."""
+    q: Params
+    """phi, the Q heads."""
+    target_q: Params
+    """phi bar, their exponential moving average."""
+    optimiser: PerNetwork[optax.OptState]
+    """Optimiser states, by network."""
+    update: Array
+    """Updates applied or skipped in the current stage."""
+
+
+def optimisers(config: OptimiserConfig, updates: int) -> Optimisers:
+    """AdamW for the policy and Adam for the critics: warm-up, cosine decay to 10 %, norm clip."""
+
+    def schedule(peak: float) -> optax.Schedule:
+        warmup = min(config.warmup, max(updates // 10, 1))
+        return optax.warmup_cosine_decay_schedule(
+            0.0, peak, warmup, max(updates, warmup + 1), end_value=0.1 * peak
+        )
+
+    clip = optax.clip_by_global_norm(config.clip_norm)
+    adam = optax.chain(clip, optax.adam(schedule(config.critic_lr)))
+    adamw = optax.adamw(schedule(config.policy_lr), weight_decay=config.weight_decay)
+    return PerNetwork(policy=optax.chain(clip, adamw), value=adam, q=adam)
+
+
+def init(key: Array, policy: PolicyFns, critic: CriticFns, chain: Optimisers) -> TrainState:
+    """Fresh networks; the target starts as a copy of Q (Algorithm 1, line 4)."""
+    policy_key, value_key, q_key = jax.random.split(key, 3)
+    theta, psi, phi = policy.init(policy_key), critic.init_value(value_key), critic.init_q(q_key)
+    return TrainState(
+        policy=theta,
+        reference=jax.tree.map(jnp.copy, theta),
+        value=psi,
+        q=phi,
+        target_q=jax.tree.map(jnp.copy, phi),
+        optimiser=PerNetwork(chain.policy.init(theta), chain.value.init(psi), chain.q.init(phi)),
+        update=jnp.zeros((), jnp.int32),
+    )
+
+
+def start_stage(state: TrainState, chain: Optimisers) -> TrainState:
+    """The same networks with fresh optimisers and the update count at zero."""
+    return state._replace(
+        optimiser=PerNetwork(
+            chain.policy.init(state.policy), chain.value.init(state.value), chain.q.init(state.q)
+        ),
+        update=jnp.zeros((), jnp.int32),
+    )

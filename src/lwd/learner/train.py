@@ -1,0 +1,235 @@
+"""Algorithm 1, the learner's side: SFT, fixed reference, offline RL, online RL."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lwd.config import STAGES, LearnerConfig, StageConfig, StateLayout
+from lwd.errors import NonFiniteError
+from lwd.learner import feed
+from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.state import TrainState, init, optimisers, start_stage
+from lwd.learner.update import Metrics, Nets, Update, sft_update, update
+from lwd.models.normaliser import Normaliser
+from lwd.models.presets import build
+from lwd.replay.batch import Batch
+from lwd.replay.reader import Reader
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.2
+"""Seconds between two looks at the catalog while data is missing."""
+
+
+class Stopped(Exception):
+    """Somebody asked the learner to stop; the checkpoint is written."""
+
+
+class Publish(Protocol):
+    """Hands a policy to the fleet."""
+
+    def __call__(self, state: TrainState, normaliser: Normaliser, at: Position) -> None: ...
+
+
+Report = Callable[[Position, dict[str, float]], None]
+"""Receives the mean of every metric since the last report."""
+
+
+def train(
+    config: LearnerConfig,
+    reader: Reader,
+    checkpoints: Checkpoints,
+    *,
+    publish: Publish,
+    report: Report,
+    stop: Callable[[], bool] = lambda: False,
+) -> TrainState:
+    """Algorithm 1 from the newest checkpoint, or from the start where there is none.
+
+    Returns the state after N_on updates. Raises `Stopped` once `stop()` is true on any host and
+    NonFiniteError after `max_skipped` updates in a row that could not be applied.
+    """
+    learner = Learner(config, reader, checkpoints, report, stop)
+    at, state, normaliser = learner.resume()
+    for stage in STAGES[STAGES.index(at.stage) :]:
+        if at.stage != stage:
+            at = Position(stage, 0)
+        learner.wait_for_data(stage)
+        if at.update == 0:
+            normaliser = normaliser or fit_normaliser(reader)
+            if stage == "offline":  # line 3: the reference is the supervised policy
+                state = state._replace(reference=jax.tree.map(jnp.copy, state.policy))
+            state = start_stage(state, learner.optimisers(stage))
+        assert normaliser is not None
+        state = learner.run(at, state, normaliser, publish)
+    return state
+
+
+class Learner:
+    """The parts that every stage shares."""
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        reader: Reader,
+        checkpoints: Checkpoints,
+        report: Report,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.config, self.reader, self.checkpoints = config, reader, checkpoints
+        self.report, self.stop = report, stop
+        self.nets = Nets(*build(config.preset, config.control, atoms=config.offline.divl.atoms))
+        self.mesh = feed.mesh()
+
+    def optimisers(self, stage: str):
+        """Optimisers with the schedule of `stage`."""
+        settings = self.config.stage(stage)
+        return optimisers(settings.optimiser, settings.updates)
+
+    def resume(self) -> tuple[Position, TrainState, Normaliser | None]:
+        """Where to go on: the newest checkpoint or a fresh start."""
+        key = jax.random.key(self.config.seed)
+        fresh = init(key, *self.nets, self.optimisers("sft"))
+        fresh = feed.replicate(fresh, self.mesh)
+        restored = self.checkpoints.restore(fresh)
+        return restored or (Position("sft", 0), fresh, None)
+
+    def wait_for_data(self, stage: str) -> None:
+        """Until the snapshot holds enough episodes of every part that `stage` samples."""
+        settings = self.config.stage(stage)
+        self.reader.sync()
+        while self._episodes(settings) < settings.episodes:
+            self._check_stop()
+            time.sleep(POLL_S)
+            self.reader.sync()
+
+    def run(
+        self, at: Position, state: TrainState, normaliser: Normaliser, publish: Publish
+    ) -> TrainState:
+        """The updates of one stage from `at`, with reports, checkpoints and publications."""
+        settings, step = self.config.stage(at.stage), self._update(at.stage)
+        seed = jax.random.fold_in(jax.random.key(self.config.seed), 1 + STAGES.index(at.stage))
+        watch = Watch(self.config.max_skipped)
+        try:
+            for number in range(at.update, settings.updates):
+                self._wait_for_pace(number, settings)
+                draw = self._draw(at.stage, number)
+                rows = self.reader.sample(draw, settings.mixture, settings.batch)
+                batch = feed.transitions(rows, normaliser, self.mesh)
+                state, metrics = step(state, batch, jax.random.fold_in(seed, number))
+                watch.add(metrics, rows)
+                at = Position(at.stage, number + 1)
+                self._after(at, state, normaliser, publish, watch)
+        except Stopped:
+            self.checkpoints.save(at, state, normaliser)
+            raise
+        return state
+
+    def _after(
+        self,
+        at: Position,
+        state: TrainState,
+        normaliser: Normaliser,
+        publish: Publish,
+        watch: "Watch",
+    ) -> None:
+        """What happens between two updates."""
+        config, last = self.config, at.update == self.config.stage(at.stage).updates
+        if last or at.update % config.report_every == 0:
+            self.report(at, watch.means())
+            self.reader.sync()
+        if last or at.update % config.checkpoint_every == 0:
+            self.checkpoints.save(at, state, normaliser)
+        if last or (at.stage == "online" and at.update % config.publish_every == 0):
+            publish(state, normaliser, at)
+        if at.update % config.report_every == 0:
+            self._check_stop()
+
+    def _update(self, stage: str) -> Update:
+        """The jitted update of `stage`: supervised at first, then Algorithm 2."""
+        settings, chain = self.config.stage(stage), self.optimisers(stage)
+        if stage == "sft":
+            step = partial(sft_update, policy=self.nets.policy, optimisers=chain)
+        else:
+            step = partial(update, nets=self.nets, optimisers=chain, stage=settings)
+        return jax.jit(step, donate_argnums=0)
+
+    def _draw(self, stage: str, number: int) -> int:
+        """Number of the draw from replay, different in every stage."""
+        return number + sum(self.config.stage(s).updates for s in STAGES[: STAGES.index(stage)])
+
+    def _wait_for_pace(self, number: int, settings: StageConfig) -> None:
+        """Hold back updates that the fleet's data does not yet pay for."""
+        while number >= settings.updates_per_episode * self._episodes(settings):
+            self._check_stop()
+            time.sleep(POLL_S)
+            self.reader.sync()
+
+    def _episodes(self, settings: StageConfig) -> int:
+        """Episodes in the bound snapshot of the rarest part of the mixture."""
+        counts = self.reader.statistics()
+        return min(counts[part].episodes for part in settings.mixture)
+
+    def _check_stop(self) -> None:
+        if feed.any_host(self.stop()):
+            raise Stopped
+
+
+class Seen(NamedTuple):
+    """Metrics of one update, still on the device, and the rows it used."""
+
+    metrics: Metrics
+    rows: Batch
+
+
+class Watch:
+    """Collects metrics without waiting for the device, and counts skipped updates in a row."""
+
+    def __init__(self, max_skipped: int) -> None:
+        self.max_skipped, self.skipped = max_skipped, 0
+        self._pending: list[Seen] = []
+        self._read: list[dict[str, float]] = []
+
+    def add(self, metrics: Metrics, rows: Batch) -> None:
+        """Note an update that was dispatched; look at the one before it, which has finished."""
+        self._pending.append(Seen(metrics, rows))
+        self._look(self._pending[:-1])
+        self._pending = self._pending[-1:]
+
+    def means(self) -> dict[str, float]:
+        """Mean of every metric over the applied updates since the last call."""
+        self._look(self._pending)
+        read, self._pending, self._read = self._read, [], []
+        return {name: float(np.mean([m[name] for m in read])) for name in (read[0] if read else ())}
+
+    def _look(self, seen: Iterable[Seen]) -> None:
+        for metrics, rows in seen:
+            values = {name: float(value) for name, value in metrics.items()}
+            if values.pop("finite"):
+                self.skipped = 0
+                self._read.append(values)
+                continue
+            self.skipped += 1
+            bad = sorted(name for name, value in values.items() if not np.isfinite(value))
+            episodes = sorted(set(rows.episode.tolist()))
+            log.error(
+                "update skipped: not finite: %s episodes=%s", ",".join(bad), ",".join(episodes)
+            )
+            if self.skipped > self.max_skipped:
+                raise NonFiniteError(
+                    f"{self.skipped} updates in a row were not finite in {', '.join(bad)}; none "
+                    f"was applied. The last batch came from episodes {', '.join(episodes[:8])}. "
+                    f"Lower the learning rate or inv_temp, or look at those episodes."
+                )
+
+
+def fit_normaliser(reader: Reader) -> Normaliser:
+    """From every window of the demonstrations in the bound snapshot."""
+    state, action = reader.windows("demo")
+    return Normaliser.fit(state, action, StateLayout())

@@ -1,0 +1,173 @@
+"""Algorithm 2: one update of DIVL and QAM; and the supervised one before it (Algorithm 1, line 2).
+
+Both are pure: (state, batch, key) to (state, metrics). An update whose losses or gradients are
+not finite leaves everything but the update count as it was.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from lwd.algorithms import divl, flow, qam
+from lwd.algorithms.ema import ema
+from lwd.config import DivlConfig, QamConfig, StageConfig
+from lwd.learner.state import Optimisers, PerNetwork, TrainState, Transitions
+from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
+
+Metrics = dict[str, Array]
+
+
+class Nets(NamedTuple):
+    """The functions of the networks, chosen by preset."""
+
+    policy: PolicyFns
+    critic: CriticFns
+
+
+Update = Callable[[TrainState, Transitions, Array], tuple[TrainState, Metrics]]
+
+
+def update(
+    state: TrainState,
+    batch: Transitions,
+    key: Array,
+    *,
+    nets: Nets,
+    optimisers: Optimisers,
+    stage: StageConfig,
+) -> tuple[TrainState, Metrics]:
+    """Algorithm 2, line by line."""
+    policy, critic = nets
+    atoms = divl.support(stage.divl.v_min, stage.divl.v_max, stage.divl.atoms)
+    optimiser = state.optimiser
+
+    # Distributional implicit value learning (lines 2-6)
+    q_replay = critic.q(state.target_q, batch.inputs, batch.action).min(0)
+
+    def value_loss(psi: Params) -> tuple[Array, Metrics]:  # Eq. 12
+        return divl.value_loss(critic.value_logits(psi, batch.inputs), q_replay, atoms)
+
+    psi, value_state, value_metrics = _descend(
+        "value", value_loss, state.value, optimisers.value, optimiser.value
+    )
+
+    y, target_metrics = _td_target(critic, psi, batch, atoms, stage.divl)  # Eq. 19
+
+    def q_loss(phi: Params) -> tuple[Array, Metrics]:  # Eq. 15
+        return divl.critic_loss(critic.q(phi, batch.inputs, batch.action), y)
+
+    phi, q_state, q_metrics = _descend("critic", q_loss, state.q, optimisers.q, optimiser.q)
+    target_q = ema(state.target_q, phi, stage.optimiser.ema_rate)
+
+    # Policy extraction by Q-learning with adjoint matching (lines 7-11)
+    policy_loss = partial(
+        _adjoint_matching, state.reference, batch, key, policy, stage.qam,
+        _action_gradient(critic, phi, target_q, batch.inputs, stage.qam.critic_gradient),
+    )  # fmt: skip
+    theta, policy_state, policy_metrics = _descend(
+        "policy", policy_loss, state.policy, optimisers.policy, optimiser.policy
+    )
+
+    new = state._replace(
+        policy=theta,
+        value=psi,
+        q=phi,
+        target_q=target_q,
+        optimiser=PerNetwork(policy_state, value_state, q_state),
+    )
+    metrics = value_metrics | target_metrics | q_metrics | policy_metrics
+    return _commit(state, new, metrics)
+
+
+def sft_update(
+    state: TrainState, batch: Transitions, key: Array, *, policy: PolicyFns, optimisers: Optimisers
+) -> tuple[TrainState, Metrics]:
+    """Flow matching on demonstrations (Algorithm 1, line 2; Eq. 5)."""
+    noise_key, time_key = jax.random.split(key)
+    noise = jax.random.normal(noise_key, batch.action.shape)
+    times = jax.random.uniform(time_key, batch.action.shape[:1])
+
+    def loss(theta: Params) -> tuple[Array, Metrics]:
+        context = policy.encode(theta, batch.inputs)
+        return flow.sft_loss(
+            lambda a, w: policy.velocity(theta, context, a, w),
+            batch.action, noise, times, batch.action_mask,
+        )  # fmt: skip
+
+    theta, policy_state, metrics = _descend(
+        "policy", loss, state.policy, optimisers.policy, state.optimiser.policy
+    )
+    new = state._replace(policy=theta, optimiser=state.optimiser._replace(policy=policy_state))
+    return _commit(state, new, metrics)
+
+
+def _td_target(
+    critic: CriticFns, psi: Params, batch: Transitions, atoms: Array, config: DivlConfig
+) -> tuple[Array, Metrics]:
+    """y_Q of Eq. 19 with the entropy-adaptive quantile of Eq. 16-18."""
+    logits = critic.value_logits(psi, batch.next_inputs)
+    probs, entropy = jax.nn.softmax(logits), divl.normalised_entropy(logits)
+    tau = divl.adaptive_tau(entropy, config.tau_base, config.alpha, config.tau_min, config.tau_max)
+    value = divl.quantile(probs, atoms, tau, config.quantile)
+    y = divl.td_target(batch.returns, batch.discount, value, config.target_clip)
+    metrics = {
+        "value/tau": tau.mean(),
+        "value/entropy": entropy.mean(),
+        "value/next": value.mean(),
+        "critic/target_outside": ((y < 0) | (y > 1)).mean(),
+    }
+    return y, metrics
+
+
+def _action_gradient(
+    critic: CriticFns, phi: Params, target_q: Params, inputs: Inputs, which: str
+) -> Callable[[Array], Array]:
+    """a to dQ/da, the source of the adjoint (Eq. 10)."""
+    params = phi if which == "online_mean" else target_q
+    reduce = jnp.min if which == "target_min" else jnp.mean
+    return jax.grad(lambda a: reduce(critic.q(params, inputs, a), axis=0).sum())
+
+
+def _adjoint_matching(
+    beta: Params, batch: Transitions, key: Array, policy: PolicyFns, config: QamConfig,
+    action_gradient: Callable[[Array], Array], theta: Params,
+) -> tuple[Array, Metrics]:  # fmt: skip
+    """Eq. 9 on chunks that the current policy generates."""
+    noise_key, path_key = jax.random.split(key)
+    context, fixed = policy.encode(theta, batch.inputs), policy.encode(beta, batch.inputs)
+    return qam.adjoint_matching_loss(
+        lambda a, w: policy.velocity(theta, context, a, w),
+        lambda a, w: policy.velocity(beta, fixed, a, w),
+        action_gradient,
+        jax.random.normal(noise_key, batch.action.shape),
+        path_key,
+        steps=config.steps,
+        inv_temp=config.inv_temp,
+        sampler=config.sampler,
+    )
+
+
+def _descend(
+    name: str,
+    loss: Callable[[Params], tuple[Array, Metrics]],
+    params: Params,
+    optimiser: optax.GradientTransformation,
+    optimiser_state: optax.OptState,
+) -> tuple[Params, optax.OptState, Metrics]:
+    """One gradient step on the network `name`; metrics gain its gradient norm."""
+    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    steps, optimiser_state = optimiser.update(grads, optimiser_state, params)
+    metrics = metrics | {f"{name}/grad_norm": optax.global_norm(grads)}
+    return optax.apply_updates(params, steps), optimiser_state, metrics
+
+
+def _commit(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+    """All of the update or nothing of it."""
+    finite = jnp.stack([jnp.isfinite(metric) for metric in metrics.values()]).all()
+    state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    return state._replace(update=old.update + 1), metrics | {"finite": finite}

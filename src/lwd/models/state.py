@@ -1,0 +1,172 @@
+"""The `state` preset: policy and critic on state vectors, small enough to learn on a laptop.
+
+An instruction attends over the object slots by what they are (shape, colour), so that "red can"
+selects one object whatever its slot; the rest are plain multi-layer perceptrons.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from lwd.config import StateLayout
+from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
+from lwd.models.tokenizer import VOCABULARY
+
+WORD = 64
+"""Width of a word embedding."""
+HEADS = 4
+"""Heads of the attention over object slots."""
+KEY = 16
+"""Width of an attention key."""
+IDENTITY = 8
+"""Last dimensions of a slot that say what the object is: shape 3, colour 4, present 1."""
+TIMES = 32
+"""Width of the flow time embedding."""
+
+
+def policy(layout: StateLayout, *, horizon: int, action: int, width: int = 256) -> PolicyFns:
+    """Flow policy over chunks [horizon, action]."""
+
+    def init(key: Array) -> Params:
+        encoder, lift, layers, out = jax.random.split(key, 4)
+        return {
+            "encoder": _init_encoder(encoder, layout, width),
+            "lift": _init_dense(lift, horizon * action + TIMES, width),
+            "blocks": [_init_block(k, width) for k in jax.random.split(layers, 3)],
+            "out": _init_dense(out, width, horizon * action, scale=0.0),
+        }
+
+    def velocity(params: Params, context: Array, a: Array, w: Array) -> Array:
+        flow = jnp.concatenate([a.reshape(len(a), -1), _flow_time(w)], axis=-1)
+        x = _dense(params["lift"], flow) + context
+        for block in params["blocks"]:
+            x = _block(block, x, context)
+        return _dense(params["out"], _norm(x)).reshape(a.shape)
+
+    def encode(params: Params, inputs: Inputs) -> Array:
+        return _encode(params["encoder"], inputs, layout)
+
+    return PolicyFns(init=init, encode=encode, velocity=velocity)
+
+
+def critic(
+    layout: StateLayout,
+    *,
+    horizon: int,
+    action: int,
+    atoms: int,
+    critics: int = 2,
+    width: int = 256,
+) -> CriticFns:
+    """Categorical V over `atoms` and `critics` Q heads that share nothing but their inputs."""
+
+    def init_value(key: Array) -> Params:
+        encoder, out = jax.random.split(key)
+        return {
+            "encoder": _init_encoder(encoder, layout, width),
+            "out": _init_dense(out, width, atoms, scale=0.0),
+        }
+
+    def value_logits(params: Params, inputs: Inputs) -> Array:
+        return _dense(params["out"], _norm(_encode(params["encoder"], inputs, layout)))
+
+    def init_head(key: Array) -> Params:
+        encoder, lift, block, out = jax.random.split(key, 4)
+        return {
+            "encoder": _init_encoder(encoder, layout, width),
+            "lift": _init_dense(lift, horizon * action, width),
+            "block": _init_block(block, width),
+            "out": _init_dense(out, width, 1, scale=0.0),
+        }
+
+    def head(params: Params, inputs: Inputs, a: Array) -> Array:
+        context = _encode(params["encoder"], inputs, layout)
+        x = _dense(params["lift"], a.reshape(len(a), -1)) + context
+        return _dense(params["out"], _norm(_block(params["block"], x, context)))[:, 0]
+
+    return CriticFns(
+        init_value=init_value,
+        init_q=lambda key: jax.vmap(init_head)(jax.random.split(key, critics)),
+        value_logits=value_logits,
+        q=jax.vmap(head, in_axes=(0, None, None)),
+    )
+
+
+def _init_dense(key: Array, inputs: int, outputs: int, *, scale: float = 1.0) -> Params:
+    weight = jax.random.truncated_normal(key, -2, 2, (inputs, outputs))
+    return {"w": weight * scale / math.sqrt(inputs), "b": jnp.zeros(outputs)}
+
+
+def _dense(params: Params, x: Array) -> Array:
+    return x @ params["w"] + params["b"][None]
+
+
+def _norm(x: Float[Array, "batch width"]) -> Float[Array, "batch width"]:
+    """Layer norm without parameters; the next layer has its own."""
+    x = x - x.mean(-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
+
+
+def _init_block(key: Array, width: int) -> Params:
+    first, second, condition = jax.random.split(key, 3)
+    return {
+        "in": _init_dense(first, width, width),
+        "out": _init_dense(second, width, width, scale=0.5),
+        "scale": _init_dense(condition, width, width, scale=0.1),
+    }
+
+
+def _block(params: Params, x: Array, context: Array) -> Array:
+    """Residual block whose normalised input is scaled by the context."""
+    hidden = _norm(x) * (1 + _dense(params["scale"], context))
+    return x + _dense(params["out"], jax.nn.gelu(_dense(params["in"], hidden)))
+
+
+def _flow_time(w: Float[Array, " batch"]) -> Float[Array, "batch times"]:
+    frequency = jnp.geomspace(math.pi / 2, 16 * math.pi, TIMES // 2)
+    angle = w[:, None] * frequency[None]
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def _init_encoder(key: Array, layout: StateLayout, width: int) -> Params:
+    word, query, slot, first, second = jax.random.split(key, 5)
+    features = layout.proprio + HEADS * layout.slot + layout.scalars + WORD
+    return {
+        "word": jax.random.normal(word, (VOCABULARY, WORD)),
+        "query": _init_dense(query, WORD, HEADS * KEY),
+        "key": _init_dense(slot, IDENTITY, HEADS * KEY),
+        "in": _init_dense(first, features, width),
+        "out": _init_dense(second, width, width),
+    }
+
+
+def _encode(params: Params, inputs: Inputs, layout: StateLayout) -> Float[Array, "batch width"]:
+    batch = len(inputs.state)
+    edges = [layout.proprio, layout.proprio + layout.slots * layout.slot]
+    proprio, slots, scalars = jnp.split(inputs.state, edges, axis=-1)
+    slots = slots.reshape(batch, layout.slots, layout.slot)
+    said = _words(params["word"], inputs.tokens)
+    attended = _attend(params, said, slots)
+    features = jnp.concatenate([proprio, attended.reshape(batch, -1), scalars, said], axis=-1)
+    hidden = jax.nn.gelu(_dense(params["in"], features))
+    return jax.nn.gelu(_dense(params["out"], _norm(hidden)))
+
+
+def _words(embedding: Array, tokens: Array) -> Float[Array, "batch word"]:
+    """Sum of word embeddings, scaled to unit variance."""
+    said = (tokens > 0)[..., None] * embedding[tokens]
+    return said.sum(1) / jnp.sqrt(jnp.maximum((tokens > 0).sum(1, keepdims=True), 1))
+
+
+def _attend(params: Params, said: Array, slots: Array) -> Float[Array, "batch heads slot"]:
+    """Objects that the instruction speaks of; linear in words, so that "red" and "can" add up."""
+    batch, count, _ = slots.shape
+    identity = slots[..., -IDENTITY:]
+    query = _dense(params["query"], said).reshape(batch, HEADS, KEY)
+    key = (identity @ params["key"]["w"]).reshape(batch, count, HEADS, KEY)
+    score = jnp.einsum("bhk,bshk->bhs", query, key)
+    score = jnp.where(identity[:, None, :, -1] > 0.5, score, -1e9)
+    return jnp.einsum("bhs,bsd->bhd", jax.nn.softmax(score, axis=-1), slots)
