@@ -6,6 +6,7 @@ LwdError
 │   └── PayloadError    bytes that are not a whole, valid episode payload
 ├── ConflictError       the same name with other contents, or a lost lease
 ├── IntegrityError      bytes do not have the hash, size or shape that was promised
+│   └── MissingError    an object or a row that was promised is not there
 ├── ServiceError        a service is unreachable, refuses, or cannot start
 └── NonFiniteError      training met NaN or infinity too often
 """
@@ -36,6 +37,10 @@ class ConflictError(LwdError):
 
 class IntegrityError(LwdError):
     """Bytes do not have the hash, size or shape that was promised."""
+
+
+class MissingError(IntegrityError):
+    """An object or a row that was promised is not there."""
 
 
 class ServiceError(LwdError):

@@ -1,0 +1,116 @@
+"""Objects: whole or absent, harmless to repeat, verified on the way down, clear when refused."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lwd.errors import ConfigError, IntegrityError, MissingError, ServiceError
+from lwd.store.objects import Objects, episode_key, sha256_of
+
+DATA = bytes(range(256)) * 40_000
+
+
+@pytest.fixture(params=["file", "memory"])
+def objects(request, tmp_path: Path) -> Objects:
+    url = "memory:///" if request.param == "memory" else (tmp_path / "my objects").as_uri()
+    return Objects(url)
+
+
+def test_an_object_comes_back_as_it_was_put(objects, tmp_path):
+    key = episode_key(sha256_of(DATA))
+    assert key == f"episodes/{hashlib.sha256(DATA).hexdigest()}"
+    assert not objects.exists(key)
+    objects.put(key, DATA)
+    objects.put(key, DATA)
+    assert objects.exists(key)
+    assert objects.head(key) == len(DATA)
+    assert objects.get(key) == DATA
+    (tmp_path / "file").write_bytes(b"from a file")
+    objects.put_file("weights/x", tmp_path / "file")
+    assert objects.get("weights/x") == b"from a file"
+    assert list(objects.list("episodes")) == [key]
+    assert sorted(objects.list()) == [key, "weights/x"]
+    objects.delete(key)
+    objects.delete(key)
+    assert not objects.exists(key)
+
+
+def test_an_object_that_is_not_there_is_named(objects):
+    for read in (objects.get, objects.head):
+        with pytest.raises(MissingError, match="episodes/abc"):
+            read("episodes/abc")
+
+
+def test_a_download_appears_only_when_its_hash_is_right(objects, tmp_path):
+    objects.put("episodes/x", DATA)
+    path = tmp_path / "cache" / "x"
+    with pytest.raises(IntegrityError, match="episodes/x"):
+        objects.get_to("episodes/x", path, sha256="0" * 64)
+    with pytest.raises(MissingError):
+        objects.get_to("episodes/y", path, sha256="0" * 64)
+    assert list(path.parent.iterdir()) == []
+    objects.get_to("episodes/x", path, sha256=sha256_of(DATA))
+    assert path.read_bytes() == DATA
+    assert list(path.parent.iterdir()) == [path]
+
+
+WRITER = """
+import sys
+from lwd.store.objects import Objects, sha256_of
+objects, number = Objects(sys.argv[1]), 0
+while True:
+    data = number.to_bytes(4, "big") * 100_000
+    objects.put("episodes/" + sha256_of(data), data)
+    print(sha256_of(data), flush=True)
+    number += 1
+"""
+
+
+def test_a_writer_killed_at_any_point_leaves_only_whole_objects(tmp_path):
+    url = (tmp_path / "objects").as_uri()
+    acknowledged = []
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        acknowledged += [process.stdout.readline().strip() for _ in range(5)]
+        process.kill()
+        acknowledged += process.stdout.read().split()
+        process.stdout.close()
+        process.wait(10)
+    objects = Objects(url)
+    keys = set(objects.list("episodes"))
+    assert {episode_key(sha) for sha in acknowledged if len(sha) == 64} <= keys
+    assert len(keys) >= 5
+    for key in keys:
+        assert episode_key(sha256_of(objects.get(key))) == key
+
+
+@pytest.mark.parametrize("url", ["gopher:///x", "objects", ""])
+def test_an_unusable_url_says_what_to_give(url):
+    with pytest.raises(ConfigError, match="file://"):
+        Objects(url)
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ServiceError, match="Cannot create folder"):
+        Objects((tmp_path / "file" / "objects").as_uri())
+
+
+def test_an_unwritable_folder_is_a_clear_error(forbidden_folder):
+    with pytest.raises(ServiceError, match="not writable"):
+        Objects(forbidden_folder.as_uri())
+
+
+def test_an_unreachable_store_is_a_service_error_on_one_line(tmp_path):
+    objects = Objects((tmp_path / "objects").as_uri())
+    objects.put("folder", b"a file where a folder is needed")
+    with pytest.raises(ServiceError) as error:
+        objects.put("folder/key", b"x")
+    assert "folder/key" in str(error.value)
+    assert "\n" not in str(error.value)
