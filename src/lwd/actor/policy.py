@@ -1,0 +1,242 @@
+"""The policy a robot acts with, and the thread that fetches a newer one while it acts.
+
+A newer version is downloaded, verified and built beside the current one; the control loop takes it
+over only at an episode boundary. Whatever is wrong with it, the robot keeps the last good policy.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from lwd.actor.robot import Observation
+from lwd.errors import LwdError, ServiceError
+from lwd.store.rows import LoadRow, WeightsRow
+from lwd.store.weights import Metadata, Shapes, Tensors, check_shapes
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Chooses chunks of actions."""
+
+    version: int
+    """Version of its weights, at least 1."""
+    normalisation_hash: str
+    """sha256 of the statistics it normalises with."""
+    tokenizer_hash: str
+    """sha256 of its tokenizer."""
+
+    def reset(self, seed: int) -> None:
+        """Start an episode; all randomness of the episode comes from `seed`."""
+        ...
+
+    def chunk(self, observation: Observation, instruction: str) -> np.ndarray:
+        """[horizon, action] absolute targets in the robot's units for the ticks that follow."""
+        ...
+
+
+Build = Callable[[Tensors, Metadata, int], Policy]
+"""Makes a policy of tensors, metadata and version; raises LwdError or ValueError if they differ
+from what the code expects."""
+
+Download = Callable[[WeightsRow], tuple[Tensors, Metadata]]
+"""Fetches and verifies one version, for example `lwd.store.weights.fetch` with a folder."""
+
+
+@runtime_checkable
+class Fleet(Protocol):
+    """What a robot needs of the metadata service; `lwd.store.client.ServiceClient` has it."""
+
+    def latest_weights(self, after: int, wait_s: float) -> WeightsRow | None: ...
+
+    def report_load(self, row: LoadRow) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polling:
+    """How patient the thread that looks for newer weights is."""
+
+    wait_s: float = 10.0
+    """Long poll: the service answers at once when there is something newer."""
+    first_pause_s: float = 0.5
+    """Pause after a failure; doubles with each one in a row."""
+    longest_pause_s: float = 15.0
+    attempts: int = 3
+    """Downloads of a version that do not verify before it is given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A policy with what it was made of."""
+
+    policy: Policy
+    row: WeightsRow
+    shapes: Shapes
+
+
+class PolicyStore:
+    """Holds the current policy and a newer candidate; `swap` is the only place they change hands.
+
+    Use as a context manager, or `start` and `close`.
+    """
+
+    def __init__(
+        self,
+        robot: str,
+        fleet: Fleet,
+        download: Download,
+        build: Build,
+        *,
+        polling: Polling = Polling(),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.rejected: dict[int, str] = {}
+        """Versions that will not be used, with the reason."""
+        self._robot, self._fleet = robot, fleet
+        self._download, self._build = download, build
+        self._polling, self._clock = polling, clock
+        self._current: Loaded | None = None
+        self._previous: Loaded | None = None
+        self._candidate: Loaded | None = None
+        self._judged = 0
+        self._unreported: list[LoadRow] = []
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name=f"weights-{robot}", daemon=True)
+
+    def start(self) -> None:
+        """Start to look for weights."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking; waits for a long poll that is under way."""
+        self._stop.set()
+        self._thread.join(self._polling.wait_s + 5.0)
+
+    def __enter__(self) -> "PolicyStore":
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a verified newer policy waits for the next episode boundary."""
+        return self._candidate is not None
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a first or newer policy; False when none came in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._candidate is not None, timeout_s)
+
+    def swap(self) -> Policy | None:
+        """Call between episodes only: the newest good policy, None while there was none yet."""
+        with self._changed:
+            if self._candidate is not None:
+                self._previous, self._current = self._current, self._candidate
+                self._candidate = None
+                self._take(self._current)
+            return self._current.policy if self._current else None
+
+    def withdraw(self, reason: str) -> None:
+        """Give up the current policy, which misbehaved, for the one before it."""
+        with self._changed:
+            if self._current is None:
+                return
+            self._reject(self._current.row.version, reason)
+            self._current, self._previous = self._previous, None
+            if self._current is not None:
+                self._take(self._current)
+
+    @property
+    def in_use(self) -> frozenset[str]:
+        """Hashes of the artifacts that this robot may still go back to."""
+        with self._changed:
+            held = (self._current, self._previous, self._candidate)
+            return frozenset(loaded.row.sha256 for loaded in held if loaded)
+
+    def _take(self, loaded: Loaded) -> None:
+        log.info("weights loaded robot=%s version=%d", self._robot, loaded.row.version)
+        report = LoadRow(robot=self._robot, version=loaded.row.version, loaded_at=self._clock())
+        self._unreported.append(report)
+
+    def _reject(self, version: int, reason: str) -> None:
+        self.rejected[version] = reason
+        kept = self._current.row.version if self._current else 0
+        log.error(
+            "weights rejected robot=%s version=%d last_good=%d reason=%s",
+            *(self._robot, version, kept, reason),
+        )
+
+    def _follow(self) -> None:
+        """The thread: look, fetch, verify, build, offer; never give up for a dead service."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._look()
+                failures = 0
+            except ServiceError as error:
+                pause_s = min(
+                    self._polling.first_pause_s * 2**failures, self._polling.longest_pause_s
+                )
+                failures = min(failures + 1, 16)
+                log.warning(
+                    "weights not reachable robot=%s retry_s=%.1f reason=%s",
+                    *(self._robot, pause_s, error),
+                )
+                self._stop.wait(pause_s)
+
+    def _look(self) -> None:
+        self._report()
+        row = self._fleet.latest_weights(self._judged, self._polling.wait_s)
+        if row is None:
+            return
+        if row.version <= self._judged:
+            raise ServiceError(
+                f"the service offered version {row.version}; asked for one after {self._judged}."
+            )
+        loaded = self._verified(row)
+        with self._changed:
+            self._judged = row.version
+            if loaded is not None:
+                self._candidate = loaded
+            self._changed.notify_all()
+
+    def _verified(self, row: WeightsRow) -> Loaded | None:
+        reason = ""
+        for attempt in range(self._polling.attempts):
+            if attempt:
+                self._stop.wait(self._polling.first_pause_s * attempt)
+            try:
+                return self._built(row)
+            except ServiceError:
+                raise
+            except (LwdError, ValueError, KeyError, TypeError) as error:
+                reason = f"{type(error).__name__}: {error}"
+        self._reject(row.version, reason)
+        return None
+
+    def _built(self, row: WeightsRow) -> Loaded:
+        tensors, metadata = self._download(row)
+        if self._current is not None:
+            check_shapes(tensors, self._current.shapes)
+        policy = self._build(tensors, metadata, row.version)
+        if policy.version != row.version:
+            raise ValueError(f"the policy says version {policy.version}, not {row.version}.")
+        return Loaded(policy=policy, row=row, shapes=_shapes(tensors))
+
+    def _report(self) -> None:
+        while self._unreported:
+            self._fleet.report_load(self._unreported[0])
+            del self._unreported[0]
+
+
+def _shapes(tensors: Mapping[str, np.ndarray]) -> Shapes:
+    return {name: tensor.shape for name, tensor in tensors.items()}

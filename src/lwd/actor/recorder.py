@@ -1,0 +1,128 @@
+"""Ticks of a running episode to `lwd.episode.types.Episode`."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+
+from lwd.actor.policy import Policy
+from lwd.actor.robot import Observation, Robot, Task, Tick
+from lwd.episode.types import Episode, Header, Kind, Outcome, Source
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """How episodes are recorded."""
+
+    held_out: bool = False
+    """The scenes come from the held-out split; such episodes are never trained on."""
+    image_every: int = 0
+    """Keep images every so many ticks, besides those at planning ticks; 0 is once a chunk."""
+    jpeg_quality: int = 90
+    clock: Callable[[], float] = time.time
+    """UTC seconds."""
+    new_id: Callable[[], str] = _new_id
+    """Makes episode ids: 32 lower-case hex digits, never the same twice."""
+
+
+class Recorder:
+    """Collects one episode."""
+
+    def __init__(
+        self, robot: Robot, task: Task, *, kind: Kind, policy: Policy | None, recording: Recording
+    ) -> None:
+        self._robot, self._task, self._kind, self._policy = robot, task, kind, policy
+        self._recording = recording
+        self._image_every = recording.image_every or robot.control.horizon
+        self._started_at = recording.clock()
+        self._observations: list[Observation] = []
+        self._images: list[dict[str, bytes]] = []
+        self._actions: list[np.ndarray] = []
+        self._wanted: list[np.ndarray] = []
+        self._sources: list[Source] = []
+        self._events: list[tuple[str, ...]] = []
+
+    @property
+    def ticks(self) -> int:
+        """Ticks recorded so far."""
+        return len(self._actions)
+
+    def add(
+        self, tick: Tick, *, source: Source, wanted: np.ndarray | None, planned: bool = False
+    ) -> None:
+        """Append a tick; `wanted` is the policy's action, None where it was not asked.
+
+        `planned` marks the observation that a chunk was planned from: its images are kept.
+        """
+        keep = planned or self.ticks % self._image_every == 0
+        self._sense(tick.observation, keep=keep)
+        action = np.asarray(tick.action, np.float32)
+        self._actions.append(action)
+        self._wanted.append(np.full_like(action, np.nan) if wanted is None else wanted)
+        self._sources.append(source)
+        self._events.append(tuple(tick.events))
+
+    def finish(self, last: Observation, outcome: Outcome) -> Episode:
+        """The episode; `last` was sensed after the last action. At least one tick is needed."""
+        self._sense(last, keep=True)
+        return Episode(
+            header=self._header(outcome),
+            time=self._times(),
+            state=np.stack([seen.state for seen in self._observations]).astype(np.float32),
+            action=np.stack(self._actions),
+            action_policy=np.stack(self._wanted).astype(np.float32),
+            source=np.array(self._sources, np.uint8),
+            events=tuple(self._events),
+            images={
+                camera: tuple(images.get(camera) for images in self._images)
+                for camera in sorted(set().union(*self._images))
+            },
+        )
+
+    def _sense(self, observation: Observation, *, keep: bool) -> None:
+        self._observations.append(observation)
+        quality = self._recording.jpeg_quality
+        images = observation.images.items() if keep else ()
+        self._images.append(
+            {
+                camera: simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality)
+                for camera, image in images
+            }
+        )
+
+    def _times(self) -> np.ndarray:
+        """[T+1] the robot's own time stamps, or ticks counted at the control rate."""
+        stamps = [seen.time for seen in self._observations]
+        measured = [stamp for stamp in stamps if stamp is not None]
+        if len(measured) == len(stamps):
+            return np.array(measured, np.float64)
+        return self._started_at + np.arange(len(stamps)) / self._robot.control.rate_hz
+
+    def _header(self, outcome: Outcome) -> Header:
+        policy = self._policy
+        return Header(
+            episode_id=self._recording.new_id(),
+            robot=self._robot.robot_id,
+            task=self._task.name,
+            instruction=self._task.instruction,
+            kind=self._kind,
+            policy_version=policy.version if policy else 0,
+            rate_hz=self._robot.control.rate_hz,
+            horizon=self._robot.control.horizon,
+            seed=self._task.seed,
+            outcome=outcome,
+            terminated=outcome in (Outcome.SUCCESS, Outcome.FAILURE),
+            truncated=outcome in (Outcome.TIMEOUT, Outcome.INTERRUPTED),
+            started_at=self._started_at,
+            ended_at=self._recording.clock(),
+            held_out=self._recording.held_out,
+            normalisation_hash=policy.normalisation_hash if policy else "",
+            tokenizer_hash=policy.tokenizer_hash if policy else "",
+        )
