@@ -1,0 +1,1 @@
+"""The maths of the paper: pure functions of arrays. Networks come in as callables."""
