@@ -7,7 +7,7 @@ over only at an episode boundary. Whatever is wrong with it, the robot keeps the
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -83,7 +83,7 @@ class Loaded:
 class PolicyStore:
     """Holds the current policy and a newer candidate; `swap` is the only place they change hands.
 
-    Use as a context manager, or `start` and `close`.
+    Two threads: one looks for weights, one reports what was loaded. Use as a context manager.
     """
 
     def __init__(
@@ -93,31 +93,43 @@ class PolicyStore:
         download: Download,
         build: Build,
         *,
-        polling: Polling = Polling(),
+        polling: Polling | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.rejected: dict[int, str] = {}
         """Versions that will not be used, with the reason."""
         self._robot, self._fleet = robot, fleet
         self._download, self._build = download, build
-        self._polling, self._clock = polling, clock
+        self._polling, self._clock = polling or Polling(), clock
         self._current: Loaded | None = None
         self._previous: Loaded | None = None
         self._candidate: Loaded | None = None
         self._judged = 0
         self._unreported: list[LoadRow] = []
+        self._failure: Exception | None = None
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name=f"weights-{robot}", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._thread, args=(step,), name=name, daemon=True)
+            for name, step in (("weights", self._look), ("loads", self._report))
+        ]
 
     def start(self) -> None:
         """Start to look for weights."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
-        """Stop looking; waits for a long poll that is under way."""
+        """Stop looking; waits for a long poll that is under way, then sends the last reports."""
         self._stop.set()
-        self._thread.join(self._polling.wait_s + 5.0)
+        with self._changed:
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(self._polling.wait_s + 5.0)
+        try:
+            self._report()
+        except ServiceError as error:
+            log.warning("loads not reported robot=%s reason=%s", self._robot, error)
 
     def __enter__(self) -> "PolicyStore":
         self.start()
@@ -126,18 +138,16 @@ class PolicyStore:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a verified newer policy waits for the next episode boundary."""
-        return self._candidate is not None
-
     def wait(self, timeout_s: float) -> bool:
-        """Wait for a first or newer policy; False when none came in time."""
+        """Wait until a verified newer policy is there for `swap`; False when none came in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._candidate is not None, timeout_s)
+            self._changed.wait_for(lambda: self._candidate or self._failure, timeout_s)
+            return self._candidate is not None
 
     def swap(self) -> Policy | None:
         """Call between episodes only: the newest good policy, None while there was none yet."""
+        if self._failure is not None:
+            raise ServiceError("the thread that follows the weights has died") from self._failure
         with self._changed:
             if self._candidate is not None:
                 self._previous, self._current = self._current, self._candidate
@@ -150,51 +160,67 @@ class PolicyStore:
         with self._changed:
             if self._current is None:
                 return
-            self._reject(self._current.row.version, reason)
-            self._current, self._previous = self._previous, None
+            bad, self._current, self._previous = self._current, self._previous, None
+            self._reject(bad.row.version, reason)
             if self._current is not None:
                 self._take(self._current)
 
     @property
     def in_use(self) -> frozenset[str]:
-        """Hashes of the artifacts that this robot may still go back to."""
+        """Hashes of the artifacts that this robot acts with or may still turn to."""
         with self._changed:
             held = (self._current, self._previous, self._candidate)
             return frozenset(loaded.row.sha256 for loaded in held if loaded)
 
     def _take(self, loaded: Loaded) -> None:
-        log.info("weights loaded robot=%s version=%d", self._robot, loaded.row.version)
-        report = LoadRow(robot=self._robot, version=loaded.row.version, loaded_at=self._clock())
-        self._unreported.append(report)
+        version = loaded.row.version
+        log.info("weights loaded robot=%s version=%d", self._robot, version)
+        self._unreported.append(
+            LoadRow(robot=self._robot, version=version, loaded_at=self._clock())
+        )
+        self._changed.notify_all()
 
     def _reject(self, version: int, reason: str) -> None:
         self.rejected[version] = reason
-        kept = self._current.row.version if self._current else 0
+        last_good = self._current.row.version if self._current else 0
         log.error(
             "weights rejected robot=%s version=%d last_good=%d reason=%s",
-            *(self._robot, version, kept, reason),
+            *(self._robot, version, last_good, reason),
         )
 
-    def _follow(self) -> None:
-        """The thread: look, fetch, verify, build, offer; never give up for a dead service."""
+    def _thread(self, step: Callable[[], None]) -> None:
+        """Repeat `step`; a dead service is waited for, anything else ends the robot's process."""
         failures = 0
-        while not self._stop.is_set():
-            try:
-                self._look()
-                failures = 0
-            except ServiceError as error:
-                pause_s = min(
-                    self._polling.first_pause_s * 2**failures, self._polling.longest_pause_s
-                )
-                failures = min(failures + 1, 16)
-                log.warning(
-                    "weights not reachable robot=%s retry_s=%.1f reason=%s",
-                    *(self._robot, pause_s, error),
-                )
-                self._stop.wait(pause_s)
+        try:
+            while not self._stop.is_set():
+                try:
+                    step()
+                    failures = 0
+                except ServiceError as error:
+                    self._pause(failures, error)
+                    failures += 1
+        except Exception as error:
+            log.exception("weights thread died robot=%s", self._robot)
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _pause(self, failures: int, error: ServiceError) -> None:
+        first_s, longest_s = self._polling.first_pause_s, self._polling.longest_pause_s
+        pause_s = min(first_s * 2.0 ** min(failures, 30), longest_s)
+        log.warning(
+            "service failed robot=%s retry_s=%.1f reason=%s", *(self._robot, pause_s, error)
+        )
+        self._stop.wait(pause_s)
+
+    def _report(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._unreported or self._stop.is_set())
+        while self._unreported:
+            self._fleet.report_load(self._unreported[0])
+            del self._unreported[0]
 
     def _look(self) -> None:
-        self._report()
         row = self._fleet.latest_weights(self._judged, self._polling.wait_s)
         if row is None:
             return
@@ -205,15 +231,13 @@ class PolicyStore:
         loaded = self._verified(row)
         with self._changed:
             self._judged = row.version
-            if loaded is not None:
-                self._candidate = loaded
+            self._candidate = loaded or self._candidate
             self._changed.notify_all()
 
     def _verified(self, row: WeightsRow) -> Loaded | None:
         reason = ""
         for attempt in range(self._polling.attempts):
-            if attempt:
-                self._stop.wait(self._polling.first_pause_s * attempt)
+            self._stop.wait(self._polling.first_pause_s * attempt)
             try:
                 return self._built(row)
             except ServiceError:
@@ -225,18 +249,11 @@ class PolicyStore:
 
     def _built(self, row: WeightsRow) -> Loaded:
         tensors, metadata = self._download(row)
-        if self._current is not None:
-            check_shapes(tensors, self._current.shapes)
+        current = self._current
+        if current is not None:
+            check_shapes(tensors, current.shapes)
         policy = self._build(tensors, metadata, row.version)
         if policy.version != row.version:
             raise ValueError(f"the policy says version {policy.version}, not {row.version}.")
-        return Loaded(policy=policy, row=row, shapes=_shapes(tensors))
-
-    def _report(self) -> None:
-        while self._unreported:
-            self._fleet.report_load(self._unreported[0])
-            del self._unreported[0]
-
-
-def _shapes(tensors: Mapping[str, np.ndarray]) -> Shapes:
-    return {name: tensor.shape for name, tensor in tensors.items()}
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        return Loaded(policy=policy, row=row, shapes=shapes)

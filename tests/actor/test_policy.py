@@ -1,0 +1,267 @@
+"""The policy store: a newer policy is taken over at boundaries only, a bad one never."""
+
+import re
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from actor.point import Intervening, PointPolicy, PointRobot, build
+from lwd.actor.loop import run_episode
+from lwd.actor.policy import Policy, PolicyStore, Polling
+from lwd.episode.types import Kind
+from lwd.errors import IntegrityError, ServiceError
+from lwd.store.rows import LoadRow, WeightsRow
+
+FAST = Polling(wait_s=0.05, first_pause_s=0.01, longest_pause_s=0.02, attempts=3)
+DEADLINE_S = 10.0
+
+
+@dataclass
+class Fleet:
+    """The service and the object store in memory, with faults."""
+
+    rows: list[WeightsRow] = field(default_factory=list)
+    tensors: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+    metadata: dict[int, dict[str, str]] = field(default_factory=dict)
+    reported: list[LoadRow] = field(default_factory=list)
+    fails: dict[int, list[Exception]] = field(default_factory=dict)
+    """Errors that the next downloads of a version raise."""
+    down: bool = False
+    asked: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def publish(self, gain: float, *, robot: str = "point", size: int = 1) -> int:
+        with self.changed:
+            version = len(self.rows) + 1
+            self.tensors[version] = {"gain": np.full(size, gain, np.float32)}
+            self.metadata[version] = {"robot": robot}
+            self.rows.append(
+                WeightsRow(
+                    version=version,
+                    sha256=f"{version:064x}",
+                    size_bytes=4,
+                    snapshot=1,
+                    stage="online",
+                    update=version,
+                )
+            )
+            self.changed.notify_all()
+            return version
+
+    def latest_weights(self, after: int, wait_s: float) -> WeightsRow | None:
+        with self.changed:
+            self.asked += 1
+            if self.down:
+                raise ServiceError("connection refused")
+            if not self.changed.wait_for(lambda: len(self.rows) > after, wait_s):
+                return None
+            return self.rows[-1]
+
+    def report_load(self, row: LoadRow) -> None:
+        if self.down:
+            raise ServiceError("connection refused")
+        self.reported.append(row)
+
+    def download(self, row: WeightsRow):
+        if self.fails.get(row.version):
+            raise self.fails[row.version].pop()
+        return self.tensors[row.version], self.metadata[row.version]
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "condition did not come true in time"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet()
+
+
+@pytest.fixture
+def store(fleet):
+    with PolicyStore("r0", fleet, fleet.download, build, polling=FAST, clock=lambda: 12.0) as store:
+        yield store
+
+
+def take(store: PolicyStore) -> Policy:
+    assert store.wait(DEADLINE_S)
+    policy = store.swap()
+    assert policy is not None
+    return policy
+
+
+def test_there_is_no_policy_before_the_first_weights(fleet, store):
+    assert not store.wait(0.01)
+    assert store.swap() is None
+    fleet.publish(0.5)
+    assert take(store).version == 1
+
+
+def test_what_was_loaded_is_reported(fleet, store):
+    fleet.publish(0.5)
+    take(store)
+    until(lambda: fleet.reported == [LoadRow(robot="r0", version=1, loaded_at=12.0)])
+    assert store.swap().version == 1
+    fleet.publish(0.6)
+    take(store)
+    until(lambda: [row.version for row in fleet.reported] == [1, 2])
+
+
+def test_a_newer_policy_waits_for_the_boundary(fleet, store):
+    fleet.publish(0.0)
+    policy = take(store)
+    robot = PointRobot()
+
+    class Publishing(Intervening):
+        """Publishes in the middle of the episode and waits until the robot has the weights."""
+
+        def wants_control(self, tick):
+            if self._now == 12:
+                fleet.publish(1.0)
+                assert store.wait(DEADLINE_S)
+            return super().wants_control(tick)
+
+    episode = run_episode(robot, 1, policy, Publishing(robot, range(0)), kind=Kind.ONLINE)
+    assert episode.header.policy_version == 1
+    assert (episode.action == 0).all()  # gain 0 to the end: the new policy would have moved
+    assert store.swap().version == 2
+    episode = run_episode(robot, 1, store.swap(), None, kind=Kind.ONLINE)
+    assert episode.header.policy_version == 2
+    assert (episode.action[0] != 0).all()
+
+
+def test_only_the_newest_of_several_is_loaded(fleet, store):
+    for gain in (0.1, 0.2, 0.3):
+        fleet.publish(gain)
+    until(lambda: fleet.asked > 4)
+    assert take(store).version == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"robot": "arm"}, "weights are for robot 'arm'"),
+        ({"size": 2}, r"tensor 'gain' has shape \(2,\); expected \(1,\)"),
+    ],
+    ids=["another robot", "another shape"],
+)
+def test_weights_that_do_not_fit_keep_the_last_good(fleet, store, caplog, bad, reason):
+    fleet.publish(0.5)
+    assert take(store).version == 1
+    fleet.publish(0.9, **bad)
+    until(lambda: 2 in store.rejected)
+    assert re.search(reason, store.rejected[2])
+    assert store.swap().version == 1
+    assert "weights rejected robot=r0 version=2 last_good=1" in caplog.text
+    fleet.publish(0.7)
+    assert take(store).version == 3
+
+
+def test_a_damaged_download_is_tried_again_then_given_up(fleet, store):
+    fleet.fails[1] = [IntegrityError("other hash"), IntegrityError("other hash")]
+    fleet.publish(0.5)
+    assert take(store).version == 1
+    fleet.fails[2] = [IntegrityError("other hash") for _ in range(3)]
+    fleet.publish(0.6)
+    until(lambda: store.rejected == {2: "IntegrityError: other hash"})
+    assert fleet.fails[2] == []
+    assert store.swap().version == 1
+
+
+def test_an_unreachable_object_store_is_waited_for(fleet, store):
+    fleet.fails[1] = [ServiceError("timeout") for _ in range(6)]
+    fleet.publish(0.5)
+    assert take(store).version == 1
+    assert store.rejected == {}
+
+
+def test_a_dead_service_does_not_stop_the_robot(fleet, store):
+    fleet.publish(0.5)
+    take(store)
+    until(lambda: len(fleet.reported) == 1)
+    fleet.down = True
+    asked = fleet.asked
+    until(lambda: fleet.asked > asked + 3)
+    assert store.swap().version == 1
+    fleet.publish(0.6)
+    fleet.down = False
+    assert take(store).version == 2
+    until(lambda: [row.version for row in fleet.reported] == [1, 2])
+
+
+def test_a_load_made_while_the_service_is_down_is_reported_later(fleet, store):
+    fleet.publish(0.5)
+    assert store.wait(DEADLINE_S)
+    fleet.down = True
+    store.swap()
+    asked = fleet.asked
+    until(lambda: fleet.asked > asked + 2)
+    assert fleet.reported == []
+    fleet.down = False
+    until(lambda: [row.version for row in fleet.reported] == [1])
+
+
+def test_the_last_report_is_sent_on_close(fleet):
+    fleet.publish(0.5)
+    with PolicyStore("r0", fleet, fleet.download, build, polling=FAST) as store:
+        take(store)
+    assert [row.version for row in fleet.reported] == [1]
+
+
+def test_a_service_that_goes_back_is_not_believed(fleet, store, caplog):
+    fleet.publish(0.5)
+    take(store)
+    with fleet.changed:
+        fleet.rows.append(replace(fleet.rows[0]))
+        fleet.changed.notify_all()
+    until(lambda: "offered version 1; asked for one after 1" in caplog.text)
+    assert store.swap().version == 1
+
+
+def test_a_policy_withdrawn_gives_way_to_the_one_before(fleet, store):
+    fleet.publish(0.5)
+    take(store)
+    fleet.publish(0.6)
+    take(store)
+    store.withdraw("planned NaN")
+    assert store.swap().version == 1
+    assert store.rejected == {2: "planned NaN"}
+    until(lambda: [row.version for row in fleet.reported] == [1, 2, 1])
+    store.withdraw("planned NaN again")
+    assert store.swap() is None
+    fleet.publish(0.7)
+    assert take(store).version == 3
+
+
+def test_the_store_says_which_artifacts_it_may_still_use(fleet, store):
+    for gain in (0.1, 0.2, 0.3):
+        fleet.publish(gain)
+        take(store)
+    assert store.in_use == {f"{2:064x}", f"{3:064x}"}
+
+
+def test_a_bug_in_the_thread_stops_the_robot_at_the_boundary(fleet):
+    def broken(row):
+        raise AttributeError("no such thing")
+
+    fleet.publish(0.5)
+    with PolicyStore("r0", fleet, broken, build, polling=FAST) as store:
+        assert not store.wait(DEADLINE_S)
+        with pytest.raises(ServiceError, match="has died"):
+            store.swap()
+
+
+def test_a_policy_must_say_its_version(fleet):
+    def forgetful(tensors, metadata, version):
+        return PointPolicy(1.0, version=99)
+
+    fleet.publish(0.5)
+    with PolicyStore("r0", fleet, fleet.download, forgetful, polling=FAST) as store:
+        until(lambda: 1 in store.rejected)
+    assert "says version 99, not 1" in store.rejected[1]
