@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from processes import QUEUE, Processes, answers, free_port, wait_until
+
 
 @pytest.fixture
 def forbidden_folder():
@@ -21,3 +23,20 @@ def forbidden_folder():
         os.seteuid(0)
     folder.chmod(0o700)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def processes():
+    group = Processes()
+    yield group
+    group.close()
+
+
+@pytest.fixture
+def queue_server(processes, tmp_path):
+    """(supervisor process, url) of a running queue."""
+    port = free_port()
+    process = processes.start(QUEUE, tmp_path, port)
+    url = f"nats://127.0.0.1:{port}"
+    wait_until(lambda: answers(url), "the queue")
+    return process, url

