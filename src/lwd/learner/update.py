@@ -114,14 +114,9 @@ def _td_target(
     probs, entropy = jax.nn.softmax(logits), divl.normalised_entropy(logits)
     tau = divl.adaptive_tau(entropy, config.tau_base, config.alpha, config.tau_min, config.tau_max)
     value = divl.quantile(probs, atoms, tau, config.quantile)
-    y = divl.td_target(batch.returns, batch.discount, value, config.target_clip)
-    metrics = {
-        "value/tau": tau.mean(),
-        "value/entropy": entropy.mean(),
-        "value/next": value.mean(),
-        "critic/target_outside": ((y < 0) | (y > 1)).mean(),
-    }
-    return y, metrics
+    y, metrics = divl.td_target(batch.returns, batch.discount, value, config.target_clip)
+    moments = {"tau": tau, "entropy": entropy, "next": value}
+    return y, metrics | {f"value/{name}": moment.mean() for name, moment in moments.items()}
 
 
 def _action_gradient(
@@ -149,6 +144,7 @@ def _adjoint_matching(
         steps=config.steps,
         inv_temp=config.inv_temp,
         sampler=config.sampler,
+        action_mask=batch.action_mask,
     )
 
 

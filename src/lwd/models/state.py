@@ -23,6 +23,8 @@ KEY = 16
 """Width of an attention key."""
 IDENTITY = 8
 """Last dimensions of a slot that say what the object is: shape 3, colour 4, present 1."""
+BLOCKS = 2
+"""Residual blocks of the velocity."""
 TIMES = 32
 """Width of the flow time embedding."""
 
@@ -31,23 +33,25 @@ def policy(layout: StateLayout, *, horizon: int, action: int, width: int = 256) 
     """Flow policy over chunks [horizon, action]."""
 
     def init(key: Array) -> Params:
-        encoder, lift, layers, out = jax.random.split(key, 4)
+        encoder, lift, condition, layers, out = jax.random.split(key, 5)
         return {
             "encoder": _init_encoder(encoder, layout, width),
             "lift": _init_dense(lift, horizon * action + TIMES, width),
-            "blocks": [_init_block(k, width) for k in jax.random.split(layers, 3)],
+            "condition": _init_dense(condition, width, (1 + BLOCKS) * width),
+            "blocks": [_init_block(k, width) for k in jax.random.split(layers, BLOCKS)],
             "out": _init_dense(out, width, horizon * action, scale=0.0),
         }
 
+    def encode(params: Params, inputs: Inputs) -> Array:
+        return _dense(params["condition"], _encode(params["encoder"], inputs, layout))
+
     def velocity(params: Params, context: Array, a: Array, w: Array) -> Array:
         flow = jnp.concatenate([a.reshape(len(a), -1), _flow_time(w)], axis=-1)
-        x = _dense(params["lift"], flow) + context
-        for block in params["blocks"]:
-            x = _block(block, x, context)
+        shift, *scales = jnp.split(context, 1 + BLOCKS, axis=-1)
+        x = _dense(params["lift"], flow) + shift
+        for block, scale in zip(params["blocks"], scales, strict=True):
+            x = _block(block, x, scale)
         return _dense(params["out"], _norm(x)).reshape(a.shape)
-
-    def encode(params: Params, inputs: Inputs) -> Array:
-        return _encode(params["encoder"], inputs, layout)
 
     return PolicyFns(init=init, encode=encode, velocity=velocity)
 
@@ -74,18 +78,20 @@ def critic(
         return _dense(params["out"], _norm(_encode(params["encoder"], inputs, layout)))
 
     def init_head(key: Array) -> Params:
-        encoder, lift, block, out = jax.random.split(key, 4)
+        encoder, lift, condition, block, out = jax.random.split(key, 5)
         return {
             "encoder": _init_encoder(encoder, layout, width),
             "lift": _init_dense(lift, horizon * action, width),
+            "condition": _init_dense(condition, width, 2 * width),
             "block": _init_block(block, width),
             "out": _init_dense(out, width, 1, scale=0.0),
         }
 
     def head(params: Params, inputs: Inputs, a: Array) -> Array:
-        context = _encode(params["encoder"], inputs, layout)
-        x = _dense(params["lift"], a.reshape(len(a), -1)) + context
-        return _dense(params["out"], _norm(_block(params["block"], x, context)))[:, 0]
+        context = _dense(params["condition"], _encode(params["encoder"], inputs, layout))
+        shift, scale = jnp.split(context, 2, axis=-1)
+        x = _dense(params["lift"], a.reshape(len(a), -1)) + shift
+        return _dense(params["out"], _norm(_block(params["block"], x, scale)))[:, 0]
 
     return CriticFns(
         init_value=init_value,
@@ -111,18 +117,17 @@ def _norm(x: Float[Array, "batch width"]) -> Float[Array, "batch width"]:
 
 
 def _init_block(key: Array, width: int) -> Params:
-    first, second, condition = jax.random.split(key, 3)
+    first, second = jax.random.split(key)
     return {
         "in": _init_dense(first, width, width),
         "out": _init_dense(second, width, width, scale=0.5),
-        "scale": _init_dense(condition, width, width, scale=0.1),
     }
 
 
-def _block(params: Params, x: Array, context: Array) -> Array:
-    """Residual block whose normalised input is scaled by the context."""
-    hidden = _norm(x) * (1 + _dense(params["scale"], context))
-    return x + _dense(params["out"], jax.nn.gelu(_dense(params["in"], hidden)))
+def _block(params: Params, x: Array, scale: Array) -> Array:
+    """Residual block whose normalised input is scaled by what it is conditioned on."""
+    hidden = jax.nn.gelu(_dense(params["in"], _norm(x) * (1 + scale)))
+    return x + _dense(params["out"], hidden)
 
 
 def _flow_time(w: Float[Array, " batch"]) -> Float[Array, "batch times"]:
