@@ -1,0 +1,193 @@
+"""Finished episodes on the robot's disk, until the fleet has them for good.
+
+<root>/pending/<id>.arrow    saved, not yet acknowledged; never deleted by the quota
+<root>/done/<id>.arrow       uploaded and catalogued; evicted oldest first
+<root>/rejected/<id>.arrow   will never be accepted, with the reason in <id>.reason.txt
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import re
+from pathlib import Path
+
+from lwd.errors import ConflictError, EpisodeError, ServiceError
+from lwd.store.disk import make_folder, sync_folder, written_aside
+
+_log = logging.getLogger(__name__)
+_ID = re.compile(r"[0-9a-f]{32}")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_STATES = ("pending", "done", "rejected")
+
+
+class Spool:
+    """Spool of one robot. One process writes it, another may upload from it; both may be killed."""
+
+    def __init__(self, root: Path, quota_bytes: int = 20 << 30):
+        """`root` is the robot's own folder; `quota_bytes` bounds everything under it."""
+        self.root = root
+        self._quota = quota_bytes
+        self._lock: int | None = None
+        for state in _STATES:
+            make_folder(root / state)
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the right to write; another process may take over."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def save(self, episode_id: str, payload: bytes) -> None:
+        """Keep a payload: on return it survives a kill and a power cut.
+
+        ServiceError when the disk or the quota is full (nothing half-written is left, older
+        episodes are untouched) or another process writes this spool; ConflictError when the id is
+        taken by other bytes. The same bytes again are fine.
+        """
+        path = self.path(episode_id)
+        self._own()
+        if self._has(episode_id, payload):
+            return
+        self._make_room(len(payload))
+        while True:
+            try:
+                with written_aside(path) as file:
+                    file.write(payload)
+                return
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise ServiceError(f"Cannot write {path}: {error.strerror}.") from error
+                if not self._evict():
+                    raise self._full(len(payload), "the disk is full") from error
+
+    def pending(self) -> list[str]:
+        """Ids that wait for their acknowledgement, oldest first."""
+        return [path.stem for path in self._files("pending")]
+
+    def path(self, episode_id: str) -> Path:
+        """Where the pending payload of an episode is."""
+        return self._path("pending", episode_id)
+
+    def acknowledge(self, episode_id: str) -> None:
+        """The fleet has the episode for good. Harmless to repeat."""
+        self._move(episode_id, "done")
+
+    def reject(self, episode_id: str, reason: str) -> None:
+        """Put a payload aside that can never be accepted, with the reason beside it."""
+        note = self._path("rejected", episode_id).with_suffix(".reason.txt")
+        with written_aside(note) as file:
+            file.write(f"{reason}\n".encode())
+        self._move(episode_id, "rejected")
+
+    def rejected(self) -> dict[str, str]:
+        """Reason for each rejected episode."""
+        notes = sorted((self.root / "rejected").glob("*.reason.txt"))
+        return {note.name.partition(".")[0]: note.read_text().strip() for note in notes}
+
+    def size_bytes(self) -> int:
+        """Bytes of all payloads here."""
+        return sum(_size(path) for state in _STATES for path in self._files(state))
+
+    def _path(self, state: str, episode_id: str) -> Path:
+        if not _ID.fullmatch(episode_id):
+            raise EpisodeError(
+                f"episode id {episode_id[:80]!r} is not 32 lower-case hex digits; "
+                "make it with `lwd.episode.payload.new_id`."
+            )
+        return self.root / state / f"{episode_id}.arrow"
+
+    def _files(self, state: str) -> list[Path]:
+        found = []
+        with os.scandir(self.root / state) as entries:
+            for entry in entries:
+                if entry.name.endswith(".arrow"):
+                    found.append((_modified(entry), entry.name))
+        return [self.root / state / name for _, name in sorted(found)]
+
+    def _own(self) -> None:
+        """Become the only writer; then whatever is half-written belongs to a dead one."""
+        if self._lock is not None:
+            return
+        descriptor = os.open(self.root / "writer.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise ServiceError(
+                f"Another process writes the spool {self.root}. Two robots need two names."
+            ) from error
+        self._lock = descriptor
+        for part in (self.root / "pending").glob(".*.part"):
+            _log.warning("unfinished episode lost file=%s bytes=%d", part.name, _size(part))
+            part.unlink(missing_ok=True)
+
+    def _has(self, episode_id: str, payload: bytes) -> bool:
+        for state in _STATES:
+            try:
+                known = self._path(state, episode_id).read_bytes()
+            except FileNotFoundError:
+                continue
+            if known != payload:
+                raise ConflictError(
+                    f"Episode {episode_id} is already {state} in {self.root} with other bytes. "
+                    "An id is never used twice."
+                )
+            return True
+        return False
+
+    def _make_room(self, size: int) -> None:
+        while self.size_bytes() + size > self._quota:
+            if not self._evict():
+                raise self._full(size, f"the quota of {self._quota} bytes is used up")
+
+    def _evict(self) -> bool:
+        """Delete the oldest uploaded payload; False if there is none."""
+        done = self._files("done")
+        if not done:
+            return False
+        _log.info("evict uploaded episode=%s", done[0].stem)
+        done[0].unlink(missing_ok=True)
+        return True
+
+    def _full(self, size: int, why: str) -> ServiceError:
+        return ServiceError(
+            f"Cannot save an episode of {size} bytes in {self.root}: {why} and "
+            f"{len(self.pending())} episodes still wait for their upload. Free space, raise the "
+            "quota, or bring the uploader back; recording can go on after that."
+        )
+
+    def _move(self, episode_id: str, state: str) -> None:
+        target = self._path(state, episode_id)
+        try:
+            os.replace(self.path(episode_id), target)
+        except FileNotFoundError:
+            return
+        sync_folder(target.parent)
+        sync_folder(self.path(episode_id).parent)
+
+
+def spools(root: Path, quota_bytes: int = 20 << 30) -> list[Spool]:
+    """Spools of all robots that keep theirs under one folder, by name."""
+    found = sorted(path.parent for path in root.glob("*/pending"))
+    return [Spool(path, quota_bytes) for path in found]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _modified(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,145 @@
+"""Carries episodes from the spool to the fleet: object first, then the row, then acknowledge.
+
+Every step may be repeated, so the process may be killed anywhere. A service that is away only
+delays; a payload that nobody would ever accept goes to `rejected/` and holds up nothing.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from lwd.edge.spool import Spool, spools
+from lwd.errors import ConflictError, EpisodeError, IntegrityError, ServiceError
+from lwd.store.backoff import Backoff
+from lwd.store.process import stop_on_signals
+from lwd.store.rows import EpisodeRow
+
+_log = logging.getLogger(__name__)
+_GIVE_UP_AFTER = 3
+"""Failures in a row within one sweep that mean the service is away, not one episode odd."""
+_DEFAULT_BACKOFF = Backoff()
+
+
+@runtime_checkable
+class ObjectSink(Protocol):
+    """Where payloads go: `lwd.store.objects.Objects`, which loads only when it is needed."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store bytes, whole or absent; harmless to repeat."""
+        ...
+
+    def head(self, key: str) -> int:
+        """Stored size in bytes."""
+        ...
+
+
+@runtime_checkable
+class EpisodeSink(Protocol):
+    """Where rows go: the client of the metadata service, or a catalog itself."""
+
+    def insert_episode(self, row: EpisodeRow) -> object:
+        """Catalogue the row; the same row again is fine. ConflictError, EpisodeError: never."""
+        ...
+
+
+class Uploader:
+    """Uploads pending episodes one after another and remembers what went wrong with which."""
+
+    def __init__(self, objects: ObjectSink, sink: EpisodeSink):
+        self._objects = objects
+        self._sink = sink
+        self._failures: dict[str, int] = {}
+        self._stored: set[str] = set()
+
+    def sweep(self, sources: Sequence[Spool], stop: threading.Event) -> tuple[int, int]:
+        """Try all that is pending, the least troubled first: (settled, failed)."""
+        waiting = [(spool, episode) for spool in sources for episode in spool.pending()]
+        waiting.sort(key=lambda item: self._failures.get(item[1], 0))
+        settled = failed = in_a_row = 0
+        for spool, episode_id in waiting:
+            if stop.is_set() or in_a_row == _GIVE_UP_AFTER:
+                break
+            if self._try(spool, episode_id):
+                settled, in_a_row = settled + 1, 0
+            else:
+                failed, in_a_row = failed + 1, in_a_row + 1
+        return settled, failed
+
+    def upload(self, spool: Spool, episode_id: str) -> None:
+        """One episode: validate, store, catalogue, acknowledge.
+
+        ServiceError and OSError mean try again; EpisodeError, ConflictError and IntegrityError
+        mean never.
+        """
+        # pyarrow and obstore load on the first episode: a robot's client starts without them.
+        from lwd.edge.announce import describe
+        from lwd.episode.payload import decode
+        from lwd.store.objects import episode_key, sha256_of
+
+        payload = spool.path(episode_id).read_bytes()
+        episode = decode(payload)
+        if episode.header.episode_id != episode_id:
+            raise EpisodeError(f"The payload in {episode_id} is of {episode.header.episode_id}.")
+        sha256 = sha256_of(payload)
+        if sha256 not in self._stored:
+            self._objects.put(episode_key(sha256), payload)
+            size = self._objects.head(episode_key(sha256))
+            if size != len(payload):
+                raise ServiceError(f"Stored {size} of {len(payload)} bytes of {episode_id}.")
+            self._stored.add(sha256)
+        self._sink.insert_episode(describe(episode, sha256=sha256, size_bytes=len(payload)))
+        spool.acknowledge(episode_id)
+        self._stored.discard(sha256)
+
+    def _try(self, spool: Spool, episode_id: str) -> bool:
+        try:
+            self.upload(spool, episode_id)
+            _log.info("uploaded episode=%s spool=%s", episode_id, spool.root.name)
+        except (EpisodeError, ConflictError, IntegrityError) as error:
+            _log.error("rejected episode=%s reason=%s", episode_id, error)
+            spool.reject(episode_id, str(error))
+        except (ServiceError, OSError) as error:
+            self._failures[episode_id] = self._failures.get(episode_id, 0) + 1
+            _log.warning(
+                "retry episode=%s failures=%d reason=%s",
+                episode_id,
+                self._failures[episode_id],
+                error,
+            )
+            return False
+        self._failures.pop(episode_id, None)
+        return True
+
+
+def run(
+    source: Spool | Path,
+    objects: ObjectSink,
+    sink: EpisodeSink,
+    stop: threading.Event,
+    *,
+    poll_s: float = 0.25,
+    backoff: Backoff = _DEFAULT_BACKOFF,
+    draw: Callable[[], float] = random.random,
+) -> None:
+    """Upload until `stop`. A folder as `source` holds a spool per robot; new ones are noticed."""
+    uploader = Uploader(objects, sink)
+    failures = 0
+    while not stop.is_set():
+        sources = [source] if isinstance(source, Spool) else spools(source)
+        settled, failed = uploader.sweep(sources, stop)
+        failures = failures + 1 if failed and not settled else min(failed, 1)
+        stop.wait(backoff.delay(failures, draw()) if failures else poll_s)
+
+
+def main(spool: Path, objects_url: str, service_url: str, token: str | None = None) -> None:
+    """Process of `lwd edge`: uploads what robots spool under `spool` until SIGTERM or SIGINT."""
+    from lwd.store.client import ServiceClient
+    from lwd.store.objects import Objects
+
+    stop = stop_on_signals()
+    _log.info("start spool=%s objects=%s service=%s", spool, objects_url, service_url)
+    run(spool, Objects(objects_url), ServiceClient(service_url, token=token), stop)
+    _log.info("stop spool=%s waiting=%d", spool, sum(len(s.pending()) for s in spools(spool)))

@@ -1,0 +1,244 @@
+"""Uploader: every episode arrives exactly once, whatever fails and however often."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lwd.edge.announce import describe
+from lwd.edge.spool import Spool
+from lwd.edge.uploader import Uploader, run
+from lwd.episode.payload import encode, new_id
+from lwd.episode.types import Episode
+from lwd.errors import ConflictError, ServiceError
+from lwd.store.backoff import Backoff
+from lwd.store.catalog import Catalog
+from lwd.store.objects import Objects, episode_key, sha256_of
+from sample_episodes import make_episode
+
+GO = threading.Event()
+"""A stop event that is never set."""
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with Spool(tmp_path / "spool" / "robot-3") as spool:
+        yield spool
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return Objects((tmp_path / "objects").as_uri())
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    with Catalog(f"sqlite:///{tmp_path / 'catalog.db'}") as catalog:
+        yield catalog
+
+
+def saved(spool: Spool, **changes) -> Episode:
+    episode = make_episode(**changes)
+    spool.save(episode.header.episode_id, encode(episode))
+    return episode
+
+
+class Flaky:
+    """Catalog whose service is away for the first `failures` calls, before or after the insert."""
+
+    def __init__(self, catalog: Catalog, failures: int, *, late: bool = False):
+        self.catalog, self.failures, self.late = catalog, failures, late
+        self.calls: list[str] = []
+
+    def insert_episode(self, row) -> bool:
+        self.calls.append(row.episode_id)
+        if self.failures == 0:
+            return self.catalog.insert_episode(row)
+        self.failures -= 1
+        if self.late:
+            self.catalog.insert_episode(row)
+        raise ServiceError("The service is away.")
+
+
+def test_row_says_what_the_episode_says() -> None:
+    episode = make_episode(ticks=40, held_out=True)
+    row = describe(episode, sha256="c" * 64, size_bytes=9)
+    assert (row.ticks, row.interventions, row.held_out) == (40, 10, True)
+    assert (row.kind, row.outcome, row.policy_version) == ("online", "success", 7)
+    assert row.produced_at == episode.header.ended_at
+    assert row.instruction == "put the red can on the shelf"
+
+
+def test_episode_arrives(spool: Spool, objects: Objects, catalog: Catalog) -> None:
+    episode = saved(spool)
+    payload = spool.path(episode.header.episode_id).read_bytes()
+    assert Uploader(objects, catalog).sweep([spool], GO) == (1, 0)
+    row = catalog.episode(episode.header.episode_id)
+    assert row is not None
+    assert row.sha256 == sha256_of(payload)
+    assert objects.get(episode_key(row.sha256)) == payload
+    assert spool.pending() == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_service_away_is_retried(spool: Spool, objects: Objects, catalog: Catalog, late) -> None:
+    """Also when the answer is lost after the insert: the second insert is the same row."""
+    episode = saved(spool)
+    sink = Flaky(catalog, failures=2, late=late)
+    uploader = Uploader(objects, sink)
+    results = [uploader.sweep([spool], GO) for _ in range(3)]
+    assert results == [(0, 1), (0, 1), (1, 0)]
+    assert catalog.count_episodes() == 1
+    assert sink.calls == [episode.header.episode_id] * 3
+
+
+def test_payload_is_stored_once_while_the_service_is_away(
+    spool: Spool, objects: Objects, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(spool)
+    puts: list[str] = []
+    real = objects.put
+    monkeypatch.setattr(objects, "put", lambda key, data: (puts.append(key), real(key, data)))
+    uploader = Uploader(objects, Flaky(catalog, failures=3))
+    while spool.pending():
+        uploader.sweep([spool], GO)
+    assert len(puts) == 1
+
+
+def test_away_service_is_not_asked_for_every_episode(
+    spool: Spool, objects: Objects, catalog: Catalog
+) -> None:
+    for _ in range(6):
+        saved(spool, ticks=3)
+    sink = Flaky(catalog, failures=100)
+    assert Uploader(objects, sink).sweep([spool], GO) == (0, 3)
+    assert len(sink.calls) == 3
+
+
+def test_one_odd_episode_does_not_hold_up_the_others(
+    spool: Spool, objects: Objects, catalog: Catalog
+) -> None:
+    odd, *good = [saved(spool, ticks=3).header.episode_id for _ in range(6)]
+
+    class Sink:
+        def insert_episode(self, row) -> bool:
+            if row.episode_id == odd:
+                raise ServiceError("The service fails at this one.")
+            return catalog.insert_episode(row)
+
+    uploader = Uploader(objects, Sink())
+    assert uploader.sweep([spool], GO) == (5, 1)
+    late = saved(spool, ticks=3).header.episode_id
+    assert uploader.sweep([spool], GO) == (1, 1)
+    assert spool.pending() == [odd]
+    assert all(catalog.episode(i) is not None for i in [*good, late])
+
+
+def test_bad_payload_is_quarantined_with_its_reason(
+    spool: Spool, objects: Objects, catalog: Catalog
+) -> None:
+    good = saved(spool).header.episode_id
+    episode = make_episode()
+    nan = np.full(6, np.nan, np.float32).tobytes()
+    poison = encode(episode).replace(episode.state[4].tobytes(), nan)
+    bad, torn, other = episode.header.episode_id, new_id(), new_id()
+    spool.save(bad, poison)
+    spool.save(torn, encode(make_episode())[:1000])
+    spool.save(other, encode(make_episode()))
+    assert Uploader(objects, catalog).sweep([spool], GO) == (4, 0)
+    assert catalog.count_episodes() == 1
+    assert catalog.episode(good) is not None
+    reasons = spool.rejected()
+    assert set(reasons) == {bad, torn, other}
+    assert "state is not finite" in reasons[bad]
+    assert "cut off" in reasons[torn]
+    assert "is of" in reasons[other]
+    assert len(list(objects.list("episodes"))) == 1
+
+
+def test_conflict_is_quarantined(spool: Spool, objects: Objects) -> None:
+    class Sink:
+        def insert_episode(self, row) -> bool:
+            raise ConflictError(f"Episode {row.episode_id} has another hash.")
+
+    episode_id = saved(spool).header.episode_id
+    assert Uploader(objects, Sink()).sweep([spool], GO) == (1, 0)
+    assert "another hash" in spool.rejected()[episode_id]
+
+
+def test_delays_grow_with_jitter_up_to_a_limit() -> None:
+    backoff = Backoff(first_s=1.0, limit_s=8.0)
+    assert [backoff.delay(n, 0.0) for n in (1, 2, 3, 4, 5, 5000)] == [1, 2, 4, 8, 8, 8]
+    assert backoff.delay(3, 0.5) == 3.0
+    assert backoff.delay(3, 1.0) == 2.0
+
+
+def test_run_backs_off_while_the_service_is_away_and_then_catches_up(
+    tmp_path: Path, objects: Objects, catalog: Catalog
+) -> None:
+    """Time is injected: the stop event notes each wait and sets itself when all is done."""
+    spools = [Spool(tmp_path / "spool" / f"robot-{i}") for i in range(2)]
+    for spool in spools:
+        saved(spool, ticks=3)
+        spool.close()
+
+    class Waits(threading.Event):
+        waits: tuple[float, ...] = ()
+
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            self.waits += (timeout,)
+            if len(self.waits) == 2:
+                saved(Spool(tmp_path / "spool" / "robot-new"), ticks=3)  # noticed without a restart
+            if len(self.waits) == 4:
+                self.set()
+            return self.is_set()
+
+    stop = Waits()
+    backoff = Backoff(first_s=1.0, limit_s=8.0)
+    sink = Flaky(catalog, failures=4)
+    run(tmp_path / "spool", objects, sink, stop, poll_s=0.1, backoff=backoff, draw=lambda: 0.0)
+    assert stop.waits == (1.0, 2.0, 0.1, 0.1)
+    assert catalog.count_episodes() == 3
+
+
+PROCESS = """
+import sys, threading
+from pathlib import Path
+from lwd.edge.uploader import run
+from lwd.store.catalog import Catalog
+from lwd.store.objects import Objects
+from lwd.store.process import stop_on_signals
+stop = stop_on_signals()
+run(Path(sys.argv[1]), Objects(sys.argv[2]), Catalog(sys.argv[3]), stop, poll_s=0.02)
+"""
+
+
+@pytest.mark.slow
+def test_killed_uploader_delivers_each_episode_exactly_once(
+    tmp_path: Path, spool: Spool, objects: Objects, catalog: Catalog
+) -> None:
+    ids = {saved(spool, ticks=50, seed=i).header.episode_id for i in range(60)}
+    url = f"sqlite:///{tmp_path / 'catalog.db'}"
+    command = [sys.executable, "-c", PROCESS, str(tmp_path / "spool"), objects.url, url]
+    for target in (5, 20, 60):
+        with subprocess.Popen(command) as process:
+            deadline = time.monotonic() + 30
+            while catalog.count_episodes() < target and time.monotonic() < deadline:
+                time.sleep(0.002)
+            last = target == 60
+            while last and spool.pending() and time.monotonic() < deadline:
+                time.sleep(0.002)
+            process.send_signal(signal.SIGTERM if last else signal.SIGKILL)
+            assert process.wait(20) == (0 if last else -signal.SIGKILL)
+    assert catalog.count_episodes() == 60
+    assert spool.pending() == []
+    assert spool.rejected() == {}
+    rows = [catalog.episode(i) for i in ids]
+    assert all(row is not None and objects.exists(episode_key(row.sha256)) for row in rows)
