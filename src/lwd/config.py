@@ -206,3 +206,27 @@ class PlaneConfig:
     def objects(self) -> str:
         """Object store URL with the embedded default filled in."""
         return self.objects_url or (self.root / "objects").absolute().as_uri()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorConfig:
+    """One robot's process."""
+
+    robot: str = "robot-0"
+    """Name of the robot in the fleet."""
+    index: int = 0
+    """Number of the robot; with the seed it decides its scenes."""
+    seed: int = 0
+    """Seed of the fleet."""
+    kind: Literal["demo", "play", "rollout", "online"] = "online"
+    """What is recorded; `demo` keeps successes only, `rollout` and `online` need a policy."""
+    episodes: int | None = None
+    """Episodes of this kind to save in all, over restarts; None means until stopped."""
+    spool_quota_bytes: int = 20 << 30
+    """Bound of the robot's spool on disk."""
+    poll_s: float = 5.0
+    """Long poll for newer weights; the service answers at once when there are any."""
+
+    def __post_init__(self) -> None:
+        _require(self.index >= 0, f"index is {self.index}; it must not be negative.")
+        _require(self.seed >= 0, f"seed is {self.seed}; it must not be negative.")

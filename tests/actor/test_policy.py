@@ -265,3 +265,46 @@ def test_a_policy_must_say_its_version(fleet):
     with PolicyStore("r0", fleet, fleet.download, forgetful, polling=FAST) as store:
         until(lambda: 1 in store.rejected)
     assert "says version 99, not 1" in store.rejected[1]
+
+
+def test_a_robot_that_restarts_without_the_service_uses_the_last_good(fleet, tmp_path):
+    memory = tmp_path / "weights.json"
+    fleet.publish(0.5)
+    with PolicyStore("r0", fleet, fleet.download, build, polling=FAST, memory=memory) as store:
+        take(store)
+    fleet.down = True
+    with PolicyStore("r0", fleet, fleet.download, build, polling=FAST, memory=memory) as store:
+        assert store.swap().version == 1
+        fleet.publish(0.6)
+        fleet.down = False
+        assert take(store).version == 2
+
+
+def test_the_remembered_version_is_not_built_twice(fleet, tmp_path):
+    memory = tmp_path / "weights.json"
+    built = []
+
+    def counting(tensors, metadata, version):
+        built.append(version)
+        return build(tensors, metadata, version)
+
+    fleet.publish(0.5)
+    for _ in range(2):
+        asked = fleet.asked
+        with PolicyStore(
+            "r0", fleet, fleet.download, counting, polling=FAST, memory=memory
+        ) as store:
+            assert take(store).version == 1
+            until(lambda: fleet.asked > asked + 1)  # noqa: B023
+    assert built == [1, 1]
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"version": 1}', "[1]"])
+def test_a_damaged_memory_is_ignored(fleet, tmp_path, text, caplog):
+    memory = tmp_path / "weights.json"
+    memory.write_text(text)
+    with PolicyStore("r0", fleet, fleet.download, build, polling=FAST, memory=memory) as store:
+        assert store.swap() is None
+        assert "last good weights not usable" in caplog.text
+        fleet.publish(0.5)
+        assert take(store).version == 1

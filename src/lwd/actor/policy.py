@@ -4,17 +4,20 @@ A newer version is downloaded, verified and built beside the current one; the co
 over only at an episode boundary. Whatever is wrong with it, the robot keeps the last good policy.
 """
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from lwd.actor.robot import Observation
 from lwd.errors import LwdError, ServiceError
+from lwd.store.disk import written_aside
 from lwd.store.rows import LoadRow, WeightsRow
 from lwd.store.weights import Metadata, Shapes, Tensors, check_shapes
 
@@ -94,13 +97,17 @@ class PolicyStore:
         build: Build,
         *,
         polling: Polling | None = None,
+        memory: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`memory` is a file that names the last good version: a robot that restarts while the
+        service is away acts with it, if `download` still has the artifact."""
         self.rejected: dict[int, str] = {}
         """Versions that will not be used, with the reason."""
         self._robot, self._fleet = robot, fleet
         self._download, self._build = download, build
         self._polling, self._clock = polling or Polling(), clock
+        self._memory = memory
         self._current: Loaded | None = None
         self._previous: Loaded | None = None
         self._candidate: Loaded | None = None
@@ -115,17 +122,18 @@ class PolicyStore:
         ]
 
     def start(self) -> None:
-        """Start to look for weights."""
+        """Look at the last good version, then start to look for newer ones."""
+        self._recall()
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """Stop looking; waits for a long poll that is under way, then sends the last reports."""
+        """Stop looking and send the last reports; a long poll under way may end by itself."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(self._polling.wait_s + 5.0)
+            thread.join(1.0)
         try:
             self._report()
         except ServiceError as error:
@@ -179,6 +187,19 @@ class PolicyStore:
             LoadRow(robot=self._robot, version=version, loaded_at=self._clock())
         )
         self._changed.notify_all()
+        if self._memory is not None:
+            with written_aside(self._memory) as file:
+                file.write(json.dumps(asdict(loaded.row)).encode())
+
+    def _recall(self) -> None:
+        """Make the last good version the first candidate; whatever is wrong, start without."""
+        if self._memory is None or not self._memory.exists():
+            return
+        try:
+            row = WeightsRow(**json.loads(self._memory.read_bytes()))
+            self._candidate = self._built(row)
+        except (LwdError, OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("last good weights not usable robot=%s reason=%s", self._robot, error)
 
     def _reject(self, version: int, reason: str) -> None:
         self.rejected[version] = reason
@@ -228,7 +249,8 @@ class PolicyStore:
             raise ServiceError(
                 f"the service offered version {row.version}; asked for one after {self._judged}."
             )
-        loaded = self._verified(row)
+        held = self._candidate or self._current
+        loaded = None if held and held.row == row else self._verified(row)
         with self._changed:
             self._judged = row.version
             self._candidate = loaded or self._candidate

@@ -1,7 +1,6 @@
 """Ticks of a running episode to `lwd.episode.types.Episode`."""
 
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,11 +9,8 @@ import simplejpeg
 
 from lwd.actor.policy import Policy
 from lwd.actor.robot import Observation, Robot, Task, Tick
+from lwd.episode.payload import new_id
 from lwd.episode.types import Episode, Header, Kind, Outcome, Source
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +24,7 @@ class Recording:
     jpeg_quality: int = 90
     clock: Callable[[], float] = time.time
     """UTC seconds."""
-    new_id: Callable[[], str] = _new_id
+    new_id: Callable[[], str] = new_id
     """Makes episode ids: 32 lower-case hex digits, never the same twice."""
 
 

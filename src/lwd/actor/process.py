@@ -1,0 +1,180 @@
+"""The process of one robot: episode after episode into the spool, until its quota or SIGTERM."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lwd.actor.ledger import Ledger, operator_rng, scene_seed
+from lwd.actor.loop import run_episode
+from lwd.actor.operator import Operator
+from lwd.actor.policy import Build, Policy, PolicyStore, Polling
+from lwd.actor.robot import Robot
+from lwd.config import ActorConfig, PlaneConfig
+from lwd.edge.spool import Spool
+from lwd.episode.payload import encode
+from lwd.episode.types import Episode, Kind, Outcome, Source
+from lwd.errors import ConfigError, EpisodeError, IntegrityError, ServiceError
+from lwd.store import weights
+from lwd.store.client import ServiceClient
+from lwd.store.objects import Objects
+from lwd.store.process import stop_on_signals
+from lwd.store.rows import WeightsRow
+
+log = logging.getLogger(__name__)
+
+AUTONOMOUS = (Kind.ROLLOUT, Kind.ONLINE)
+"""Kinds in which a policy acts."""
+FULL_SPOOL_RETRY_S = 2.0
+"""Pause of a robot whose spool is full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rig:
+    """How a process makes the parts that differ between robots and between models."""
+
+    robot: Callable[[], Robot]
+    operator: Callable[[Robot, np.random.Generator], Operator] | None = None
+    """Makes the operator of one episode; for demonstrations a `Demonstration`."""
+    build: Build | None = None
+    """Makes a policy of fetched weights; needed for rollout and online."""
+
+
+def main(
+    actor: ActorConfig,
+    plane: PlaneConfig,
+    rig: Rig,
+    *,
+    token: str | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Drive one robot until its quota of episodes is saved, SIGTERM, SIGINT or `stop`."""
+    _check(actor, rig)
+    stop = stop or stop_on_signals()
+    folder = plane.root / "actors" / actor.robot
+    log.info("start robot=%s kind=%s episodes=%s", actor.robot, actor.kind, actor.episodes)
+    with (
+        Ledger(folder, actor.robot) as ledger,
+        Spool(plane.root / "spool" / actor.robot, actor.spool_quota_bytes) as spool,
+    ):
+        if Kind(actor.kind) not in AUTONOMOUS:
+            run(actor, rig, ledger, spool, None, stop)
+        else:
+            with _policies(actor, plane, rig, folder, token) as policies:
+                run(actor, rig, ledger, spool, policies, stop)
+    log.info("stop robot=%s", actor.robot)
+
+
+def run(
+    actor: ActorConfig,
+    rig: Rig,
+    ledger: Ledger,
+    spool: Spool,
+    policies: PolicyStore | None,
+    stop: threading.Event,
+) -> None:
+    """Episodes until the quota or `stop`; a policy that misbehaves is withdrawn."""
+    robot, kind = rig.robot(), Kind(actor.kind)
+    while not stop.is_set() and (actor.episodes is None or ledger.saved(kind) < actor.episodes):
+        policy = _next_policy(policies, stop)
+        if policies is not None and policy is None:
+            return
+        number = ledger.begin(kind)
+        saved = False
+        try:
+            episode = _episode(actor, rig, robot, policy, number, stop)
+            saved = episode is not None and _save(spool, episode, number, stop)
+        except IntegrityError as error:
+            if policies is None:
+                raise
+            policies.withdraw(str(error))
+        ledger.end(saved=saved)
+
+
+def _check(actor: ActorConfig, rig: Rig) -> None:
+    if Kind(actor.kind) in AUTONOMOUS:
+        if rig.build is None:
+            raise ConfigError(f"kind {actor.kind!r} needs a policy: give the rig a `build`.")
+    elif rig.operator is None:
+        raise ConfigError(f"kind {actor.kind!r} needs a demonstrator: give the rig an `operator`.")
+
+
+def _policies(
+    actor: ActorConfig, plane: PlaneConfig, rig: Rig, folder: Path, token: str | None
+) -> PolicyStore:
+    objects, cache = Objects(plane.objects), folder / "weights"
+    assert rig.build is not None
+
+    def download(row: WeightsRow) -> tuple[weights.Tensors, weights.Metadata]:
+        fetched = weights.fetch(objects, row, folder=cache)
+        weights.evict(cache, keep={row.sha256, *store.in_use})
+        return fetched
+
+    store = PolicyStore(
+        actor.robot,
+        ServiceClient(plane.service_url, token=token),
+        download,
+        rig.build,
+        polling=Polling(wait_s=actor.poll_s),
+        memory=folder / "weights.json",
+    )
+    return store
+
+
+def _next_policy(policies: PolicyStore | None, stop: threading.Event) -> Policy | None:
+    """At an episode boundary: the newest policy, waited for until there is one or `stop`."""
+    if policies is None:
+        return None
+    policy = policies.swap()
+    while policy is None and not stop.is_set():
+        policies.wait(0.2)
+        policy = policies.swap()
+    return policy
+
+
+def _episode(
+    actor: ActorConfig,
+    rig: Rig,
+    robot: Robot,
+    policy: Policy | None,
+    number: int,
+    stop: threading.Event,
+) -> Episode | None:
+    operator = None
+    if rig.operator is not None:
+        operator = rig.operator(robot, operator_rng(actor.seed, actor.index, number))
+    seed = scene_seed(actor.seed, actor.index, number)
+    return run_episode(robot, seed, policy, operator, kind=Kind(actor.kind), stop=stop)
+
+
+def _save(spool: Spool, episode: Episode, number: int, stop: threading.Event) -> bool:
+    """Spool the episode if it is to be kept; a full spool makes the robot wait."""
+    header = episode.header
+    wanted = header.kind is not Kind.DEMO or header.outcome is Outcome.SUCCESS
+    saved = wanted and _spooled(spool, episode, stop)
+    log.info(
+        "episode %s robot=%s number=%d episode=%s kind=%s outcome=%s ticks=%d policy=%d human=%d",
+        "saved" if saved else "not kept",
+        *(header.robot, number, header.episode_id, header.kind, header.outcome),
+        *(episode.ticks, header.policy_version, int((episode.source == Source.HUMAN).sum())),
+    )
+    return saved
+
+
+def _spooled(spool: Spool, episode: Episode, stop: threading.Event) -> bool:
+    try:
+        payload = encode(episode)
+    except EpisodeError as error:
+        log.error("episode invalid episode=%s reason=%s", episode.header.episode_id, error)
+        return False
+    while True:
+        try:
+            spool.save(episode.header.episode_id, payload)
+            return True
+        except ServiceError as error:
+            log.error("episode not saved episode=%s reason=%s", episode.header.episode_id, error)
+            if stop.wait(FULL_SPOOL_RETRY_S):
+                raise
