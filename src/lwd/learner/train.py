@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ class Stopped(Exception):
     """Somebody asked the learner to stop; the checkpoint is written."""
 
 
+@runtime_checkable
 class Publish(Protocol):
     """Hands a policy to the fleet."""
 

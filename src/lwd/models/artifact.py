@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ FLOW_STEPS = 10
 """Euler steps of a robot that samples a chunk."""
 
 
+@runtime_checkable
 class Sensed(Protocol):
     """The part of an observation that the policy reads."""
 
@@ -119,7 +120,7 @@ def _sampler(preset: str, control: ControlConfig, steps: int):
     return sample
 
 
-def _named(tree: Params) -> list[tuple[str, jax.Array]]:
+def _named(tree: Params) -> list[tuple[str, Any]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 
