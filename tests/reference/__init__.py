@@ -1,0 +1,1 @@
+"""Slow, plain versions of the maths that the tests compare with."""
