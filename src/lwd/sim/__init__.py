@@ -1,0 +1,1 @@
+"""The simulated fleet: a dual-arm robot, its tasks, their experts and the operator (V-A)."""

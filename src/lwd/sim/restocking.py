@@ -1,0 +1,131 @@
+"""Restocking: put the named item into the gap on a two-tier shelf (task 1 of V-A)."""
+
+# MuJoCo is a C extension without stubs.
+# pyright: reportAttributeAccessIssue=false
+
+from collections.abc import Iterator
+
+import mujoco
+import numpy as np
+
+from lwd.sim.items import SKUS, Sku
+from lwd.sim.scene import Scene
+from lwd.sim.skills import Hands, pick, place
+from lwd.sim.task import TABLE_Z, Layout, Placement, Step, TaskSpec
+
+_TIERS = ((0.0, 0.04, 0.08), (0.09, 0.05, 0.20))
+"""x of the middle, half depth and height of a tier, in the shelf's frame."""
+_HALF_WIDTH = 0.24
+_SHELF_X = 0.62
+_PLACES = tuple((x, y, height) for x, _, height in _TIERS for y in (-0.14, 0.0, 0.14))
+_SPOTS = tuple((x, y) for x in (0.37, 0.48) for y in (-0.35, -0.21, -0.07, 0.07, 0.21, 0.35))
+_TOLERANCE = 0.04
+_NEIGHBOUR_TOLERANCE = 0.03
+
+
+def furnish(fixture: mujoco.MjsBody) -> None:
+    """Add two steps, the higher one behind."""
+    for x, depth, height in _TIERS:
+        fixture.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX, size=[depth, _HALF_WIDTH, height / 2],
+            pos=[x, 0, height / 2], rgba=[0.55, 0.55, 0.65, 1],
+        )  # fmt: skip
+
+
+def held_out(sku: Sku, place: int) -> bool:
+    """Whether a pair is kept for evaluation: each SKU at one of the six places."""
+    return (sku.index + place) % len(_PLACES) == 0
+
+
+def draw(rng: np.random.Generator, evaluation: bool) -> Layout:
+    """Draw the pair of item and gap, two to four shelf neighbours, and four to six on the table."""
+    pairs = [(s, p) for s in SKUS for p in range(len(_PLACES)) if held_out(s, p) == evaluation]
+    target, gap = pairs[rng.integers(len(pairs))]
+    others = [SKUS[i] for i in rng.permutation(len(SKUS)) if SKUS[i] is not target]
+    shelf = (_SHELF_X + rng.uniform(-0.01, 0.01), rng.uniform(-0.03, 0.03), TABLE_Z)
+    yaw = rng.uniform(-0.05, 0.05)
+    taken = rng.permutation([p for p in range(len(_PLACES)) if p != gap])[: rng.integers(2, 5)]
+    spots = rng.permutation(len(_SPOTS))[: rng.integers(4, 7)]
+    items = [
+        _placement(others.pop(), _on_shelf(_PLACES[p], shelf, yaw), rng.uniform(-0.2, 0.2))
+        for p in taken
+    ]
+    for k, spot in enumerate(spots):
+        x, y = np.array(_SPOTS[spot]) + rng.uniform(-0.015, 0.015, 2)
+        sku = target if k == 0 else others.pop()
+        items.append(_placement(sku, (x, y, TABLE_Z), rng.uniform(-0.35, 0.35)))
+    goal = _on_shelf(_PLACES[gap], shelf, yaw)
+    return Layout(target=target, items=tuple(items), fixture=(*shelf, yaw), goal=goal)
+
+
+def _on_shelf(
+    place: tuple[float, float, float], shelf: tuple[float, float, float], yaw: float
+) -> tuple[float, float, float]:
+    """A place of the shelf in the robot's frame."""
+    x, y, z = place
+    turned = (x * np.cos(yaw) - y * np.sin(yaw), x * np.sin(yaw) + y * np.cos(yaw), z)
+    return (shelf[0] + turned[0], shelf[1] + turned[1], shelf[2] + turned[2])
+
+
+def _placement(sku: Sku, foot: tuple[float, float, float], yaw: float) -> Placement:
+    x, y, z = (float(v) for v in foot)
+    return Placement(sku=sku, position=(x, y, z + sku.shape.height / 2), yaw=yaw)
+
+
+def in_gap(scene: Scene, sku: Sku) -> bool:
+    """Whether an item stands upright in the gap, settled and let go."""
+    offset = scene.position(sku) - scene.layout.goal - [0, 0, sku.shape.height / 2]
+    return bool(
+        np.linalg.norm(offset[:2]) < _TOLERANCE
+        and abs(offset[2]) < 0.01
+        and scene.upright(sku) > 0.9
+        and scene.speed(sku) < 0.02
+        and not scene.touched(sku)
+    )
+
+
+def neighbours_kept(scene: Scene) -> bool:
+    """Whether the goods on the shelf still stand where they stood."""
+    return all(
+        np.linalg.norm(scene.position(item.sku) - item.position) < _NEIGHBOUR_TOLERANCE
+        for item in scene.layout.items
+        if item.position[2] > TABLE_Z + 0.1
+    )
+
+
+def success(scene: Scene) -> bool:
+    """Whether the named item is in the gap and its neighbours were left alone."""
+    return in_gap(scene, scene.layout.target) and neighbours_kept(scene)
+
+
+def failure(scene: Scene) -> bool:
+    """Whether the named item fell off the table."""
+    return bool(scene.position(scene.layout.target)[2] < TABLE_Z - 0.1)
+
+
+def _held(scene: Scene, sku: Sku) -> bool:
+    return in_gap(scene, sku) or scene.lifted(sku)
+
+
+def _put(hands: Hands, sku: Sku) -> Iterator[None]:
+    return place(hands, sku, np.array(hands.scene.layout.goal))
+
+
+RESTOCKING = TaskSpec(
+    name="restocking",
+    time_limit_s=30.0,
+    templates=(
+        "put the {item} on the shelf",
+        "restock the {item}",
+        "place the {item} in the gap on the shelf",
+        "move the {item} from the table to the shelf",
+    ),
+    furnish=furnish,
+    draw=draw,
+    success=success,
+    failure=failure,
+    steps=(
+        Step(name="held", done=_held, skill=pick),
+        Step(name="placed", done=in_gap, skill=_put),
+    ),
+)

@@ -1,0 +1,169 @@
+"""A simulated robot: `lwd.actor.robot.Robot` on top of a scene."""
+
+import time
+
+import numpy as np
+
+from lwd.actor.robot import Observation, Status, Task, Tick
+from lwd.config import ControlConfig
+from lwd.sim.body import JOINT_LIMIT, MAX_OPENING, MAX_SPEED
+from lwd.sim.cameras import Cameras
+from lwd.sim.items import Sku
+from lwd.sim.scene import ACTION, REST, Scene
+from lwd.sim.task import TaskSpec
+from lwd.sim.tasks import task as find_task
+
+_LOWEST = np.tile(np.append(-JOINT_LIMIT, 0.0), 2)
+_HIGHEST = np.tile(np.append(JOINT_LIMIT, MAX_OPENING), 2)
+
+
+class SimRobot:
+    """A dual-arm robot that draws a task and a layout from each seed.
+
+    Physics is deterministic: the same seed and the same actions give the same states, bit for bit.
+    `time_scale` is simulated seconds per wall second, None for as fast as possible.
+    """
+
+    def __init__(
+        self,
+        task: str | tuple[str, ...],
+        *,
+        control: ControlConfig,
+        robot_id: str = "sim-0",
+        held_out: bool = False,
+        cameras: tuple[str, ...] = (),
+        image_size: int = 96,
+        time_scale: float | None = None,
+    ) -> None:
+        names = (task,) if isinstance(task, str) else task
+        self._specs = [find_task(name) for name in names]
+        self._scenes: dict[str, Scene] = {}
+        self._cameras: dict[str, Cameras] = {}
+        self._camera_names, self._image_size = cameras, image_size
+        self._time_scale = time_scale
+        self.control = control
+        self.robot_id = robot_id
+        self.held_out = held_out
+        self.episode = 0
+        """Number of resets so far."""
+        self.status = Status.RUNNING
+        self.spec: TaskSpec
+        self.scene: Scene
+        self.target = REST.copy()
+        """[action] joint targets in force."""
+        self._tick = 0
+        self._observation: Observation | None = None
+        self._held: set[Sku] = set()
+        self._fallen: set[Sku] = set()
+
+    def reset(self, seed: int) -> Task:
+        """Draw task, layout, wording and slot order from the seed and set the scene."""
+        rng = np.random.default_rng(seed)
+        self.spec = self._specs[rng.integers(len(self._specs))]
+        if self.spec.name not in self._scenes:
+            self._scenes[self.spec.name] = Scene(self.spec, self.control.timestep_s)
+        self.scene = self._scenes[self.spec.name]
+        layout = self.spec.draw(rng, self.held_out)
+        slots = [layout.items[i].sku for i in rng.permutation(len(layout.items))]
+        template = self.spec.templates[rng.integers(len(self.spec.templates))]
+        self.scene.reset(layout, slots)
+        self.episode += 1
+        self.status = Status.RUNNING
+        self.target = REST.copy()
+        self._tick = 0
+        self._observation = None
+        self._held, self._fallen = set(), set()
+        return Task(
+            name=self.spec.name,
+            instruction=template.format(item=layout.target.name),
+            time_limit_s=self.spec.time_limit_s,
+            seed=seed,
+        )
+
+    @property
+    def elapsed_s(self) -> float:
+        """Robot seconds since the reset."""
+        return self._tick / self.control.rate_hz
+
+    def observe(self) -> Observation:
+        """The state now, with the images that the robot was made for."""
+        if self._observation is None:
+            self._observation = Observation(state=self._state(), images=self._render())
+        return self._observation
+
+    def apply(self, chunk: np.ndarray) -> list[Tick]:
+        """Execute [ticks, action] targets; only the first tick's observation has images.
+
+        Targets are cut to joint limits and top speed; a tick holds what was executed. Raises
+        ValueError on a wrong shape or a number that is not finite.
+        """
+        chunk = np.asarray(chunk, np.float32)
+        if chunk.ndim != 2 or chunk.shape[1] != ACTION or not np.isfinite(chunk).all():
+            raise ValueError(
+                f"chunk has shape {chunk.shape} and {np.sum(~np.isfinite(chunk))} non-finite "
+                f"numbers; expected finite [ticks, {ACTION}]."
+            )
+        ticks: list[Tick] = []
+        for wanted in chunk:
+            if self.status is not Status.RUNNING:
+                break
+            ticks.append(self._step(wanted, self._observation if ticks else self.observe()))
+        return ticks
+
+    def stop(self) -> None:
+        """Hold the arms where they are."""
+        self.target = self.scene.posture().astype(np.float32)
+
+    def _step(self, wanted: np.ndarray, observation: Observation | None) -> Tick:
+        """Carry out one tick: the target moves in a straight line, physics follows."""
+        started = time.monotonic()
+        observation = observation or Observation(state=self._state())
+        reach = np.full(ACTION, MAX_SPEED / self.control.rate_hz)
+        reach[7::8] = 2 * MAX_OPENING  # grippers may close at once
+        target = np.clip(wanted, self.target - reach, self.target + reach)
+        target = np.clip(target, _LOWEST, _HIGHEST).astype(np.float32)
+        # Ticks end on whole physics steps; counting from the start keeps the rate exact.
+        period = 1 / (self.control.rate_hz * self.control.timestep_s)
+        steps = round((self._tick + 1) * period) - round(self._tick * period)
+        self.scene.step(target, steps, self.target)
+        self.target = target
+        self._tick += 1
+        self._observation = None
+        self.status = self._judge()
+        if self._time_scale is not None:
+            pause = 1 / (self.control.rate_hz * self._time_scale) - (time.monotonic() - started)
+            time.sleep(max(0.0, pause))
+        return Tick(
+            observation=observation, action=target, status=self.status, events=self._events()
+        )
+
+    def _judge(self) -> Status:
+        if self.spec.success(self.scene):
+            return Status.SUCCESS
+        if self.spec.failure(self.scene):
+            return Status.FAILURE
+        if self.elapsed_s >= self.spec.time_limit_s:
+            return Status.TIMEOUT
+        return Status.RUNNING
+
+    def _events(self) -> tuple[str, ...]:
+        """What was picked up, let go or fell to the floor in this tick."""
+        items = [item.sku for item in self.scene.layout.items]
+        held = {sku for sku in items if self.scene.lifted(sku)}
+        fallen = {sku for sku in items if self.scene.position(sku)[2] < 0.5}
+        events = [f"lifted:{sku.name}" for sku in items if sku in held - self._held]
+        events += [f"released:{sku.name}" for sku in items if sku in self._held - held]
+        events += [f"fell:{sku.name}" for sku in items if sku in fallen - self._fallen]
+        self._held, self._fallen = held, fallen
+        return tuple(events)
+
+    def _state(self) -> np.ndarray:
+        return self.scene.state(self.elapsed_s / self.spec.time_limit_s)
+
+    def _render(self) -> dict[str, np.ndarray]:
+        if not self._camera_names:
+            return {}
+        name = self.spec.name
+        if name not in self._cameras:
+            self._cameras[name] = Cameras(self.scene, self._camera_names, self._image_size)
+        return self._cameras[name].images()
