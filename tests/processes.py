@@ -65,3 +65,11 @@ from pathlib import Path
 from lwd.store.queue import serve_queue
 serve_queue(Path(sys.argv[1]), int(sys.argv[2]))
 """
+
+SERVICE = """
+import sys
+from pathlib import Path
+from lwd.config import PlaneConfig
+from lwd.store.service import serve
+serve(PlaneConfig(root=Path(sys.argv[1]), queue_url=sys.argv[2], service_url=sys.argv[3]))
+"""

@@ -196,6 +196,14 @@ class PlaneConfig:
     """NATS server."""
     service_url: str = "http://127.0.0.1:8321"
     """Metadata service, the one address that a robot needs besides the object store."""
+    tokens: Path | None = None
+    """File of the tokens that the service accepts; without one it listens on the loopback only."""
+    tls_cert: Path | None = None
+    """Certificate chain (PEM) of the service, for an https:// service URL."""
+    tls_key: Path | None = None
+    """Private key (PEM) of the service."""
+    lease_s: float = 10.0
+    """Time after which another coordinator may take over from a silent one."""
 
     @property
     def catalog(self) -> str:

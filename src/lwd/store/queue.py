@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from urllib.parse import urlparse
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -149,6 +150,7 @@ class Queue:
 
     async def _connect(self) -> None:
         await self._drop()
+        await _probe(self.url)
         self._client = Client()
         await self._client.connect(
             self.url,
@@ -167,6 +169,14 @@ class Queue:
         self._pulls.clear()
         if client is not None:
             await client.close()
+
+
+async def _probe(url: str) -> None:
+    """Fail at once where nobody listens; the client would try until the time is up."""
+    parts = urlparse(url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
+    writer.close()
+    await writer.wait_closed()
 
 
 async def _ensure_stream(stream: JetStreamContext) -> None:

@@ -1,0 +1,237 @@
+"""The metadata service: the one address that a robot needs besides the object store."""
+
+import logging
+import math
+import re
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from typing import Annotated
+from urllib.parse import urlparse
+
+import uvicorn
+from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from lwd.config import PlaneConfig
+from lwd.episode.types import Kind, Outcome
+from lwd.errors import ConfigError, ConflictError, EpisodeError, LwdError, ServiceError
+from lwd.store.access import READ, UPLOAD, Access, RefusedError, load_access
+from lwd.store.catalog import Catalog
+from lwd.store.process import LOOPBACK, listen, stop_on_signals
+from lwd.store.queue import Queue
+from lwd.store.relay import Bell, relay, watch_weights
+from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_WAIT_S = 60.0
+MAX_NAME = 128
+MAX_INSTRUCTION = 4096
+MAX_PAYLOAD_BYTES = 4 * 1024**3
+STATUS_OF = {ConflictError: 409, EpisodeError: 422, ServiceError: 503}
+
+Token = Annotated[str | None, Header(alias="Authorization")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the requests share."""
+
+    catalog: Catalog
+    access: Access = field(default_factory=Access)
+    bell: Bell = field(default_factory=Bell)
+    wake: threading.Event = field(default_factory=threading.Event)
+    """Set after an insert, so that the relay does not wait for its next look."""
+
+
+def check_row(row: EpisodeRow) -> EpisodeRow:
+    """The row, if every field is plausible; else EpisodeError that names the field."""
+    problems = {
+        "episode_id": not re.fullmatch("[0-9a-f]{32}", row.episode_id),
+        "sha256": not re.fullmatch("[0-9a-f]{64}", row.sha256),
+        "size_bytes": not 0 < row.size_bytes <= MAX_PAYLOAD_BYTES,
+        "robot": not 0 < len(row.robot) <= MAX_NAME,
+        "task": not 0 < len(row.task) <= MAX_NAME,
+        "instruction": len(row.instruction) > MAX_INSTRUCTION,
+        "kind": row.kind not in list(Kind),
+        "outcome": row.outcome not in list(Outcome),
+        "policy_version": not 0 <= row.policy_version < 2**31,
+        "ticks": not 0 < row.ticks < 2**31,
+        "horizon": not 0 < row.horizon < 2**31,
+        "rate_hz": not (math.isfinite(row.rate_hz) and row.rate_hz > 0),
+        "produced_at": not math.isfinite(row.produced_at),
+        "interventions": not 0 <= row.interventions <= row.ticks,
+    }
+    wrong = [f"{name}={getattr(row, name)!r:.80}" for name, bad in problems.items() if bad]
+    if wrong:
+        raise EpisodeError(
+            f"Episode row is not valid: {', '.join(wrong)}. Ids are 32 and hashes 64 lower-case "
+            f"hex digits, kinds {', '.join(Kind)}, outcomes {', '.join(Outcome)}, sizes positive."
+        )
+    return row
+
+
+def create_app(catalog: Catalog, parts: Parts | None = None) -> FastAPI:
+    """The HTTP interface of a catalog."""
+    shared = parts or Parts(catalog=catalog)
+    app = FastAPI(title="lwd metadata service", openapi_url=None)
+    app.middleware("http")(_limit_body)
+    app.exception_handler(LwdError)(_answer_error)
+    app.exception_handler(RequestValidationError)(_answer_invalid)
+    _add_uploads(app, shared)
+    _add_weights(app, shared)
+    _add_status(app, shared)
+    return app
+
+
+def _add_uploads(app: FastAPI, parts: Parts) -> None:
+    @app.post("/episodes")
+    def insert_episode(row: EpisodeRow, authorization: Token = None) -> dict[str, str]:
+        parts.access.check(authorization, UPLOAD, row.robot)
+        new = parts.catalog.insert_episode(check_row(row))
+        parts.wake.set()
+        log.info("episode=%s robot=%s task=%s new=%s", row.episode_id, row.robot, row.task, new)
+        return {"status": "inserted" if new else "duplicate"}
+
+    @app.post("/loads")
+    def report_load(row: LoadRow, authorization: Token = None) -> dict[str, str]:
+        parts.access.check(authorization, UPLOAD, row.robot)
+        if not (0 < len(row.robot) <= MAX_NAME and math.isfinite(row.loaded_at)):
+            raise EpisodeError(f"Load report is not valid: {row}.")
+        parts.catalog.report_load(row)
+        log.info("load robot=%s version=%d", row.robot, row.version)
+        return {"status": "reported"}
+
+
+def _add_weights(app: FastAPI, parts: Parts) -> None:
+    @app.get("/weights/latest", response_model=WeightsRow)
+    async def latest_weights(
+        after: int = 0,
+        wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0,
+        authorization: Token = None,
+    ) -> Response | WeightsRow:
+        parts.access.check(authorization, READ)
+        row = await run_in_threadpool(parts.catalog.latest_weights)
+        if row is None or row.version <= after:
+            row = await parts.bell.wait(after, wait_s)
+        return Response(status_code=204) if row is None else row
+
+    @app.get("/weights/{version}", response_model=WeightsRow)
+    def weights(version: int, authorization: Token = None) -> Response | WeightsRow:
+        parts.access.check(authorization, READ)
+        row = parts.catalog.weights(version)
+        missing = {"detail": f"Weights version {version} was never published."}
+        return JSONResponse(missing, 404) if row is None else row
+
+
+def _add_status(app: FastAPI, parts: Parts) -> None:
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/status")
+    def status(authorization: Token = None) -> dict[str, object]:
+        parts.access.check(authorization, READ)
+        catalog, newest = parts.catalog, parts.catalog.latest_weights()
+        return {
+            "episodes": catalog.count_episodes(),
+            "snapshot": catalog.snapshot_version(),
+            "weights": asdict(newest) if newest else None,
+            "robots": {load.robot: load.version for load in catalog.loads()},
+            "backlog": catalog.backlog(),
+            "dead_letters": len(catalog.dead_letters()),
+        }
+
+
+async def _limit_body(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """A body must announce its length, and rows are small."""
+    length = request.headers.get("content-length", "")
+    if request.method == "POST" and not length.isdigit():
+        return JSONResponse({"detail": "Send a Content-Length."}, 411)
+    if length.isdigit() and int(length) > MAX_BODY_BYTES:
+        return JSONResponse({"detail": f"The body exceeds {MAX_BODY_BYTES} bytes."}, 413)
+    return await call_next(request)
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, RefusedError):
+        status = error.status
+    else:
+        status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
+    log.warning("refused path=%s status=%d reason=%s", request.url.path, status, error)
+    return JSONResponse({"detail": str(error)}, status)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+    return JSONResponse({"detail": "; ".join(wrong)}, 422)
+
+
+def serve(config: PlaneConfig, stop: threading.Event | None = None) -> None:
+    """Process main: answer robots and relay notices until SIGTERM, SIGINT or `stop`.
+
+    ServiceError if the port is taken, the catalog cannot be opened, or the service would be open
+    to other machines.
+    """
+    stop = stop or stop_on_signals()
+    host, port = _address(config.service_url)
+    access = load_access(config.tokens)
+    if access.open and host not in LOOPBACK:
+        raise ConfigError(
+            f"The service refuses to listen on {host} without tokens: everybody could write. "
+            "Give --tokens FILE, or use 127.0.0.1."
+        )
+    with (
+        listen(host, port, what="metadata service") as socket,
+        Catalog(config.catalog) as catalog,
+        Queue(config.queue_url) as queue,
+    ):
+        parts = Parts(catalog=catalog, access=access)
+        settings = uvicorn.Config(
+            create_app(catalog, parts),
+            log_config=None,
+            access_log=False,
+            ws="none",
+            timeout_graceful_shutdown=5,
+            ssl_certfile=config.tls_cert,
+            ssl_keyfile=config.tls_key,
+        )
+        log.info("service ready url=%s", config.service_url)
+        _run(uvicorn.Server(settings), socket, queue, parts, stop)
+
+
+def _run(server: uvicorn.Server, socket, queue: Queue, parts: Parts, stop: threading.Event) -> None:
+    """Three threads; when one ends, or `stop` is set, all end, and an error of one is raised."""
+    ended = threading.Event()
+    with ThreadPoolExecutor(3, "service") as pool:
+        threads: list[Future] = [
+            pool.submit(server.run, [socket]),
+            pool.submit(relay, parts.catalog, queue, parts.wake, ended),
+            pool.submit(watch_weights, parts.catalog, parts.bell, ended),
+        ]
+        while not stop.wait(0.1) and not any(thread.done() for thread in threads):
+            pass
+        ended.set()
+        parts.wake.set()
+        parts.bell.close()
+        server.should_exit = True
+        wait(threads, return_when=FIRST_COMPLETED)
+    for thread in threads:
+        thread.result()
+    if not stop.is_set():
+        raise ServiceError("The service ended by itself; its log says why.")
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlparse(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port is None:
+        raise ConfigError(f"Service URL {url!r} is not usable; give http://HOST:PORT.")
+    return parts.hostname, parts.port
