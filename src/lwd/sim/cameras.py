@@ -3,13 +3,30 @@
 # MuJoCo is a C extension without stubs.
 # pyright: reportAttributeAccessIssue=false
 
+import os
+
 import mujoco
 import numpy as np
 
-from lwd.errors import unknown
+from lwd.errors import ConfigError, unknown
 from lwd.sim.scene import Scene
 
 CAMERAS = ("head", "left_wrist", "right_wrist")
+
+
+def open_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
+    """Renderer of square images without shadows; a ConfigError where there is no OpenGL."""
+    try:
+        renderer = mujoco.Renderer(model, size, size)
+    except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
+        backend = os.environ.get("MUJOCO_GL", "")
+        raise ConfigError(
+            f"no OpenGL context for cameras with MUJOCO_GL={backend!r}: {error}. On a server "
+            "install libegl1 libegl-mesa0 libgl1-mesa-dri and set MUJOCO_GL=egl, or install "
+            "libosmesa6 and set MUJOCO_GL=osmesa, or simulate without cameras."
+        ) from error
+    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+    return renderer
 
 
 class Cameras:
@@ -20,8 +37,7 @@ class Cameras:
             if name not in CAMERAS:
                 raise unknown("camera", name, CAMERAS)
         self._scene, self._names = scene, names
-        self._renderer = mujoco.Renderer(scene.model, size, size)
-        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+        self._renderer = open_renderer(scene.model, size)
 
     def images(self) -> dict[str, np.ndarray]:
         """Camera name to [size, size, 3] uint8."""
