@@ -53,6 +53,7 @@ class Catalog:
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time):
         """Open, and create or migrate when needed. ServiceError says what is in the way."""
+        self.url = url
         self._engine = open_engine(url)
         self._clock = clock
 
@@ -189,6 +190,15 @@ class Catalog:
         )
         return self._episodes(query)
 
+    def snapshot_sizes(self, version: int, *, after: int = 0) -> list[tuple[int, int]]:
+        """Versions in (after, version], oldest first, each with how many episodes joined in it."""
+        c = t.snapshots.c
+        query = select(c.version, c.added).where(c.version > after, c.version <= version)
+        with self._read() as connection:
+            return [
+                (row.version, row.added) for row in connection.execute(query.order_by(c.version))
+            ]
+
     def snapshot_of(self, episode_id: str) -> int | None:
         """Version in which the episode joined the data set, None while it has not."""
         query = select(t.members.c.version).where(t.members.c.episode_id == episode_id)
@@ -268,11 +278,16 @@ class Catalog:
         with self._read() as connection:
             return [DeadLetter(*row) for row in connection.execute(query)]
 
-    def record_available(self, episode_id: str, reader: str, at: float) -> None:
-        """A learner can sample the episode since `at` (UTC seconds); the first time stays."""
-        values = {"episode_id": episode_id, "reader": reader, "at": at}
+    def record_available(self, episode_id: str | Sequence[str], reader: str, at: float) -> None:
+        """A learner can sample the episode (or all of these) since `at` (UTC seconds).
+
+        The first time stays.
+        """
+        ids = [episode_id] if isinstance(episode_id, str) else episode_id
         with self._write() as connection:
-            self._insert_new(connection, t.availability, values)
+            for one in ids:
+                values = {"episode_id": one, "reader": reader, "at": at}
+                self._insert_new(connection, t.availability, values)
 
     def availability(self) -> dict[str, float]:
         """Episode to the UTC second at which the first learner could sample it."""
