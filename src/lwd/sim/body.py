@@ -80,10 +80,12 @@ def _add_arm(spec: mujoco.MjSpec, torso: mujoco.MjsBody, side: str) -> mujoco.Mj
             name=name, axis=axis, range=[-limit, limit], limited=True,
             damping=[1.0, 0, 0], armature=0.1,
         )  # fmt: skip
-        # Only the wrist collides: elbows have room, and fewer pairs make a faster step.
+        # The wrist meets everything, the forearm only what carries bit 2 (table and floor), the
+        # upper arm nothing: fewer pairs make a faster step.
         link.add_geom(
             type=_GEOM.mjGEOM_CAPSULE, fromto=[0, 0, 0, 0, 0, length], size=[radius, 0, 0],
-            mass=1.0, contype=int(k == 6), conaffinity=0, rgba=_DARK if k % 2 else _LIGHT,
+            mass=1.0, contype=(0, 0, 0, 2, 2, 2, 1)[k], conaffinity=0,
+            rgba=_DARK if k % 2 else _LIGHT,
         )  # fmt: skip
         servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         servo.set_to_position(kp=kp, kv=kv)

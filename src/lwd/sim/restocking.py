@@ -10,7 +10,7 @@ import numpy as np
 
 from lwd.sim.items import SKUS, Sku
 from lwd.sim.scene import Scene
-from lwd.sim.skills import Hands, pick, place
+from lwd.sim.skills import Hands, free_spot, pick, place
 from lwd.sim.task import TABLE_Z, Layout, Placement, Step, TaskSpec
 
 _TIERS = ((0.0, 0.04, 0.08), (0.09, 0.05, 0.20))
@@ -24,12 +24,17 @@ _NEIGHBOUR_TOLERANCE = 0.03
 
 
 def furnish(fixture: mujoco.MjsBody) -> None:
-    """Add two steps, the higher one behind."""
+    """Add two steps, the higher one behind, and a back panel that keeps goods from falling."""
     for x, depth, height in _TIERS:
         fixture.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX, size=[depth, _HALF_WIDTH, height / 2],
             pos=[x, 0, height / 2], rgba=[0.55, 0.55, 0.65, 1],
         )  # fmt: skip
+    x, depth, height = _TIERS[-1]
+    fixture.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.005, _HALF_WIDTH, (height + 0.1) / 2],
+        pos=[x + depth + 0.005, 0, (height + 0.1) / 2], rgba=[0.45, 0.45, 0.55, 1],
+    )  # fmt: skip
 
 
 def held_out(sku: Sku, place: int) -> bool:
@@ -84,23 +89,61 @@ def in_gap(scene: Scene, sku: Sku) -> bool:
     )
 
 
-def neighbours_kept(scene: Scene) -> bool:
-    """Whether the goods on the shelf still stand where they stood."""
-    return all(
-        np.linalg.norm(scene.position(item.sku) - item.position) < _NEIGHBOUR_TOLERANCE
-        for item in scene.layout.items
-        if item.position[2] > TABLE_Z + 0.1
-    )
+def neighbours(scene: Scene) -> list[Placement]:
+    """The goods that stood on the shelf from the start."""
+    return [item for item in scene.layout.items if item.position[2] > TABLE_Z + 0.1]
+
+
+def kept(scene: Scene, item: Placement) -> bool:
+    """Whether a neighbour still stands where it stood."""
+    shift = np.linalg.norm(scene.position(item.sku) - item.position)
+    return bool(shift < _NEIGHBOUR_TOLERANCE and scene.upright(item.sku) > 0.9)
 
 
 def success(scene: Scene) -> bool:
-    """Whether the named item is in the gap and its neighbours were left alone."""
-    return in_gap(scene, scene.layout.target) and neighbours_kept(scene)
+    """Whether the named item is in the gap and its neighbours stand where they stood."""
+    return in_gap(scene, scene.layout.target) and all(kept(scene, n) for n in neighbours(scene))
 
 
 def failure(scene: Scene) -> bool:
-    """Whether the named item fell off the table."""
-    return bool(scene.position(scene.layout.target)[2] < TABLE_Z - 0.1)
+    """Whether the named item or a neighbour fell off the table."""
+    needed = [scene.layout.target, *(item.sku for item in neighbours(scene))]
+    return any(scene.position(sku)[2] < TABLE_Z - 0.1 for sku in needed)
+
+
+def _intruder(scene: Scene, sku: Sku) -> Sku | None:
+    """Another item that stands in the gap."""
+    for item in scene.layout.items:
+        offset = scene.position(item.sku) - scene.layout.goal
+        if item.sku is not sku and np.linalg.norm(offset[:2]) < 0.06 and offset[2] > 0:
+            return item.sku
+    return None
+
+
+def _remove_intruder(hands: Hands, sku: Sku) -> Iterator[None]:
+    """Put what stands in the gap back on the table."""
+    intruder = _intruder(hands.scene, sku)
+    if intruder is not None:
+        yield from pick(hands, intruder)
+        side = hands.scene.holder(intruder)
+        if side is not None:
+            yield from place(hands, intruder, free_spot(hands.scene, side))
+
+
+def _restore_neighbour(hands: Hands, sku: Sku) -> Iterator[None]:
+    """Put a neighbour that was moved back where it stood."""
+    item = next(n for n in neighbours(hands.scene) if not kept(hands.scene, n))
+    yield from pick(hands, item.sku)
+    foot = np.array(item.position) - [0, 0, item.sku.shape.height / 2]
+    yield from place(hands, item.sku, foot)
+
+
+def _gap_free(scene: Scene, sku: Sku) -> bool:
+    return _intruder(scene, sku) is None
+
+
+def _neighbours_kept(scene: Scene, sku: Sku) -> bool:
+    return all(kept(scene, n) or n.sku is sku for n in neighbours(scene))
 
 
 def _held(scene: Scene, sku: Sku) -> bool:
@@ -125,6 +168,8 @@ RESTOCKING = TaskSpec(
     success=success,
     failure=failure,
     steps=(
+        Step(name="gap free", done=_gap_free, skill=_remove_intruder),
+        Step(name="neighbours kept", done=_neighbours_kept, skill=_restore_neighbour),
         Step(name="held", done=_held, skill=pick),
         Step(name="placed", done=in_gap, skill=_put),
     ),

@@ -40,11 +40,16 @@ def compile_model(furnish, timestep_s: float) -> mujoco.MjModel:
     world = spec.worldbody
     world.add_light(pos=[0, 0, 2.5], dir=[0.2, 0, -1], castshadow=False)
     world.add_geom(
-        name="floor", type=_GEOM.mjGEOM_PLANE, size=[4, 4, 0.05], rgba=[0.4, 0.4, 0.42, 1]
+        name="floor",
+        type=_GEOM.mjGEOM_PLANE,
+        size=[4, 4, 0.05],
+        rgba=[0.4, 0.4, 0.42, 1],
+        conaffinity=3,
     )
     world.add_geom(
         name="table", type=_GEOM.mjGEOM_BOX, size=[0.3, 0.6, 0.02],
         pos=[0.55, 0, TABLE_Z - 0.02], rgba=[0.8, 0.7, 0.55, 1],
+        conaffinity=3,
     )  # fmt: skip
     furnish(world.add_body(name="fixture", mocap=True))
     add_robot(spec)

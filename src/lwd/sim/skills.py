@@ -27,6 +27,8 @@ SLOT = {"left": slice(0, 8), "right": slice(8, 16)}
 """Part of an action that belongs to an arm."""
 _TILT = np.deg2rad(30)
 _SAFE_Z = 0.93
+_TABLE_EDGE = 0.12
+"""x at which a low hand is surely in front of the table."""
 _TURN_SPEED = 1.6
 _HOME_SPEED = 1.2
 
@@ -109,6 +111,9 @@ class Hands:
     def home(self, side: str) -> Iterator[None]:
         """Raise a hand if it is low, then bring the arm to rest through joint space."""
         position, rotation = self.pose(side)
+        if position[2] < TABLE_Z:  # it may be under the table: come out towards the robot first
+            position = np.append(_TABLE_EDGE, position[1:])
+            yield from self.move(side, [(position, rotation)], 0.3)
         if position[2] < _SAFE_Z:
             raised = np.append(position[:2], _SAFE_Z)
             yield from self.move(side, [(raised, rotation)], 0.3)
@@ -171,17 +176,20 @@ def leaning(tilt: float, yaw: float) -> np.ndarray:
     return np.stack([np.cross(y, z), y, z], axis=1)
 
 
-def pick(hands: Hands, sku: Sku) -> Iterator[None]:
-    """Grasp an item and lift it; ends with the item in the hand, or gives up."""
+def pick(hands: Hands, sku: Sku, arm: str | None = None) -> Iterator[None]:
+    """Grasp an item and lift it; ends with the item in the hand, or gives up.
+
+    `arm` does it, by default the nearer one, unless a hand has the item already.
+    """
     scene = hands.scene
-    side = scene.holder(sku) or side_of(scene.position(sku))
+    side = scene.holder(sku) or arm or side_of(scene.position(sku))
     hands.busy = {side}
     if scene.holder(sku) is None:
         yield from make_ready(hands, side, sku)
         yield from hands.clear(side, scene.position(sku))
         position, rotation = grasp(scene, side, sku)
         hover = position - 0.10 * rotation[:, 2]
-        yield from hands.move(side, [(hover + 0.08 * UP, rotation), (hover, rotation)], 0.3)
+        yield from hands.move(side, [(hover + 0.08 * UP, rotation), (hover, rotation)], 0.25)
         position, rotation = grasp(scene, side, sku)
         position = position + hands.offset_m * rotation[:, 0]
         yield from hands.move(side, [(position, rotation)], 0.15)
@@ -204,7 +212,8 @@ def place(hands: Hands, sku: Sku, foot: np.ndarray) -> Iterator[None]:
     above = upright_pose(scene, side, sku, foot + 0.07 * UP)
     position, rotation = hands.pose(side)
     high = np.array([min(position[0], 0.45), position[1], max(position[2], above[0][2])])
-    yield from hands.move(side, [(high, rotation), above], 0.28)
+    front = above[0] - [0.13, 0, 0]  # come from the front, not across the neighbours
+    yield from hands.move(side, [(high, rotation), (front, above[1]), above], 0.24)
     if scene.holder(sku) != side:
         return
     if hands.hasty:
@@ -223,7 +232,7 @@ def make_ready(hands: Hands, side: str, sku: Sku) -> Iterator[None]:
             yield from place(hands, item.sku, free_spot(hands.scene, side))
     hands.busy = {side}
     hands.target[SLOT[side]][7] = MAX_OPENING
-    if np.abs(hands.joints(side) - HOME).max() > 1.7:
+    if hands.pose(side)[0][2] < TABLE_Z or np.abs(hands.joints(side) - HOME).max() > 1.7:
         yield from hands.home(side)
 
 
