@@ -6,10 +6,11 @@ over only at an episode boundary. Whatever is wrong with it, the robot keeps the
 
 import json
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from lwd.actor.robot import Observation
 from lwd.errors import LwdError, ServiceError
+from lwd.store.backoff import Backoff
 from lwd.store.disk import written_aside
 from lwd.store.rows import LoadRow, WeightsRow
 from lwd.store.weights import Metadata, Shapes, Tensors, check_shapes
@@ -67,9 +69,8 @@ class Polling:
 
     wait_s: float = 10.0
     """Long poll: the service answers at once when there is something newer."""
-    first_pause_s: float = 0.5
-    """Pause after a failure; doubles with each one in a row."""
-    longest_pause_s: float = 15.0
+    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=0.5, limit_s=15.0))
+    """Pauses after failures in a row."""
     attempts: int = 3
     """Downloads of a version that do not verify before it is given up."""
 
@@ -136,7 +137,7 @@ class PolicyStore:
             thread.join(1.0)
         try:
             self._report()
-        except ServiceError as error:
+        except LwdError as error:
             log.warning("loads not reported robot=%s reason=%s", self._robot, error)
 
     def __enter__(self) -> "PolicyStore":
@@ -217,21 +218,18 @@ class PolicyStore:
                 try:
                     step()
                     failures = 0
-                except ServiceError as error:
-                    self._pause(failures, error)
+                except LwdError as error:
                     failures += 1
+                    self._pause(failures, error)
         except Exception as error:
             log.exception("weights thread died robot=%s", self._robot)
             with self._changed:
                 self._failure = error
                 self._changed.notify_all()
 
-    def _pause(self, failures: int, error: ServiceError) -> None:
-        first_s, longest_s = self._polling.first_pause_s, self._polling.longest_pause_s
-        pause_s = min(first_s * 2.0 ** min(failures, 30), longest_s)
-        log.warning(
-            "service failed robot=%s retry_s=%.1f reason=%s", *(self._robot, pause_s, error)
-        )
+    def _pause(self, failures: int, error: LwdError) -> None:
+        pause_s = self._polling.backoff.delay(failures, random.random())
+        log.warning("retry robot=%s pause_s=%.1f reason=%s", self._robot, pause_s, error)
         self._stop.wait(pause_s)
 
     def _report(self) -> None:
@@ -259,7 +257,8 @@ class PolicyStore:
     def _verified(self, row: WeightsRow) -> Loaded | None:
         reason = ""
         for attempt in range(self._polling.attempts):
-            self._stop.wait(self._polling.first_pause_s * attempt)
+            if attempt:
+                self._stop.wait(self._polling.backoff.delay(attempt, random.random()))
             try:
                 return self._built(row)
             except ServiceError:

@@ -11,7 +11,7 @@ import numpy as np
 from lwd.actor.ledger import Ledger, operator_rng, scene_seed
 from lwd.actor.loop import run_episode
 from lwd.actor.operator import Operator
-from lwd.actor.policy import Build, Policy, PolicyStore, Polling
+from lwd.actor.policy import Build, Fleet, Policy, PolicyStore, Polling
 from lwd.actor.robot import Robot
 from lwd.config import ActorConfig, PlaneConfig
 from lwd.edge.spool import Spool
@@ -63,7 +63,10 @@ def main(
         if Kind(actor.kind) not in AUTONOMOUS:
             run(actor, rig, ledger, spool, None, stop)
         else:
-            with _policies(actor, plane, rig, folder, token) as policies:
+            with (
+                ServiceClient(plane.service_url, token=token) as client,
+                _policies(actor, plane, rig, client, folder) as policies,
+            ):
                 run(actor, rig, ledger, spool, policies, stop)
     log.info("stop robot=%s", actor.robot)
 
@@ -103,7 +106,7 @@ def _check(actor: ActorConfig, rig: Rig) -> None:
 
 
 def _policies(
-    actor: ActorConfig, plane: PlaneConfig, rig: Rig, folder: Path, token: str | None
+    actor: ActorConfig, plane: PlaneConfig, rig: Rig, fleet: Fleet, folder: Path
 ) -> PolicyStore:
     objects, cache = Objects(plane.objects), folder / "weights"
     assert rig.build is not None
@@ -115,7 +118,7 @@ def _policies(
 
     store = PolicyStore(
         actor.robot,
-        ServiceClient(plane.service_url, token=token),
+        fleet,
         download,
         rig.build,
         polling=Polling(wait_s=actor.poll_s),
