@@ -73,3 +73,11 @@ from lwd.config import PlaneConfig
 from lwd.store.service import serve
 serve(PlaneConfig(root=Path(sys.argv[1]), queue_url=sys.argv[2], service_url=sys.argv[3]))
 """
+
+COORDINATOR = """
+import sys
+from pathlib import Path
+from lwd.config import PlaneConfig
+from lwd.coordinator.service import run
+run(PlaneConfig(root=Path(sys.argv[1]), queue_url=sys.argv[2], lease_s=2.0, reconcile_s=1.0))
+"""

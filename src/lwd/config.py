@@ -52,21 +52,45 @@ def control(name: str) -> ControlConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StateLayout:
-    """Order and sizes of the parts of a state vector: proprio, then object slots, then scalars."""
+    """Order and sizes of the parts of a state vector: arms, then object slots, then scalars.
 
-    proprio: int = 32
-    """2 arms x (7 joint positions, 7 joint velocities, gripper opening, gripper velocity)."""
+    Positions are in m in the robot's base frame; a rotation is its first two columns (6D).
+    """
+
+    arms: int = 2
+    arm: int = 25
+    """Per arm: joint positions 7 (rad), joint velocities 7, gripper opening (m) and its velocity,
+    hand position 3, hand rotation 6D."""
     slots: int = 10
     """Object slots; an absent object is all zeros."""
     slot: int = 17
-    """Per slot: position 3 (m), rotation 6D, shape one-hot 3, colour one-hot 4, present 1."""
+    """Per slot: position 3, rotation 6D, shape one-hot 3, colour one-hot 4, present 1."""
     scalars: int = 12
-    """Task scalars: elapsed fraction of the time limit, fixture poses and angles, goal position."""
+    """Elapsed fraction of the time limit, door angle (rad), door was open once, fixture position 3
+    and yaw, goal position 3, two spare."""
+
+    @property
+    def proprio(self) -> int:
+        """Dimensions of all arms."""
+        return self.arms * self.arm
 
     @property
     def size(self) -> int:
         """Length of the whole state vector."""
         return self.proprio + self.slots * self.slot + self.scalars
+
+    @property
+    def joints(self) -> list[int]:
+        """Index of the measured value of every action dimension (7 joints and gripper, per arm)."""
+        return [a * self.arm + i for a in range(self.arms) for i in (*range(7), 14)]
+
+    @property
+    def positions(self) -> list[slice]:
+        """Where the position of every hand, slot and of the goal lies."""
+        hands = [a * self.arm + 16 for a in range(self.arms)]
+        slots = [self.proprio + s * self.slot for s in range(self.slots)]
+        goal = self.size - self.scalars + 7
+        return [slice(first, first + 3) for first in (*hands, *slots, goal)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +228,15 @@ class PlaneConfig:
     """Private key (PEM) of the service."""
     lease_s: float = 10.0
     """Time after which another coordinator may take over from a silent one."""
+    reconcile_s: float = 3.0
+    """Time between looks for catalogued episodes whose notice was lost."""
+    patience_s: float = 300.0
+    """Time after which a catalogued episode without a payload is given up."""
+
+    def __post_init__(self) -> None:
+        for name in ("lease_s", "reconcile_s", "patience_s"):
+            value = getattr(self, name)
+            _require(value > 0, f"{name} is {value}; it must be positive.")
 
     @property
     def catalog(self) -> str:

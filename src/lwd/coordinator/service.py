@@ -1,0 +1,200 @@
+"""The coordinator's loop: notices and reconciliation in, snapshots out, under a fenced lease."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from lwd.config import PlaneConfig
+from lwd.coordinator.snapshots import (
+    Fate,
+    Verdict,
+    judge_absent,
+    judge_payload,
+    judge_size,
+    read_notice,
+)
+from lwd.errors import ConflictError, MissingError, ServiceError
+from lwd.store.catalog import COORDINATOR, Catalog
+from lwd.store.objects import Objects, episode_key, sha256_of
+from lwd.store.process import stop_on_signals
+from lwd.store.queue import Message, Queue
+from lwd.store.rows import EpisodeRow
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+RECONCILE_BATCH = 128
+PULL_S = 0.5
+DOWNLOADS = 8
+RETRY_S = 2.0
+"""Delay before a notice comes again whose episode has to wait."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane:
+    """What the coordinator works on."""
+
+    catalog: Catalog
+    objects: Objects
+    queue: Queue
+    pool: ThreadPoolExecutor
+    patience_s: float
+    clock: Callable[[], float] = time.time
+
+
+def run(config: PlaneConfig, stop: threading.Event | None = None) -> None:
+    """Process main: coordinate whenever the lease is free, until SIGTERM, SIGINT or `stop`.
+
+    Any number may run; one works and the others wait for its lease to end.
+    """
+    stop = stop or stop_on_signals()
+    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    with (
+        Catalog(config.catalog) as catalog,
+        Queue(config.queue_url) as queue,
+        ThreadPoolExecutor(DOWNLOADS, "payload") as pool,
+    ):
+        plane = Plane(
+            catalog=catalog,
+            objects=Objects(config.objects),
+            queue=queue,
+            pool=pool,
+            patience_s=config.patience_s,
+        )
+        log.info("coordinator ready holder=%s", holder)
+        while not stop.is_set():
+            try:
+                _lead(plane, config, holder, stop)
+            except ConflictError as error:
+                log.warning("lease lost reason=%s", error)
+            except ServiceError as error:
+                log.warning("coordinator waits reason=%s", error)
+                stop.wait(1.0)
+
+
+def _lead(plane: Plane, config: PlaneConfig, holder: str, stop: threading.Event) -> None:
+    """Wait for the lease, then work until it is lost (ConflictError) or `stop` is set."""
+    token = _acquire(plane.catalog, config.lease_s, holder, stop)
+    if token is None:
+        return
+    log.info("lease acquired token=%d", token)
+    renew = partial(plane.catalog.renew_lease, COORDINATOR, holder, token)
+    renewed = time.monotonic()
+    reconciled = renewed - config.reconcile_s
+    while not stop.is_set():
+        if time.monotonic() - renewed > config.lease_s / 3:
+            renewed = time.monotonic()
+            if not renew(config.lease_s):
+                raise ConflictError(f"token {token} is not the newest any more")
+        if time.monotonic() - reconciled >= config.reconcile_s:
+            joined = reconcile(plane, token, config.reconcile_s)
+            # A full batch means that more wait, as after a long outage of the queue.
+            reconciled = reconciled if joined == RECONCILE_BATCH else time.monotonic()
+        follow_notices(plane, token, stop)
+    renew(0.0)
+
+
+def _acquire(catalog: Catalog, lease_s: float, holder: str, stop: threading.Event) -> int | None:
+    while not stop.is_set():
+        token = catalog.acquire_lease(COORDINATOR, holder, lease_s)
+        if token is not None:
+            return token
+        stop.wait(min(0.5, lease_s / 4))
+    return None
+
+
+def follow_notices(plane: Plane, token: int, stop: threading.Event) -> None:
+    """Pull some notices, settle their episodes, and only then acknowledge.
+
+    A kill in between brings the notices back, to find their episodes settled.
+    """
+    try:
+        messages = plane.queue.pull("coordinator", BATCH, PULL_S)
+    except ServiceError as error:
+        log.warning("queue away, reconciliation goes on reason=%s", error)
+        stop.wait(PULL_S)
+        return
+    notices = _read_notices(plane, messages)
+    rows = {episode_id: plane.catalog.episode(episode_id) for episode_id in notices}
+    verdicts = settle(plane, token, [row for row in rows.values() if row is not None])
+    for episode_id in (name for name, row in rows.items() if row is None):
+        reason = "the notice names an episode that is not in the catalog"
+        verdicts[episode_id] = _give_up(plane, episode_id, reason)
+    for episode_id, about in notices.items():
+        for message in about:
+            _answer(message, verdicts[episode_id])
+
+
+def reconcile(plane: Plane, token: int, older_than_s: float) -> int:
+    """Settle catalogued episodes that no notice brought here; how many joined the data set."""
+    rows = plane.catalog.unsnapshotted(RECONCILE_BATCH, older_than_s)
+    joined = sum(v.fate is Fate.JOIN for v in settle(plane, token, rows).values())
+    if joined:
+        log.info("reconciled episodes=%d", joined)
+    return joined
+
+
+def settle(plane: Plane, token: int, rows: Sequence[EpisodeRow]) -> dict[str, Verdict]:
+    """Verdict by episode id, carried out: a snapshot with those that join, dead letters."""
+    verdicts = {v.episode_id: v for v in plane.pool.map(partial(examine, plane), rows)}
+    joining = [v.episode_id for v in verdicts.values() if v.fate is Fate.JOIN]
+    if joining:
+        version = plane.catalog.commit_snapshot(joining, token=token)
+        log.info("snapshot version=%d episodes=%d", version, len(joining))
+    for verdict in verdicts.values():
+        if verdict.fate is Fate.DEAD:
+            _give_up(plane, verdict.episode_id, verdict.reason)
+    return verdicts
+
+
+def examine(plane: Plane, row: EpisodeRow) -> Verdict:
+    """Download and judge one payload; a store that is away makes it wait."""
+    if plane.catalog.snapshot_of(row.episode_id) is not None:
+        return Verdict(episode_id=row.episode_id, fate=Fate.MEMBER)
+    key = episode_key(row.sha256)
+    try:
+        condemned = judge_size(row, plane.objects.head(key))
+        return condemned or judge_payload(row, plane.objects.get(key))
+    except MissingError:
+        return judge_absent(row, now=plane.clock(), patience_s=plane.patience_s)
+    except ServiceError as error:
+        return Verdict(episode_id=row.episode_id, fate=Fate.WAIT, reason=str(error))
+
+
+def _read_notices(plane: Plane, messages: Iterable[Message]) -> dict[str, list[Message]]:
+    """Messages by episode; those that are no notices are given up."""
+    notices: dict[str, list[Message]] = {}
+    for message in messages:
+        try:
+            notices.setdefault(read_notice(message.data), []).append(message)
+        except ValueError as error:
+            name = (message.msg_id or sha256_of(message.data))[:128]
+            _answer(message, _give_up(plane, name, str(error)))
+    return notices
+
+
+def _give_up(plane: Plane, episode_id: str, reason: str) -> Verdict:
+    log.warning("dead letter episode=%s reason=%s", episode_id, reason)
+    plane.catalog.dead_letter(episode_id[:128], reason, "coordinator")
+    return Verdict(episode_id=episode_id, fate=Fate.DEAD, reason=reason)
+
+
+def _answer(message: Message, verdict: Verdict) -> None:
+    """Tell the queue; if that fails the notice comes again and changes nothing."""
+    try:
+        if verdict.fate is Fate.WAIT:
+            log.info("episode=%s waits reason=%s", verdict.episode_id, verdict.reason)
+            message.nak(RETRY_S)
+        elif verdict.fate is Fate.DEAD:
+            message.term()
+        else:
+            message.ack()
+    except ServiceError as error:
+        log.debug("acknowledgement lost reason=%s", error)

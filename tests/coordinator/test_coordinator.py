@@ -1,0 +1,162 @@
+"""The coordinator against a real queue: nothing lost, nothing twice, one leader, poison aside."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from lwd.coordinator.service import Plane, follow_notices, reconcile, run
+from lwd.errors import ConflictError
+from lwd.store.catalog import COORDINATOR as LEASE
+from lwd.store.catalog import EPISODES
+from lwd.store.queue import Queue
+from processes import COORDINATOR, wait_until
+
+
+@pytest.fixture
+def queue(config, queue_server):
+    with Queue(config.queue_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def plane(catalog, objects, queue):
+    with ThreadPoolExecutor(2) as pool:
+        yield Plane(catalog=catalog, objects=objects, queue=queue, pool=pool, patience_s=60.0)
+
+
+@pytest.fixture
+def coordinator(config):
+    """Starts a coordinator in a thread; it is stopped and joined at the end."""
+    stop, threads = threading.Event(), []
+
+    def _start(**changes) -> threading.Event:
+        threads.append(threading.Thread(target=run, args=(replace(config, **changes), stop)))
+        threads[-1].start()
+        return stop
+
+    yield _start
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+
+
+def announce(catalog, queue) -> None:
+    """What the service's relay does."""
+    for notice in catalog.unpublished(100):
+        queue.publish(notice.subject, notice.payload.encode(), notice.key)
+        catalog.mark_published([notice.outbox_id])
+
+
+def members(catalog) -> list[str]:
+    return [row.episode_id for row in catalog.snapshot_episodes(catalog.snapshot_version())]
+
+
+def test_noticed_episodes_join_once_although_notices_come_twice(plane, catalog, queue, produce):
+    rows = [produce(seed=n) for n in range(3)]
+    announce(catalog, queue)
+    for row in rows:
+        queue.publish(EPISODES, b'{"episode_id": "%s"}' % row.episode_id.encode(), "again")
+    token = catalog.acquire_lease(LEASE, "me", 10.0)
+    for _ in range(2):
+        follow_notices(plane, token, threading.Event())
+    assert sorted(members(catalog)) == sorted(row.episode_id for row in rows)
+    assert catalog.dead_letters() == []
+    assert queue.pull("coordinator", 10, 0.1) == []
+
+
+def test_poison_goes_to_the_dead_letters_and_the_others_join(plane, catalog, queue, produce):
+    good = produce(seed=1)
+    lying = produce(seed=2, task="another")
+    torn = produce(seed=3)
+    plane.objects.put(f"episodes/{torn.sha256}", b"x" * torn.size_bytes)
+    last = produce(seed=4)
+    announce(catalog, queue)
+    queue.publish(EPISODES, b"\x80not a notice", "poison")
+    queue.publish(EPISODES, b'{"episode_id": "stranger"}', "stranger")
+    token = catalog.acquire_lease(LEASE, "me", 10.0)
+    follow_notices(plane, token, threading.Event())
+    assert set(members(catalog)) == {good.episode_id, last.episode_id}
+    reasons = {letter.episode_id: letter.reason for letter in catalog.dead_letters()}
+    assert set(reasons) == {lying.episode_id, torn.episode_id, "poison", "stranger"}
+    assert "task" in reasons[lying.episode_id]
+    assert "sha256" in reasons[torn.episode_id]
+    assert queue.pull("coordinator", 10, 0.1) == []
+    assert reconcile(plane, token, 0.0) == 0
+
+
+def test_a_notice_whose_payload_is_late_comes_again(
+    plane, catalog, queue, produce, payloads, monkeypatch
+):
+    monkeypatch.setattr("lwd.coordinator.service.RETRY_S", 0.1)
+    late = produce(upload=False)
+    announce(catalog, queue)
+    token = catalog.acquire_lease(LEASE, "me", 60.0)
+    follow_notices(plane, token, threading.Event())
+    assert (members(catalog), catalog.dead_letters()) == ([], [])
+    ((key, payload),) = payloads.items()
+    plane.objects.put(key, payload)
+    wait_until(
+        lambda: follow_notices(plane, token, threading.Event()) or members(catalog), "the notice"
+    )
+    assert members(catalog) == [late.episode_id]
+
+
+def test_a_stale_leader_cannot_commit_and_its_notices_come_again(plane, catalog, queue, produce):
+    row = produce()
+    announce(catalog, queue)
+    stale = catalog.acquire_lease(LEASE, "old", 0.0)
+    token = catalog.acquire_lease(LEASE, "new", 10.0)
+    with pytest.raises(ConflictError, match="stale"):
+        follow_notices(plane, stale, threading.Event())
+    assert members(catalog) == []
+    assert reconcile(plane, token, 0.0) == 1
+    assert members(catalog) == [row.episode_id]
+
+
+def test_an_episode_whose_notice_was_lost_is_found(coordinator, catalog, queue, produce):
+    row = produce()
+    catalog.mark_published([notice.outbox_id for notice in catalog.unpublished(10)])
+    coordinator()
+    wait_until(lambda: members(catalog) == [row.episode_id], "reconciliation")
+
+
+def test_without_a_queue_episodes_still_join(coordinator, catalog, produce):
+    rows = [produce(seed=n) for n in range(3)]
+    coordinator()
+    wait_until(lambda: len(members(catalog)) == 3, "reconciliation")
+    assert set(members(catalog)) == {row.episode_id for row in rows}
+
+
+def test_a_payload_that_never_comes_is_given_up(coordinator, catalog, produce):
+    row = produce(upload=False)
+    coordinator()
+    wait_until(catalog.dead_letters, "the dead letter")
+    assert [letter.episode_id for letter in catalog.dead_letters()] == [row.episode_id]
+    assert members(catalog) == []
+
+
+def test_a_killed_leader_is_replaced_and_nothing_is_lost_or_twice(
+    config, catalog, queue, produce, processes
+):
+    leader = processes.start(COORDINATOR, config.root, config.queue_url)
+    first = produce(seed=1)
+    announce(catalog, queue)
+    wait_until(lambda: members(catalog) == [first.episode_id], "the first snapshot")
+    standby = processes.start(COORDINATOR, config.root, config.queue_url)
+    processes.kill(leader)
+    rows = [first, *(produce(seed=n) for n in range(2, 6))]
+    announce(catalog, queue)
+    wait_until(lambda: len(members(catalog)) == 5, "the takeover")
+    assert sorted(members(catalog)) == sorted(row.episode_id for row in rows)
+    assert processes.stop(standby) == 0
+
+
+def test_a_stopped_leader_gives_the_lease_back_at_once(coordinator, config, catalog, produce):
+    row = produce()
+    stop = coordinator(lease_s=600.0)
+    wait_until(lambda: members(catalog) == [row.episode_id], "work")
+    assert catalog.acquire_lease(LEASE, "next", 1.0) is None
+    stop.set()
+    wait_until(lambda: catalog.acquire_lease(LEASE, "next", 1.0), "the lease")
