@@ -1,0 +1,335 @@
+"""Adjoint matching: closed forms on Gaussians, the authors' recursion, and a learned mixture."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lwd.algorithms import qam
+from reference import qam as slow
+from reference.gaussian import Gaussian, euler_moments
+
+SCHEMES = {"bridge": qam.bridge, "euler": qam.euler}
+SAMPLERS = tuple(SCHEMES)
+
+
+def shift(reference: Gaussian, scheme: qam.Scheme, gradient: float) -> np.ndarray:
+    """f_delta that a constant critic gradient asks for at each step; the states do not matter."""
+    path = jnp.zeros((len(scheme.time), 1, 1, 1))
+    base, target = qam._lean_adjoint(
+        reference.velocity, path, jnp.full((1, 1, 1), -gradient), scheme
+    )
+    return np.asarray(target - base, np.float64).ravel()
+
+
+CASE_B = Gaussian(0.3, 0.25)
+EXACT_B = [0.5, 0.55385, 0.61538, 0.68293, 0.75, 0.8, 0.8, 0.70588, 0.5, 0.23529]
+OFFICIAL_B = [-0.06852, 0.1446, 0.32226, 0.50818, 0.71145, 0.90746, 1.02345, 0.96879, 0.73813, 0.44]
+
+
+def test_the_bridge_asks_for_the_exact_shift_of_a_linear_critic():
+    """N(0.3, 0.25) tilted by exp(2 a): f_delta = s2 c (1 - w) / ((1 - w)^2 + w^2 s2)."""
+    found = shift(CASE_B, qam.bridge(10), 2.0)
+    np.testing.assert_allclose(found[1:], EXACT_B[1:], atol=1e-5)
+    assert found[0] == pytest.approx(0.49846, abs=1e-5)
+
+
+def test_the_euler_scheme_asks_for_what_the_authors_recursion_gives():
+    np.testing.assert_allclose(shift(CASE_B, qam.euler(10), 2.0), OFFICIAL_B, atol=1e-4)
+
+
+@pytest.mark.parametrize("variance", [0.1, 0.25, 1.0])
+@pytest.mark.parametrize("steps", [4, 10, 25])
+def test_the_bridge_is_exact_for_linear_critics_on_every_gaussian(variance, steps):
+    w = np.arange(steps) / steps
+    exact = variance * 1.5 * (1 - w) / ((1 - w) ** 2 + w**2 * variance)
+    found = shift(Gaussian(-0.4, variance), qam.bridge(steps), 1.5)
+    np.testing.assert_allclose(found[1:], exact[1:], rtol=1e-4)
+    if steps == 10:
+        assert found[0] == pytest.approx(exact[0], rel=0.02)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_twice_the_inverse_temperature_asks_for_twice_the_shift(sampler):
+    scheme = SCHEMES[sampler](10)
+    np.testing.assert_allclose(
+        shift(CASE_B, scheme, 4.0), 2 * shift(CASE_B, scheme, 2.0), rtol=1e-5
+    )
+
+
+def variances(scheme: qam.Scheme, target: Gaussian) -> np.ndarray:
+    """Variance of the roll-out of the target's own velocity after each step."""
+    variance, path = 1.0, []
+    for w, keep, drive, noise in zip(
+        scheme.time, scheme.keep, scheme.drive, scheme.noise, strict=True
+    ):
+        variance = (keep + drive * target.affine(w)[0]) ** 2 * variance + noise**2
+        path.append(variance)
+    return np.array(path)
+
+
+def test_the_bridge_keeps_the_marginals_when_the_endpoint_is_known_and_euler_does_not():
+    exact = (1 - (np.arange(10) + 1) / 10) ** 2
+    known = Gaussian(0.3, 0.0)
+    np.testing.assert_allclose(variances(qam.bridge(10), known), exact, atol=1e-12)
+    assert variances(qam.euler(10), known)[0] > 2.0
+
+
+@pytest.mark.parametrize("scheme", [qam.bridge, qam.euler])
+def test_with_many_steps_both_schemes_keep_the_marginals_of_any_gaussian(scheme):
+    w = (np.arange(4000) + 1) / 4000
+    exact = (1 - w) ** 2 + w**2 * 0.25
+    np.testing.assert_allclose(variances(scheme(4000), CASE_B)[1000:], exact[1000:], rtol=0.02)
+
+
+SHAPE = (5, 3, 2)
+MASK = jnp.ones(SHAPE[:2], bool)
+
+
+def tanh_velocity(seed: int, xp):
+    """tanh(a A + b w) C on flat chunks [batch, 6], for numpy or jax.numpy, and its Jacobian."""
+    draw = np.random.default_rng(seed)
+    first, second = (draw.normal(size=(6, 6)).astype(np.float32) * 0.6 for _ in range(2))
+    bias = draw.normal(size=(1, 6)).astype(np.float32)
+
+    def velocity(a, w):
+        return xp.tanh(a @ xp.asarray(first) + w * xp.asarray(bias)) @ xp.asarray(second)
+
+    def jacobian(a, w):
+        slope = 1 - np.tanh(a @ first + w * bias) ** 2
+        return np.einsum("ij,bj,jk->bki", first, slope, second)
+
+    return velocity, jacobian
+
+
+def in_chunks(velocity):
+    """The same velocity for chunks [batch, horizon, action] and times [batch]."""
+
+    def chunked(a, w):
+        return velocity(a.reshape(a.shape[0], -1), w[:, None]).reshape(a.shape)
+
+    return chunked
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_loss_is_that_of_the_slow_loops(sampler, steps):
+    """Same networks, start and noise: the authors' algorithm, and the bridge from its formulas."""
+    key_noise, key = jax.random.split(jax.random.key(steps))
+    noise = jax.random.normal(key_noise, SHAPE)
+    drawn = [jax.random.normal(k, SHAPE) for k in jax.random.split(key, steps)]
+    loss, _ = qam.adjoint_matching_loss(
+        in_chunks(tanh_velocity(1, jnp)[0]),
+        in_chunks(tanh_velocity(2, jnp)[0]),
+        lambda a: jnp.cos(3 * a),
+        noise,
+        jax.random.clone(key),
+        steps=steps,
+        inv_temp=0.7,
+        sampler=sampler,
+        action_mask=MASK,
+    )
+    flat = np.asarray(jnp.stack([noise, *drawn]), np.float64).reshape(steps + 1, 5, 6)
+    loop = {"bridge": slow.bridge, "euler": slow.official}[sampler]
+    reference, jacobian = tanh_velocity(2, np)
+    expected = loop(
+        tanh_velocity(1, np)[0], reference, jacobian, lambda a: np.cos(3 * a), flat, 0.7
+    )
+    dimensions = {"bridge": 1, "euler": 6}[sampler]
+    assert float(loss) == pytest.approx(expected / dimensions, rel=1e-4)
+
+
+def loss_of(parameters, sampler="bridge"):
+    """Loss with every network a function of `parameters`: policy, reference, critic."""
+
+    def velocity(name, seed):
+        network = in_chunks(tanh_velocity(seed, jnp)[0])
+        return lambda a, w: parameters[name] * network(a, w)
+
+    key_noise, key = jax.random.split(jax.random.key(7))
+    return qam.adjoint_matching_loss(
+        velocity("policy", 1),
+        velocity("reference", 2),
+        lambda a: parameters["critic"] * jnp.cos(3 * a),
+        jax.random.normal(key_noise, SHAPE),
+        key,
+        steps=4,
+        inv_temp=0.5,
+        sampler=sampler,
+        action_mask=MASK,
+    )
+
+
+PARAMETERS = {"policy": 0.8, "reference": 1.1, "critic": 2.0}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_gradient_reaches_the_policy_only(sampler):
+    gradients = jax.jit(jax.grad(lambda p: loss_of(p, sampler)[0]))(PARAMETERS)
+    assert gradients["reference"] == 0.0
+    assert gradients["critic"] == 0.0
+    assert abs(gradients["policy"]) > 1e-3
+
+
+def test_the_gradient_is_that_of_a_regression_on_fixed_states_and_targets():
+    """Nothing flows through the roll-out: central differences with the path held fixed."""
+    key_noise, key = jax.random.split(jax.random.key(7))
+    noise = jax.random.normal(key_noise, SHAPE)
+    network, reference = (in_chunks(tanh_velocity(seed, jnp)[0]) for seed in (1, 2))
+    scheme = qam.bridge(4)
+    path, _, endpoint = qam._roll_out(lambda a, w: 0.8 * network(a, w), noise, key, scheme)
+    _, target = qam._lean_adjoint(
+        lambda a, w: 1.1 * reference(a, w), path, -0.5 * 2.0 * jnp.cos(3 * endpoint), scheme
+    )
+
+    def regression(scale: float) -> float:
+        rows = [
+            scale * network(a, jnp.full(SHAPE[0], w))
+            for a, w in zip(path, scheme.time, strict=True)
+        ]
+        return float(np.mean((np.asarray(jnp.stack(rows)) - np.asarray(target)) ** 2, dtype=float))
+
+    loss, gradients = jax.jit(jax.value_and_grad(lambda p: loss_of(p)[0]))(PARAMETERS)
+    assert regression(0.8) == pytest.approx(float(loss), rel=1e-5)
+    slope = (regression(0.9) - regression(0.7)) / 0.2
+    assert float(gradients["policy"]) == pytest.approx(slope, rel=1e-3)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_policy_that_is_the_reference_has_nothing_to_learn_without_a_critic(sampler):
+    network = in_chunks(tanh_velocity(2, jnp)[0])
+    key_noise, key = jax.random.split(jax.random.key(3))
+    loss, metrics = qam.adjoint_matching_loss(
+        network, network, jnp.sin, jax.random.normal(key_noise, SHAPE), key,
+        steps=5, inv_temp=0.0, sampler=sampler, action_mask=MASK,
+    )  # fmt: skip
+    assert float(loss) == pytest.approx(0.0, abs=1e-10)
+    assert float(metrics["policy/shift"]) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_ticks_after_the_end_are_left_alone(sampler):
+    """The critic's gradient there does not matter, and no tick of an all-False row has a loss."""
+    mask = MASK.at[:, 2:].set(False)
+
+    @jax.jit
+    def loss(late_gradient, mask):
+        return qam.adjoint_matching_loss(
+            lambda a, w: 0.1 * a,
+            lambda a, w: jnp.zeros_like(a),
+            lambda a: jnp.ones_like(a).at[:, 2:].set(late_gradient),
+            jnp.ones(SHAPE), jax.random.key(0),
+            steps=4, inv_temp=1.0, sampler=sampler, action_mask=mask,
+        )[0]  # fmt: skip
+
+    assert float(loss(5.0, mask)) == float(loss(-80.0, mask)) > 0
+    assert float(loss(5.0, jnp.zeros_like(mask))) == 0.0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_metrics_say_how_strong_the_critic_pulls_and_how_far_the_policy_moved(sampler):
+    _, metrics = qam.adjoint_matching_loss(
+        lambda a, w: 0.25 + 0 * a, lambda a, w: 0 * a, lambda a: jnp.full(a.shape, 3.0),
+        jnp.ones(SHAPE), jax.random.key(0),
+        steps=4, inv_temp=0.5, sampler=sampler, action_mask=MASK,
+    )  # fmt: skip
+    assert float(metrics["policy/adjoint"]) == pytest.approx(1.5)
+    assert float(metrics["policy/shift"]) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("sampler", "evaluations"), [("bridge", 1), ("euler", 3)])
+def test_each_step_evaluates_the_policy_once_and_the_reference_as_rarely_as_possible(
+    sampler, evaluations
+):
+    """Euler needs the reference at two times per step, and once more for its last one."""
+    calls = {"policy": 0, "reference": 0}
+
+    def counted(name):
+        def velocity(a, w):
+            calls[name] += 1
+            return 0.5 * a
+
+        return velocity
+
+    qam.adjoint_matching_loss(
+        counted("policy"), counted("reference"), jnp.ones_like, jnp.ones(SHAPE), jax.random.key(0),
+        steps=6, inv_temp=0.5, sampler=sampler, action_mask=MASK,
+    )  # fmt: skip
+    assert calls == {"policy": 1, "reference": evaluations}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_checkpointing_the_policy_changes_memory_and_not_the_gradient(sampler):
+    network = in_chunks(tanh_velocity(1, jnp)[0])
+
+    def gradient(wrap):
+        def loss(scale):
+            return qam.adjoint_matching_loss(
+                wrap(lambda a, w: scale * network(a, w)), lambda a, w: 0 * a, jnp.cos,
+                jnp.ones(SHAPE), jax.random.key(0),
+                steps=4, inv_temp=0.5, sampler=sampler, action_mask=MASK,
+            )[0]  # fmt: skip
+
+        return float(jax.jit(jax.grad(loss))(0.7))
+
+    assert gradient(jax.checkpoint) == pytest.approx(gradient(lambda f: f), rel=1e-6)
+
+
+def fit_affine(reference: Gaussian, c: float, k: float, sampler: str, steps: int):
+    """Mean and variance of the policy that the loss finds among affine velocities, one per step."""
+
+    def velocity(table, a, w):
+        row = table[jnp.round(w * steps).astype(int)]
+        return row[:, :1, None] * a + row[:, 1:, None]
+
+    table = jnp.stack([jnp.stack(reference.affine(jnp.float32(i / steps))) for i in range(steps)])
+    updates = 800
+    optimiser = optax.adam(optax.cosine_decay_schedule(0.03, updates))
+
+    def loss(table, key):
+        key_noise, key_path = jax.random.split(key)
+        return qam.adjoint_matching_loss(
+            lambda a, w: velocity(table, a, w), reference.velocity, lambda a: c - k * a,
+            jax.random.normal(key_noise, (1024, 1, 1)), key_path,
+            steps=steps, inv_temp=1.0, sampler=sampler, action_mask=jnp.ones((1024, 1), bool),
+        )[0]  # fmt: skip
+
+    def update(carry, key):
+        table, state = carry
+        change, state = optimiser.update(jax.grad(loss)(table, key), state)
+        return (optax.apply_updates(table, change), state), None
+
+    keys = jax.random.split(jax.random.key(0), updates)
+    (table, _), _ = jax.jit(lambda carry: jax.lax.scan(update, carry, keys))(
+        (table, optimiser.init(table))
+    )
+    rows = np.asarray(table, float)
+    return euler_moments(lambda w: rows[round(w * steps)], steps)
+
+
+CASES = {
+    "A": (Gaussian(0.0, 1.0), 1.0, 0.0),
+    "C": (Gaussian(0.0, 1.0), 1.0, 1.0),
+    "D": (Gaussian(0.5, 0.25), 3.0, 4.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "sampler", "steps", "mean", "variance"),
+    [
+        ("A", "bridge", 4, 0.976, 0.518),
+        ("A", "euler", 4, 0.636, 0.518),
+        ("A", "bridge", 10, 0.999, 0.773),
+        ("A", "euler", 10, 0.879, 0.773),
+        ("C", "bridge", 4, 0.492, 0.252),
+        ("C", "bridge", 10, 0.500, 0.383),
+        ("C", "euler", 10, 0.434, 0.394),
+        ("D", "bridge", 4, 0.625, 0.049),
+    ],
+)
+def test_the_policy_that_minimises_the_loss(case, sampler, steps, mean, variance):
+    """Golden: mean 1 (A), 0.5 (C), 0.625 (D) is the exact tilt; ten Euler steps fall short in A."""
+    found = fit_affine(*CASES[case], sampler, steps)
+    assert found[0] == pytest.approx(mean, abs=0.015)
+    assert found[1] == pytest.approx(variance, abs=0.015)
