@@ -1,0 +1,169 @@
+"""Episodes laid end to end in growing arrays, and which ticks a window may start from.
+
+Everything is append-only and appended in snapshot order, so the data of any earlier snapshot is a
+prefix: a view of it is a handful of lengths. Every episode has T + 1 rows, one per state.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from lwd.episode.types import Episode, Kind, Source
+from lwd.episode.windows import is_open, rewards_to_go
+from lwd.errors import EpisodeError
+
+PARTS = ("demo", "rollout", "play", "offline", "online", "human")
+"""What a mixture may name: the kinds; `offline`, which is B_off; and `human`, every tick at which
+an operator had taken over."""
+OFFLINE = (Kind.DEMO, Kind.ROLLOUT, Kind.PLAY)
+
+Pool = tuple[str, str]
+"""A part and a task."""
+
+
+class Growing:
+    """Array that grows at its end in amortised constant time."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: type | np.dtype):
+        self._data = np.empty((1024, *shape), dtype)
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def rows(self) -> np.ndarray:
+        """View of all rows."""
+        return self._data[: self._size]
+
+    def extend(self, rows: np.ndarray) -> None:
+        """Append rows, all of them or none."""
+        size = self._size + len(rows)
+        if size > len(self._data):
+            data = np.empty(
+                (max(size, 2 * len(self._data)), *self._data.shape[1:]), self._data.dtype
+            )
+            data[: self._size] = self.rows
+            self._data = data
+        self._data[self._size : size] = rows
+        self._size = size
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """How much of a memory belongs to a snapshot."""
+
+    episodes: int
+    """All that are loaded, also those without any start tick."""
+    ticks: dict[Pool, int]
+    """Start ticks of each pool; pools without any are absent."""
+    counts: dict[Pool, int]
+    """Episodes of each pool."""
+
+
+EMPTY = View(episodes=0, ticks={}, counts={})
+
+
+class Memory:
+    """Loaded episodes. `single_source` leaves out chunks that cross the border of an intervention:
+    of these only a part is one policy's execution (IV-C)."""
+
+    def __init__(
+        self,
+        *,
+        horizon: int,
+        discount: float,
+        single_source: bool = False,
+        bootstrap_timeouts: bool = False,
+    ):
+        self._horizon = horizon
+        self._discount = discount
+        self._single_source = single_source
+        self._bootstrap_timeouts = bootstrap_timeouts
+        self._starts: dict[Pool, Growing] = defaultdict(lambda: Growing((), np.int64))
+        self._counts: dict[Pool, int] = defaultdict(int)
+        self._size: tuple[int, int] | None = None
+        self.state = Growing((0,), np.float32)
+        self.action = Growing((0,), np.float32)
+        self.to_go = Growing((), np.float64)
+        self.owner = Growing((), np.int32)
+        self.first = Growing((), np.int64)
+        self.last = Growing((), np.int64)
+        self.open_end = Growing((), np.bool_)
+        self.episode = Growing((), np.object_)
+        self.instruction = Growing((), np.object_)
+        self.task = Growing((), np.object_)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def append(self, episode: Episode) -> None:
+        """Add an episode at the end; EpisodeError if its vectors do not fit those before."""
+        self._fit(episode)
+        first, ticks, header = len(self.owner), episode.ticks, episode.header
+        self.owner.extend(np.full(ticks + 1, len(self), np.int32))
+        self.state.extend(episode.state)
+        self.action.extend(episode.action)
+        self.action.extend(episode.action[-1:])
+        self.to_go.extend(rewards_to_go(episode.reward, self._discount))
+        self.first.extend(np.array([first]))
+        self.last.extend(np.array([first + ticks]))
+        self.open_end.extend(
+            np.array([is_open(header, bootstrap_timeouts=self._bootstrap_timeouts)])
+        )
+        for column, text in (
+            (self.episode, header.episode_id),
+            (self.instruction, header.instruction),
+            (self.task, header.task),
+        ):
+            column.extend(np.array([text], np.object_))
+        self._add_starts(episode, first)
+
+    def view(self) -> View:
+        """All that is loaded now."""
+        return View(
+            episodes=len(self),
+            ticks={pool: len(rows) for pool, rows in self._starts.items() if len(rows)},
+            counts=dict(self._counts),
+        )
+
+    def starts(self, pool: Pool, size: int) -> np.ndarray:
+        """The first `size` rows from which a window of the pool may start."""
+        return self._starts[pool].rows[:size]
+
+    def _fit(self, episode: Episode) -> None:
+        size = (episode.state.shape[1], episode.action.shape[1])
+        if self._size is None:
+            self._size = size
+            self.state = Growing(size[:1], np.float32)
+            self.action = Growing(size[1:], np.float32)
+        if size != self._size:
+            raise EpisodeError(
+                f"Episode {episode.header.episode_id} of {episode.header.robot} has {size[0]} "
+                f"state and {size[1]} action numbers; the data set has {self._size[0]} and "
+                f"{self._size[1]}. Robots that share a learner share one layout."
+            )
+
+    def _add_starts(self, episode: Episode, first: int) -> None:
+        human = episode.source == Source.HUMAN
+        usable = np.ones(episode.ticks, bool)
+        if self._single_source:
+            usable = unmixed(human, self._horizon)
+        rows = first + np.flatnonzero(usable)
+        kind, task = episode.header.kind, episode.header.task
+        parts = {str(kind): rows, "human": first + np.flatnonzero(usable & human)}
+        if kind in OFFLINE:
+            parts["offline"] = rows
+        for part, starts in parts.items():
+            if len(starts):
+                self._starts[part, task].extend(starts)
+                self._counts[part, task] += 1
+
+
+def unmixed(human: np.ndarray, horizon: int) -> np.ndarray:
+    """[ticks] bool: whether the chunk from each tick is all human or has no human tick at all."""
+    until = np.minimum(np.arange(len(human)) + horizon, len(human))
+    before = np.concatenate([[0], np.cumsum(human)])
+    count = before[until] - before[:-1]
+    return (count == 0) | (count == until - np.arange(len(human)))

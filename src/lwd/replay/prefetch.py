@@ -1,0 +1,256 @@
+"""Downloads payloads ahead of the learner, in a process of its own.
+
+The data set has one order (snapshot version, then episode id), known to everybody from the
+catalog. The reader has loaded a prefix of it; the prefetcher fetches what comes next, as far as the
+cache has room, and evicts what is loaded already. It keeps no state but the files, so it may be
+killed at any time: the reader starts another.
+"""
+
+import json
+import logging
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from lwd.errors import IntegrityError, ServiceError
+from lwd.store.backoff import Backoff
+from lwd.store.catalog import Catalog
+from lwd.store.disk import make_folder
+from lwd.store.objects import Objects, episode_key
+from lwd.store.rows import EpisodeRow
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".arrow"
+_AT_ONCE = 16
+"""Downloads between two looks at the reader's progress."""
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the reader tells its prefetcher at the start; a JSON line, so no secret is in argv."""
+
+    catalog_url: str
+    objects_url: str
+    cache_dir: str
+    cache_bytes: int = 50 << 30
+    workers: int = 4
+    poll_s: float = 0.25
+    attempts: int = 5
+    """Tries in quick succession before an episode has to wait."""
+    rest_s: float = 30.0
+    """That wait; afterwards the episode is tried again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to do next, in this order."""
+
+    evict: list[str]
+    """Hashes of files that nobody needs any more."""
+    fetch: list[EpisodeRow]
+
+
+def local_path(cache_dir: Path, sha256: str) -> Path:
+    """Where a payload is cached."""
+    return cache_dir / f"{sha256}{SUFFIX}"
+
+
+def plan(
+    rows: Sequence[EpisodeRow],
+    loaded: int,
+    local: dict[str, int],
+    *,
+    cache_bytes: int,
+    waiting: frozenset[str] = frozenset(),
+) -> Plan:
+    """Evictions and downloads for a reader that has loaded `rows[:loaded]`.
+
+    `local` holds sizes by hash; `waiting` are hashes that rest after failures. Files go only when
+    room is needed: strangers first, then the oldest loaded. What is ahead of the reader never
+    goes, and one file ahead always has room, so that a small cache slows but never stops.
+    """
+    ahead = [row for row in rows[loaded:] if not row.held_out]
+    needed = {row.sha256 for row in ahead}
+    known = {row.sha256: None for row in rows[:loaded] if row.sha256 in local}
+    disposable = [*(s for s in sorted(local) if s not in needed and s not in known), *known]
+    used, evict, fetch = sum(local.values()), [], []
+    anything_ahead = any(sha256 in needed for sha256 in local)
+    for row in ahead:
+        if row.sha256 in local or row.sha256 in waiting:
+            continue
+        while used + row.size_bytes > cache_bytes and disposable:
+            evict.append(disposable.pop(0))
+            used -= local[evict[-1]]
+        if used + row.size_bytes > cache_bytes and (anything_ahead or fetch):
+            break
+        fetch.append(row)
+        used += row.size_bytes
+        if len(fetch) == _AT_ONCE:
+            break
+    return Plan(evict=evict, fetch=fetch)
+
+
+@dataclass
+class Trouble:
+    """Failures of one episode."""
+
+    failures: int = 0
+    until: float = 0.0
+
+
+@dataclass
+class Downloader:
+    """Carries plans out: parallel, verified, each episode with its own bounded retries."""
+
+    objects: Objects
+    settings: Settings
+    clock: Callable[[], float] = time.monotonic
+    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=0.2, limit_s=10.0))
+    local: dict[str, int] = field(default_factory=dict)
+    troubles: dict[str, Trouble] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._folder = make_folder(Path(self.settings.cache_dir))
+        for part in self._folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
+        self.local |= {p.stem: p.stat().st_size for p in self._folder.glob(f"*{SUFFIX}")}
+
+    def forget(self, sha256: str) -> None:
+        """The reader found the file damaged and removed it."""
+        self.local.pop(sha256, None)
+
+    def step(self, rows: Sequence[EpisodeRow], loaded: int) -> int:
+        """One plan, carried out; how many files it fetched."""
+        now = self.clock()
+        waiting = frozenset(sha256 for sha256, t in self.troubles.items() if t.until > now)
+        todo = plan(
+            rows, loaded, self.local, cache_bytes=self.settings.cache_bytes, waiting=waiting
+        )
+        for sha256 in todo.evict:
+            local_path(self._folder, sha256).unlink(missing_ok=True)
+            self.local.pop(sha256, None)
+        if not todo.fetch:
+            return 0
+        with ThreadPoolExecutor(self.settings.workers) as pool:
+            errors = list(pool.map(self._fetch, todo.fetch))
+        for row, error in zip(todo.fetch, errors, strict=True):
+            self._note(row, error)
+        return errors.count(None)
+
+    def _fetch(self, row: EpisodeRow) -> str | None:
+        """Download one payload; the reason if that failed."""
+        path = local_path(self._folder, row.sha256)
+        try:
+            self.objects.get_to(episode_key(row.sha256), path, sha256=row.sha256)
+        except (ServiceError, IntegrityError, OSError) as error:
+            return str(error)
+        return None
+
+    def _note(self, row: EpisodeRow, error: str | None) -> None:
+        if error is None:
+            self.troubles.pop(row.sha256, None)
+            self.local[row.sha256] = row.size_bytes
+            return
+        trouble = self.troubles.setdefault(row.sha256, Trouble())
+        trouble.failures += 1
+        if trouble.failures % self.settings.attempts == 0:
+            trouble.until = self.clock() + self.settings.rest_s
+            level = logging.ERROR
+        else:
+            delay = self.backoff.delay(trouble.failures % self.settings.attempts, 0.0)
+            trouble.until = self.clock() + delay
+            level = logging.WARNING
+        message = "download failed episode=%s failures=%d reason=%s"
+        log.log(level, message, row.episode_id, trouble.failures, error)
+
+
+class Inbox:
+    """Lines from the reader: its progress, or its end."""
+
+    def __init__(self, stream: TextIO):
+        self._descriptor = stream.fileno()
+        self._rest = b""
+        self.loaded = 0
+        self.forgotten: list[str] = []
+        self.closed = False
+
+    def wait(self, timeout_s: float) -> None:
+        """Until the reader says something, at most `timeout_s`; its end counts as closed."""
+        while select.select([self._descriptor], [], [], timeout_s)[0]:
+            data = os.read(self._descriptor, 1 << 16)
+            if not data:
+                self.closed = True
+                return
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._take(json.loads(line))
+            timeout_s = 0.0
+
+    def _take(self, message: dict) -> None:
+        self.loaded = message.get("loaded", self.loaded)
+        if "damaged" in message:
+            self.forgotten.append(message["damaged"])
+
+
+def run(
+    catalog: Catalog, downloader: Downloader, inbox: Inbox, stop: threading.Event, poll_s: float
+) -> None:
+    """Keep ahead of the reader until it goes away or `stop` is set."""
+    rows: list[EpisodeRow] = []
+    version = 0
+    while not stop.is_set():
+        inbox.wait(0.0)
+        if inbox.closed:
+            return
+        while inbox.forgotten:
+            downloader.forget(inbox.forgotten.pop())
+        try:
+            newest = catalog.snapshot_version()
+            rows += catalog.snapshot_episodes(newest, after=version) if newest > version else []
+            version = newest
+        except ServiceError as error:
+            log.warning("catalog away reason=%s", error)
+        if downloader.step(rows, inbox.loaded) == 0:
+            inbox.wait(poll_s)
+
+
+def command() -> list[str]:
+    """Command line of the prefetcher process; its settings come as the first line on stdin."""
+    return [sys.executable, "-m", "lwd.replay.prefetch"]
+
+
+def main(stream: TextIO) -> None:
+    """Process of the prefetcher: ends when its reader ends or on SIGTERM or SIGINT."""
+    from lwd.store.process import stop_on_signals
+
+    stop = stop_on_signals()
+    first = bytearray()
+    while not first.endswith(b"\n"):
+        byte = os.read(stream.fileno(), 1)
+        if not byte:
+            return
+        first += byte
+    settings = Settings(**json.loads(first))
+    downloader = Downloader(Objects(settings.objects_url), settings)
+    log.info("start cache=%s files=%d", settings.cache_dir, len(downloader.local))
+    with Catalog(settings.catalog_url) as catalog:
+        run(catalog, downloader, Inbox(stream), stop, settings.poll_s)
+
+
+def first_line(settings: Settings) -> bytes:
+    """What the reader writes to the prefetcher's stdin before anything else."""
+    return json.dumps(asdict(settings)).encode() + b"\n"
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT)
+    main(sys.stdin)

@@ -1,0 +1,292 @@
+"""The learner's view of the data: one agreed snapshot, loaded, and the batches drawn from it."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lwd.episode.payload import decode
+from lwd.episode.windows import chunks
+from lwd.errors import ConfigError, ConflictError, EpisodeError, ServiceError, unknown
+from lwd.replay.batch import Batch
+from lwd.replay.memory import EMPTY, PARTS, Memory, View
+from lwd.replay.order import Order
+from lwd.replay.prefetch import Settings, local_path
+from lwd.replay.sampler import NStep, draw, gather
+from lwd.replay.supervisor import Inline, Subprocess
+from lwd.store.catalog import Catalog
+from lwd.store.objects import Objects
+from lwd.store.rows import EpisodeRow
+
+log = logging.getLogger(__name__)
+
+_COMPLAIN_S = 30.0
+"""Time after which a missing payload is worth a warning, and the next one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a deployment or an ablation may want to change about a reader."""
+
+    task_balanced: bool = False
+    """Draw tasks uniformly inside each part, instead of ticks."""
+    single_source: bool = False
+    """Leave out chunks that cross the border of an intervention."""
+    bootstrap_timeouts: bool = False
+    """Treat a time-out as a cut, not as a failure (the paper: a failure)."""
+    prefetcher: bool = True
+    """Download in a process of its own; else inside `sync`, which then takes as long."""
+    cache_bytes: int = 50 << 30
+    """Bound of the payloads on this host's disk."""
+
+
+class PartSize(NamedTuple):
+    """What the bound snapshot has of a part."""
+
+    episodes: int
+    ticks: int
+    """Ticks from which a window may start."""
+    tasks: dict[str, int]
+    """Ticks by task."""
+
+
+class Chunks(NamedTuple):
+    """Windows in robot units: what normalisation statistics are computed from."""
+
+    state: np.ndarray
+    """[batch, state] float32."""
+    action: np.ndarray
+    """[batch, horizon, action] float32, the last action repeated where the episode ended."""
+    mask: np.ndarray
+    """[batch, horizon] bool, False there."""
+
+
+class Reader:
+    """Distributed-replay-buffer reader of one host (-D).
+
+    Hosts that share `seed` and agree on a version through `barrier` (which gives the smallest of
+    the versions that they pass) draw disjoint parts of one global batch.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        catalog: Catalog,
+        objects: Objects,
+        cache_dir: Path,
+        *,
+        horizon: int,
+        discount: float,
+        n_step: NStep = 1,
+        host: int = 0,
+        hosts: int = 1,
+        seed: int = 0,
+        barrier: Callable[[int], int] = lambda version: version,
+        options: Options = Options(),
+        clock: Callable[[], float] = time.time,
+    ):
+        """`horizon` in ticks, `discount` per tick, `n_step` in chunks, for all tasks or by task."""
+        if not 0 <= host < hosts:
+            raise ConfigError(f"Host {host} of {hosts}: hosts count from 0 to {hosts - 1}.")
+        self.version = 0
+        self._catalog, self._objects, self._cache = catalog, objects, cache_dir
+        self._horizon, self._discount, self._n_step = horizon, discount, n_step
+        self._host, self._hosts, self._seed, self._barrier = host, hosts, seed, barrier
+        self._options, self._clock = options, clock
+        self._memory = Memory(
+            horizon=horizon,
+            discount=discount,
+            single_source=options.single_source,
+            bootstrap_timeouts=options.bootstrap_timeouts,
+        )
+        self._view = EMPTY
+        self._order = Order()
+        self._views: deque[tuple[int, View]] = deque()
+        self._announced = 0
+        self._awaited, self._awaited_since = "", 0.0
+        settings = Settings(
+            catalog_url=catalog.url,
+            objects_url=objects.url,
+            cache_dir=str(cache_dir),
+            cache_bytes=options.cache_bytes,
+        )
+        self._prefetch = Subprocess(settings) if options.prefetcher else Inline(objects, settings)
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the prefetcher."""
+        self._prefetch.close()
+
+    def sync(self, *, at_most: int | None = None) -> int:
+        """Load what has arrived and bind the newest version that every host has in full.
+
+        Cheap when nothing is new. `at_most` stops at an older version: a resumed run that binds
+        what it had bound draws the same batches. All hosts must call this equally often. While the
+        catalog is away, the bound version stays.
+        """
+        self._learn_of_new()
+        self._prefetch.step(self._order.rows, self._order.loaded)
+        while (row := self._order.next_row()) is not None and self._load(row):
+            self._order.loaded += 1
+            for version in self._order.completed():
+                self._views.append((version, self._memory.view()))
+        self._prefetch.progress(self._order.loaded)
+        self._complain()
+        local = self._views[-1][0] if self._views else self.version
+        if at_most is not None:
+            known = [version for version, _ in self._views if version <= at_most]
+            local = max([self.version, *known])
+        self._bind(self._barrier(local))
+        return self.version
+
+    def sample(
+        self,
+        update: int,
+        mixture: Mapping[str, float],
+        batch: int,
+        *,
+        n_step: NStep | None = None,
+    ) -> Batch:
+        """This host's share of the global `batch` of an update, in the bound snapshot.
+
+        Depends only on (seed, update, host), the bound version and the arguments. The hosts'
+        shares, one after another, are the batch that a single host would draw. `mixture` weighs
+        the parts (`lwd.replay.memory.PARTS`): {"offline": 0.5, "online": 0.5} is the paper's.
+        """
+        if batch % self._hosts:
+            raise ConfigError(f"A batch of {batch} does not divide among {self._hosts} hosts.")
+        start = draw(
+            self._memory,
+            self._view,
+            mixture,
+            batch,
+            seed=(self._seed, update),
+            task_balanced=self._options.task_balanced,
+        )
+        share = batch // self._hosts
+        return gather(
+            self._memory,
+            start[self._host * share : (self._host + 1) * share],
+            horizon=self._horizon,
+            n_step=self._n_step if n_step is None else n_step,
+            discount=self._discount,
+        )
+
+    def statistics(self) -> dict[str, PartSize]:
+        """Size of every part in the bound snapshot; held-out episodes are in none."""
+        sizes = {}
+        for part in PARTS:
+            tasks = {task: n for (p, task), n in sorted(self._view.ticks.items()) if p == part}
+            episodes = sum(n for (p, _), n in self._view.counts.items() if p == part)
+            sizes[part] = PartSize(episodes, sum(tasks.values()), tasks)
+        return sizes
+
+    def windows(self, part: str, *, limit: int = 100_000) -> Chunks:
+        """At most `limit` windows of a part, evenly spread over all of its start ticks."""
+        rows = self._starts(part)
+        if len(rows) > limit:
+            rows = rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
+        return self._chunks(rows)
+
+    def every_window(self, part: str, *, batch: int = 4096) -> Iterator[Chunks]:
+        """All windows of a part in a fixed order, `batch` at a time."""
+        rows = self._starts(part)
+        for first in range(0, len(rows), batch):
+            yield self._chunks(rows[first : first + batch])
+
+    def _starts(self, part: str) -> np.ndarray:
+        if part not in PARTS:
+            raise unknown("replay part", part, PARTS)
+        pools = sorted(pool for pool in self._view.ticks if pool[0] == part)
+        rows = [self._memory.starts(pool, self._view.ticks[pool]) for pool in pools]
+        return np.concatenate(rows) if rows else np.empty(0, np.int64)
+
+    def _chunks(self, rows: np.ndarray) -> Chunks:
+        memory = self._memory
+        last = memory.last.rows[memory.owner.rows[rows]]
+        action, mask = chunks(memory.action.rows, rows, last, self._horizon)
+        return Chunks(memory.state.rows[rows], action, mask)
+
+    def _learn_of_new(self) -> None:
+        try:
+            newest, known = self._catalog.snapshot_version(), self._order.version
+            if newest > known:
+                sizes = self._catalog.snapshot_sizes(newest, after=known)
+                self._order.extend(sizes, self._catalog.snapshot_episodes(newest, after=known))
+        except ServiceError as error:
+            log.warning("catalog away version=%d reason=%s", self.version, error)
+
+    def _load(self, row: EpisodeRow) -> bool:
+        """Take the next episode in, if its payload is here; False to wait for it.
+
+        What the coordinator let through but is no usable episode is passed over, by every host
+        alike, since every host sees the same bytes.
+        """
+        if row.held_out:
+            return True
+        path = local_path(self._cache, row.sha256)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return False
+        if sha256(data).hexdigest() != row.sha256:
+            log.error("damaged cache file removed episode=%s path=%s", row.episode_id, path)
+            path.unlink(missing_ok=True)
+            self._prefetch.damaged(row.sha256)
+            return False
+        try:
+            self._memory.append(decode(data, images=False))
+        except EpisodeError as error:
+            log.error("unusable episode=%s reason=%s", row.episode_id, error)
+            self._give_up(row, str(error))
+        return True
+
+    def _give_up(self, row: EpisodeRow, reason: str) -> None:
+        try:
+            self._catalog.dead_letter(row.episode_id, reason, "reader")
+        except ServiceError as error:
+            log.warning("dead letter not recorded episode=%s reason=%s", row.episode_id, error)
+
+    def _complain(self) -> None:
+        """Say what keeps the data set from growing, every now and then."""
+        row, now = self._order.next_row(), self._clock()
+        awaited = row.episode_id if row else ""
+        if awaited != self._awaited:
+            self._awaited, self._awaited_since = awaited, now
+        elif row and now - self._awaited_since >= _COMPLAIN_S:
+            self._awaited_since = now
+            log.warning("payload is late episode=%s sha256=%s", row.episode_id, row.sha256)
+
+    def _bind(self, version: int) -> None:
+        if version < self.version:
+            raise ConflictError(
+                f"A host offers snapshot {version}, but {self.version} was agreed on before. A "
+                "restarted host cannot join a running group: restart all hosts from a checkpoint."
+            )
+        if version == self.version:
+            return
+        while self._views and self._views[0][0] <= version:
+            self.version, self._view = self._views.popleft()
+        log.info("bound version=%d episodes=%d", self.version, self._view.episodes)
+        self._announce()
+
+    def _announce(self) -> None:
+        """Host 0 tells the catalog since when each episode can be sampled."""
+        ids = self._memory.episode.rows[self._announced : self._view.episodes].tolist()
+        if self._host or not ids:
+            return
+        try:
+            self._catalog.record_available(ids, f"host-{self._host}", self._clock())
+            self._announced = self._view.episodes
+        except ServiceError as error:
+            log.warning("availability not recorded episodes=%d reason=%s", len(ids), error)

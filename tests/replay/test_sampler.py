@@ -1,0 +1,213 @@
+"""Sampling: the right rows, in the right shares, the same every time."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lwd.episode.types import Episode, Kind, Outcome, Source
+from lwd.episode.windows import episode_windows
+from lwd.errors import ConfigError, EpisodeError
+from lwd.replay.memory import Growing, Memory, unmixed
+from lwd.replay.sampler import draw, gather, shares
+from sample_episodes import make_episode
+
+HORIZON, DISCOUNT = 5, 0.9
+
+
+def memory_of(*episodes: Episode, **options) -> Memory:
+    memory = Memory(horizon=HORIZON, discount=DISCOUNT, **options)
+    for episode in episodes:
+        memory.append(episode)
+    return memory
+
+
+def fleet() -> list[Episode]:
+    """Every kind and outcome, different lengths, three tasks."""
+    kinds = [Kind.DEMO, Kind.ROLLOUT, Kind.PLAY, Kind.ONLINE]
+    outcomes = list(Outcome)
+    return [
+        make_episode(
+            ticks=3 + 4 * i,
+            seed=i,
+            kind=kinds[i % 4],
+            outcome=outcomes[(i // 2) % 4],
+            task=("tea", "juice", "shoes")[i % 3],
+        )
+        for i in range(12)
+    ]
+
+
+def test_growing_keeps_its_rows() -> None:
+    grown = Growing((2,), np.float32)
+    parts = [np.full((size, 2), size, np.float32) for size in (1, 1500, 7, 4000)]
+    for part in parts:
+        grown.extend(part)
+    np.testing.assert_array_equal(grown.rows, np.concatenate(parts))
+    assert len(grown) == 5508
+
+
+@pytest.mark.parametrize("n_step", [1, 3, {"tea": 2, "juice": 4}])
+def test_every_row_is_the_window_of_its_episode(n_step) -> None:
+    """Each field of the batch, against the one-episode functions, for every start there is."""
+    episodes = {e.header.episode_id: e for e in fleet()}
+    memory = memory_of(*episodes.values())
+    starts = [memory.starts(p, n) for p, n in memory.view().ticks.items() if p[0] != "human"]
+    batch = gather(
+        memory, np.concatenate(starts), horizon=HORIZON, n_step=n_step, discount=DISCOUNT
+    )
+    assert set(batch.episode) == set(episodes)
+    for i, (episode_id, t) in enumerate(zip(batch.episode, batch.tick, strict=True)):
+        episode = episodes[episode_id]
+        task = episode.header.task
+        n = n_step if isinstance(n_step, int) else n_step.get(task, 1)
+        found = episode_windows(episode, horizon=HORIZON, n_step=n, discount=DISCOUNT)
+        assert batch.returns[i] == pytest.approx(found.returns[t])
+        assert batch.discount[i] == pytest.approx(found.discount[t])
+        np.testing.assert_array_equal(batch.state[i], episode.state[t])
+        np.testing.assert_array_equal(batch.next_state[i], episode.state[found.end[t]])
+        ticks = range(t, t + HORIZON)
+        expected = [episode.action[min(k, episode.ticks - 1)] for k in ticks]
+        np.testing.assert_array_equal(batch.action[i], expected)
+        np.testing.assert_array_equal(batch.action_mask[i], [k < episode.ticks for k in ticks])
+        assert batch.instruction[i] == episode.header.instruction
+
+
+def test_batch_has_the_promised_types() -> None:
+    memory = memory_of(*fleet())
+    start = draw(memory, memory.view(), {"online": 1.0}, 16, seed=(0, 0))
+    batch = gather(memory, start, horizon=HORIZON, n_step=1, discount=DISCOUNT)
+    assert batch.state.shape == (16, 6)
+    assert batch.action.shape == (16, HORIZON, 4)
+    assert batch.action_mask.dtype == np.bool_
+    for array in (batch.state, batch.action, batch.returns, batch.discount, batch.next_state):
+        assert array.dtype == np.float32
+    assert all(isinstance(text, str) for text in batch.instruction)
+
+
+def parts_of(memory: Memory, starts: np.ndarray, episodes: list[Episode]) -> list[str]:
+    kinds = {e.header.episode_id: str(e.header.kind) for e in episodes}
+    return [kinds[i] for i in memory.episode.rows[memory.owner.rows[starts]]]
+
+
+def test_mixture_is_exact_and_shuffled() -> None:
+    episodes = fleet()
+    memory = memory_of(*episodes)
+    starts = draw(memory, memory.view(), {"offline": 1.0, "online": 1.0}, 256, seed=(3, 7))
+    parts = parts_of(memory, starts, episodes)
+    assert parts.count("online") == 128
+    assert {"demo", "rollout", "play"} <= set(parts)
+    assert 40 < parts[:128].count("online") < 88
+
+
+def test_empty_part_leaves_its_share() -> None:
+    episodes = [e for e in fleet() if e.header.kind is not Kind.ONLINE]
+    memory = memory_of(*episodes)
+    starts = draw(memory, memory.view(), {"offline": 1.0, "online": 1.0}, 32, seed=(0, 0))
+    assert len(starts) == 32
+    with pytest.raises(ConfigError, match="Nothing to sample"):
+        draw(memory, memory.view(), {"online": 1.0}, 32, seed=(0, 0))
+
+
+def test_shares_by_hand() -> None:
+    full = {"demo": 9, "online": 9, "play": 9}
+    assert shares({"demo": 1.0, "online": 1.0, "play": 1.0}, full, 8) == {
+        "demo": 3,
+        "online": 3,
+        "play": 2,
+    }
+    assert shares({"demo": 0.7, "online": 0.3}, full, 10) == {"demo": 7, "online": 3}
+    assert shares({"demo": 1.0, "online": 3.0}, {"demo": 9}, 4) == {"demo": 4}
+    with pytest.raises(ConfigError, match=r"'onlin' is unknown\. Did you mean 'online'"):
+        shares({"onlin": 1.0}, full, 4)
+    with pytest.raises(ConfigError, match="must not be negative"):
+        shares({"demo": -1.0}, full, 4)
+
+
+@given(
+    weights=st.lists(st.floats(0.01, 10), min_size=1, max_size=4),
+    batch=st.integers(1, 300),
+)
+@settings(max_examples=60, deadline=None)
+def test_shares_add_up_and_are_near(weights: list[float], batch: int) -> None:
+    mixture = dict(zip(("demo", "play", "online", "human"), weights, strict=False))
+    given_shares = shares(mixture, dict.fromkeys(mixture, 1), batch)
+    assert sum(given_shares.values()) == batch
+    for part, weight in mixture.items():
+        assert abs(given_shares[part] - batch * weight / sum(weights)) < 1
+
+
+def test_same_seed_and_update_give_the_same_rows() -> None:
+    memory = memory_of(*fleet())
+    draws = [
+        draw(memory, memory.view(), {"offline": 1.0, "online": 1.0}, 64, seed=seed).tolist()
+        for seed in ((0, 0), (0, 0), (0, 1), (1, 0))
+    ]
+    assert draws[0] == draws[1]
+    assert len({tuple(rows) for rows in draws}) == 3
+
+
+def test_earlier_view_is_not_changed_by_later_episodes() -> None:
+    episodes = fleet()
+    memory = memory_of(*episodes[:6])
+    view = memory.view()
+    before = draw(memory, view, {"offline": 1.0, "online": 1.0}, 64, seed=(0, 0))
+    for episode in episodes[6:]:
+        memory.append(episode)
+    after = draw(memory, view, {"offline": 1.0, "online": 1.0}, 64, seed=(0, 0))
+    np.testing.assert_array_equal(before, after)
+    assert memory.owner.rows[after].max() < 6
+
+
+def test_ticks_are_uniform_or_tasks_are() -> None:
+    short = make_episode(ticks=10, task="tea")
+    long = make_episode(ticks=990, task="juice")
+    memory = memory_of(short, long)
+    for balanced, expected in ((False, 0.01), (True, 0.5)):
+        starts = draw(
+            memory, memory.view(), {"online": 1.0}, 4000, seed=(0, 0), task_balanced=balanced
+        )
+        share = np.mean(memory.owner.rows[starts] == 0)
+        assert share == pytest.approx(expected, abs=0.03)
+        assert len(np.unique(starts[memory.owner.rows[starts] == 0])) == 10
+
+
+def test_every_tick_can_start_a_window_and_the_last_state_cannot() -> None:
+    episode = make_episode(ticks=12)
+    memory = memory_of(episode, make_episode(ticks=3))
+    starts = draw(memory, memory.view(), {"online": 1.0}, 2000, seed=(0, 0))
+    assert sorted(set(starts.tolist())) == [*range(12), 13, 14, 15]
+
+
+def test_human_part_is_what_the_operator_did() -> None:
+    episode = make_episode(ticks=20)
+    source = np.zeros(20, np.uint8)
+    source[[4, 5, 11]] = Source.HUMAN
+    memory = memory_of(replace(episode, source=source))
+    starts = draw(memory, memory.view(), {"human": 1.0}, 100, seed=(0, 0))
+    assert set(starts.tolist()) == {4, 5, 11}
+
+
+def test_unmixed_by_hand() -> None:
+    human = np.array([0, 0, 0, 1, 1, 0, 0, 1], bool)
+    expected = [True, True, False, True, False, True, False, True]
+    np.testing.assert_array_equal(unmixed(human, 2), expected)
+
+
+def test_single_source_leaves_out_mixed_chunks() -> None:
+    episode = make_episode(ticks=20)
+    source = np.zeros(20, np.uint8)
+    source[10:] = Source.HUMAN
+    memory = memory_of(replace(episode, source=source), single_source=True)
+    usable = set(memory.starts(("online", "restocking"), 99).tolist())
+    assert usable == {*range(6), *range(10, 20)}
+
+
+def test_other_layouts_are_refused_whole() -> None:
+    memory = memory_of(make_episode(ticks=5))
+    with pytest.raises(EpisodeError, match="has 7 state and 4 action numbers; the data set has 6"):
+        memory.append(make_episode(ticks=5, state=7))
+    assert len(memory) == 1
+    assert len(memory.owner) == len(memory.action) == 6
