@@ -3,7 +3,9 @@
 # MuJoCo is a C extension without stubs.
 # pyright: reportAttributeAccessIssue=false
 
+import atexit
 import os
+import weakref
 
 import mujoco
 import numpy as np
@@ -26,7 +28,15 @@ def open_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
             "libosmesa6 and set MUJOCO_GL=osmesa, or simulate without cameras."
         ) from error
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+    atexit.register(_close, weakref.ref(renderer))
     return renderer
+
+
+def _close(reference: "weakref.ref[mujoco.Renderer]") -> None:
+    """Close a renderer that is still in use at exit: its own finaliser would come too late."""
+    renderer = reference()
+    if renderer is not None:
+        renderer.close()
 
 
 class Cameras:

@@ -57,7 +57,7 @@ def furnish(fixture: mujoco.MjsBody) -> None:
         )
     door = fixture.add_body(name="door", pos=_HINGE)
     door.add_joint(
-        name="door", axis=[0, 0, -1], range=[0, 1.9], limited=True,
+        name="door", axis=[0, 0, -1], range=[0, 1.5], limited=True,
         damping=[0.3, 0, 0], frictionloss=0.1, armature=0.005,
     )  # fmt: skip
     # A gap of 6 mm: contact between a door and its static parent is not filtered and would jam it.
@@ -171,37 +171,34 @@ def _together(hands: Hands, *motions: Iterator[None]) -> Iterator[None]:
 
 
 def _open_and_pick(hands: Hands, sku: Sku) -> Iterator[None]:
+    yield from _hand_over(hands, sku)
     yield from _together(hands, _open(hands), _pick_aside(hands, sku))
+
+
+def _pick_beside(hands: Hands, sku: Sku) -> Iterator[None]:
+    yield from _hand_over(hands, sku)
+    yield from _together(hands, _park(hands), pick(hands, sku, "right"))
+
+
+def _stow_beside(hands: Hands, sku: Sku) -> Iterator[None]:
+    yield from _hand_over(hands, sku)
+    yield from _together(hands, _park(hands), _stow(hands, sku))
+
+
+def _hand_over(hands: Hands, sku: Sku) -> Iterator[None]:
+    """Put down what the left hand holds where the right one can pick it."""
+    if hands.scene.holder(sku) == "left":
+        yield from place(hands, sku, np.array([0.45, -0.03, TABLE_Z]))
 
 
 def _pick_aside(hands: Hands, sku: Sku) -> Iterator[None]:
     """Pick, then keep out of the way of the opening door."""
     scene, side = hands.scene, "right"
     if not _held(scene, sku):
-        yield from _pick(hands, sku)
+        yield from pick(hands, sku, side)
     if scene.door() < _OPEN and _in_the_way(scene):
         position, rotation = hands.pose(side)
         yield from hands.move(side, [(np.array([0.42, -0.24, position[2]]), rotation)], 0.4)
-
-
-def _pick_beside(hands: Hands, sku: Sku) -> Iterator[None]:
-    yield from _together(hands, _park(hands), _pick(hands, sku))
-
-
-def _stow_beside(hands: Hands, sku: Sku) -> Iterator[None]:
-    yield from _together(hands, _park(hands), _stow(hands, sku))
-
-
-def _close_beside(hands: Hands, sku: Sku) -> Iterator[None]:
-    yield from _together(hands, _close(hands))
-
-
-def _pick(hands: Hands, sku: Sku) -> Iterator[None]:
-    """Pick with the right hand; what the left hand holds is handed over by way of the table."""
-    if hands.scene.holder(sku) == "left":
-        yield from place(hands, sku, np.array([0.45, -0.03, TABLE_Z]))
-        return
-    yield from pick(hands, sku)
 
 
 def _stow(hands: Hands, sku: Sku) -> Iterator[None]:
@@ -274,9 +271,10 @@ def _park(hands: Hands) -> Iterator[None]:
         yield from hands.move(side, [_PARK], 0.45)
 
 
-def _close(hands: Hands) -> Iterator[None]:
-    """Push the door shut from outside with the closed hand."""
+def _close(hands: Hands, sku: Sku) -> Iterator[None]:
+    """Push the door shut from outside with the closed left hand; the right one goes home."""
     scene, side = hands.scene, "left"
+    hands.busy = {side}
     hands.target[7] = 0.0
     angle = scene.door()
     yield from hands.move(side, [_pushing(scene, angle, 0.06)], 0.45)
@@ -308,6 +306,6 @@ FREEZER = TaskSpec(
         Step(name="opened", done=_way_open, skill=_open_and_pick),
         Step(name="held", done=_held, skill=_pick_beside),
         Step(name="stowed", done=stowed, skill=_stow_beside),
-        Step(name="closed", done=closed, skill=_close_beside),
+        Step(name="closed", done=closed, skill=_close),
     ),
 )

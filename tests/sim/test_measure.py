@@ -1,0 +1,28 @@
+import pytest
+
+from lwd.actor.robot import Status
+from lwd.config import COMPACT
+from lwd.sim.measure import Attempt, ExpertSuccess, expert_success
+
+
+def attempt(seed: int, status: Status, robot_s: float) -> Attempt:
+    return Attempt(seed=seed, status=status, robot_s=robot_s, cpu_s=0.25)
+
+
+def test_a_result_counts_and_averages():
+    result = ExpertSuccess(
+        task="freezer",
+        attempts=(attempt(4, Status.SUCCESS, 8.0), attempt(5, Status.TIMEOUT, 45.0)),
+    )
+    assert (result.successes, result.episodes, result.failed_seeds) == (1, 2, (5,))
+    assert result.mean_s == 26.5
+    assert str(result) == ("freezer: 1/2 succeeded, 26.5 robot s and 0.25 CPU s per episode")
+
+
+@pytest.mark.slow
+def test_workers_change_nothing_but_the_time():
+    alone = expert_success("restocking", 2, 20, COMPACT)
+    together = expert_success("restocking", 2, 20, COMPACT, workers=2)
+    lengths = [[(a.seed, a.status, a.robot_s) for a in r.attempts] for r in (alone, together)]
+    assert lengths[0] == lengths[1]
+    assert [a.seed for a in alone.attempts] == [20, 21]

@@ -1,0 +1,48 @@
+import io
+
+import mujoco
+import numpy as np
+import pytest
+from PIL import Image
+
+from lwd.config import COMPACT
+from lwd.errors import ConfigError
+from lwd.sim.cameras import CAMERAS
+from lwd.sim.render import contact_sheet, png
+from lwd.sim.robot import SimRobot
+
+
+def test_png_is_what_other_programs_read(rng):
+    image = rng.integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(image)))), image)
+
+
+@pytest.mark.parametrize("task", ["restocking", "freezer"])
+def test_a_contact_sheet_shows_an_episode(task):
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(task, 1, every_s=2.0, size=64))))
+    rows = sheet.reshape(-1, 64, 4, 64, 3)
+    assert len(rows) >= 4, "some eight seconds"
+    contrast = rows.astype(float).std(axis=(1, 3, 4))
+    assert contrast.min() > 5.0, "no picture is empty"
+    assert np.abs(np.diff(rows[:-1].astype(float), axis=0)).mean(axis=(1, 2, 3, 4)).min() > 1.0
+
+
+def test_a_robot_sees_its_cameras():
+    robot = SimRobot("freezer", control=COMPACT, cameras=CAMERAS, image_size=48)
+    robot.reset(0)
+    images = robot.observe().images
+    assert set(images) == set(CAMERAS)
+    for image in images.values():
+        assert image.shape == (48, 48, 3)
+        assert image.std() > 5.0
+
+
+def test_a_machine_without_opengl_is_told_what_to_install(monkeypatch):
+    def missing(*_):
+        raise ImportError("libEGL.so.1 not found")
+
+    monkeypatch.setattr(mujoco, "Renderer", missing)
+    robot = SimRobot("freezer", control=COMPACT, cameras=("head",))
+    robot.reset(0)
+    with pytest.raises(ConfigError, match=r"libegl1.*MUJOCO_GL=egl"):
+        robot.observe()
