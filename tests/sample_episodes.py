@@ -12,7 +12,8 @@ JPEG = b"\xff\xd8\xff\xe0 not a picture, but it begins like one"
 
 def make_header(**changes) -> Header:
     """Header of a successful online episode, with changes; the end flags follow the outcome."""
-    outcome = changes.get("outcome", Outcome.SUCCESS)
+    changes["kind"] = Kind(changes.get("kind", Kind.ONLINE))
+    changes["outcome"] = outcome = Outcome(changes.get("outcome", Outcome.SUCCESS))
     ended = outcome in (Outcome.SUCCESS, Outcome.FAILURE)
     header = Header(
         episode_id=new_id(),

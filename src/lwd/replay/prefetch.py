@@ -17,13 +17,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from lwd.errors import IntegrityError, ServiceError
 from lwd.store.backoff import Backoff
 from lwd.store.catalog import Catalog
 from lwd.store.disk import make_folder
 from lwd.store.objects import Objects, episode_key
+from lwd.store.process import stop_on_signals
 from lwd.store.rows import EpisodeRow
 
 log = logging.getLogger(__name__)
@@ -176,8 +176,8 @@ class Downloader:
 class Inbox:
     """Lines from the reader: its progress, or its end."""
 
-    def __init__(self, stream: TextIO):
-        self._descriptor = stream.fileno()
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
         self._rest = b""
         self.loaded = 0
         self.forgotten: list[str] = []
@@ -228,14 +228,15 @@ def command() -> list[str]:
     return [sys.executable, "-m", "lwd.replay.prefetch"]
 
 
-def main(stream: TextIO) -> None:
-    """Process of the prefetcher: ends when its reader ends or on SIGTERM or SIGINT."""
-    from lwd.store.process import stop_on_signals
+def main(descriptor: int = 0) -> None:
+    """Process of the prefetcher: ends when its reader ends or on SIGTERM or SIGINT.
 
+    `descriptor` is where the reader speaks: stdin.
+    """
     stop = stop_on_signals()
     first = bytearray()
     while not first.endswith(b"\n"):
-        byte = os.read(stream.fileno(), 1)
+        byte = os.read(descriptor, 1)
         if not byte:
             return
         first += byte
@@ -243,7 +244,7 @@ def main(stream: TextIO) -> None:
     downloader = Downloader(Objects(settings.objects_url), settings)
     log.info("start cache=%s files=%d", settings.cache_dir, len(downloader.local))
     with Catalog(settings.catalog_url) as catalog:
-        run(catalog, downloader, Inbox(stream), stop, settings.poll_s)
+        run(catalog, downloader, Inbox(descriptor), stop, settings.poll_s)
 
 
 def first_line(settings: Settings) -> bytes:
@@ -253,4 +254,4 @@ def first_line(settings: Settings) -> bytes:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT)
-    main(sys.stdin)
+    main()

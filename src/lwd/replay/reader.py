@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lwd.episode.payload import decode
+from lwd.episode.types import Episode
 from lwd.episode.windows import chunks
 from lwd.errors import ConfigError, ConflictError, EpisodeError, ServiceError, unknown
 from lwd.replay.batch import Batch
@@ -93,6 +94,8 @@ class Reader:
         """`horizon` in ticks, `discount` per tick, `n_step` in chunks, for all tasks or by task."""
         if not 0 <= host < hosts:
             raise ConfigError(f"Host {host} of {hosts}: hosts count from 0 to {hosts - 1}.")
+        if options.prefetcher and objects.url.startswith("memory:"):
+            raise ConfigError(f"{objects.url} is not seen by a prefetcher; turn that option off.")
         self.version = 0
         self._catalog, self._objects, self._cache = catalog, objects, cache_dir
         self._horizon, self._discount, self._n_step = horizon, discount, n_step
@@ -245,7 +248,7 @@ class Reader:
             self._prefetch.damaged(row.sha256)
             return False
         try:
-            self._memory.append(decode(data, images=False))
+            self._memory.append(_checked(row, decode(data, images=False)))
         except EpisodeError as error:
             log.error("unusable episode=%s reason=%s", row.episode_id, error)
             self._give_up(row, str(error))
@@ -290,3 +293,14 @@ class Reader:
             self._announced = self._view.episodes
         except ServiceError as error:
             log.warning("availability not recorded episodes=%d reason=%s", len(ids), error)
+
+
+def _checked(row: EpisodeRow, episode: Episode) -> Episode:
+    """The episode, if it is the one that the catalog speaks of."""
+    header = episode.header
+    if (header.episode_id, header.held_out) != (row.episode_id, row.held_out):
+        raise EpisodeError(
+            f"The payload says episode {header.episode_id}, held_out={header.held_out}; its row "
+            f"says {row.episode_id}, held_out={row.held_out}."
+        )
+    return episode
