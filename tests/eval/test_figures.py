@@ -64,7 +64,8 @@ def story() -> Story:
     )
 
 
-def test_the_picture_is_a_whole_png(story, tmp_path):
+def test_the_picture_is_a_whole_png_and_leaves_matplotlib_alone(story, tmp_path):
+    before = dict(matplotlib.rcParams)
     path = tmp_path / "demo.png"
     draw(story, path)
     with Image.open(path) as image:
@@ -73,6 +74,7 @@ def test_the_picture_is_a_whole_png(story, tmp_path):
         colours = image.convert("RGB").getcolors(1 << 20)
     assert len(colours) > 50
     assert list(tmp_path.iterdir()) == [path]
+    assert dict(matplotlib.rcParams) == before
 
 
 def test_a_run_that_has_just_begun_can_be_drawn(story, tmp_path):
@@ -115,9 +117,3 @@ def test_success_without_a_human_is_drawn_apart(story):
     everything, alone = (line.get_ydata() for line in axes.lines[:2])
     assert (everything >= alone).all()
     assert (everything > alone).any()
-
-
-def test_matplotlib_settings_outside_stay_as_they_are(story, tmp_path):
-    before = matplotlib.rcParams["axes.spines.top"]
-    draw(story, tmp_path / "demo.png")
-    assert matplotlib.rcParams["axes.spines.top"] == before

@@ -9,8 +9,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lwd.errors import IntegrityError, NonFiniteError
+from lwd.errors import IntegrityError, MissingError, NonFiniteError
 from lwd.store import weights
+from lwd.store.catalog import Catalog
+from lwd.store.objects import Objects
 from lwd.store.rows import WeightsRow
 
 TENSORS = {
@@ -23,7 +25,7 @@ METADATA = {f"key{i}": json.dumps({"i": i}) for i in range(8)}
 
 
 @dataclass
-class Objects:
+class FakeObjects:
     """Objects in a dictionary; `order` says what was written when, with the pointer's moves."""
 
     held: dict[str, bytes] = field(default_factory=dict)
@@ -62,12 +64,12 @@ class Pointer:
 
 
 @pytest.fixture
-def objects() -> Objects:
-    return Objects()
+def objects() -> FakeObjects:
+    return FakeObjects()
 
 
 @pytest.fixture
-def pointer(objects: Objects) -> Pointer:
+def pointer(objects: FakeObjects) -> Pointer:
     return Pointer(objects.order)
 
 
@@ -191,3 +193,21 @@ def test_eviction_keeps_what_is_named(objects, pointer, tmp_path):
         weights.fetch(objects, row, folder=tmp_path)
     weights.evict(tmp_path, keep=[new.sha256])
     assert [path.stem for path in tmp_path.iterdir()] == [new.sha256]
+
+
+def test_the_real_store_and_catalog_do_what_publishing_needs(tmp_path):
+    objects = Objects((tmp_path / "objects").as_uri())
+    catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.db'}", clock=lambda: 50.0)
+    try:
+        row = publish(objects, catalog)
+        assert publish(objects, catalog) == row == catalog.latest_weights()
+        assert (row.version, row.published_at) == (1, 50.0)
+        tensors, metadata = weights.fetch(objects, row, folder=tmp_path / "fetched", expect=SHAPES)
+        assert metadata == METADATA
+        assert np.array_equal(tensors["layer/kernel"], TENSORS["layer/kernel"])
+        assert publish(objects, catalog, update=2).version == 2
+        missing = replace(row, sha256="0" * 64)
+        with pytest.raises(MissingError):
+            weights.fetch(objects, missing, folder=tmp_path / "fetched")
+    finally:
+        catalog.close()
