@@ -207,6 +207,24 @@ STAGES = ("sft", "offline", "online")
 
 
 @dataclass(frozen=True, kw_only=True)
+class HostConfig:
+    """A learner host's place among the hosts of the SPMD job."""
+
+    host: int = 0
+    """Index of this host."""
+    hosts: int = 1
+    """Number of hosts."""
+    gather_at: str = "127.0.0.1:8476"
+    """Address at which host 0 gathers the others; unused with one host."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.host < self.hosts,
+            f"host is {self.host} of {self.hosts}; hosts count from 0 to {self.hosts - 1}.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlaneConfig:
     """Where the parts of the data plane are. The defaults are the embedded ones under `root`."""
 
@@ -271,3 +289,40 @@ class ActorConfig:
     def __post_init__(self) -> None:
         _require(self.index >= 0, f"index is {self.index}; it must not be negative.")
         _require(self.seed >= 0, f"seed is {self.seed}; it must not be negative.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """The whole ring on one machine. The defaults take about five minutes on two cores."""
+
+    out: Path = Path("runs/demo")
+    """Folder of the run; an unfinished run in it goes on, a finished one is moved aside."""
+    seed: int = 0
+    """Decides every scene, every initial parameter and every draw."""
+    robots: int = 4
+    """Robots in the fleet, each with processes of its own."""
+    tasks: tuple[str, ...] = ("restocking", "freezer")
+    """Tasks, dealt to the robots in turn."""
+    demos: int = 200
+    """Successful demonstrations of each task."""
+    play: int = 20
+    """Episodes of play, with deliberate faults, of each task."""
+    rollouts: int = 60
+    """Episodes of the SFT policy, both outcomes, of each task, for the offline buffer."""
+    sft_updates: int = 2000
+    offline_updates: int = 800
+    online_updates: int = 800
+    updates_per_episode: float = 8.0
+    """Online updates for each episode of the fleet."""
+    evaluation_episodes: int = 20
+    """Held-out starts of each task, the same for all three policies."""
+    intervene: bool = True
+    """A simulated human takes over when a policy is stuck."""
+    plain: bool = False
+    """Print lines instead of the live view; so does an output that is no terminal."""
+
+    def __post_init__(self) -> None:
+        _require(self.robots >= 1, f"robots is {self.robots}; at least 1 is needed.")
+        _require(bool(self.tasks), "tasks is empty; name at least one.")
+        for name in ("demos", "rollouts", "evaluation_episodes", "offline_updates"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; at least 1.")

@@ -18,7 +18,7 @@ def packed(rng):
     policy, _ = build("state", COMPACT)
     state = rng.normal(size=(32, StateLayout().size)).astype(np.float32)
     action = rng.normal(size=(32, 10, 16)).astype(np.float32)
-    normaliser = Normaliser.fit(state, action, StateLayout())
+    normaliser = Normaliser.fit(state, action)
     params = policy.init(jax.random.key(0))
     return params, *pack(params, normaliser, preset="state", control=COMPACT)
 

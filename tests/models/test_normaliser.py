@@ -10,7 +10,7 @@ LAYOUT = StateLayout()
 
 @pytest.fixture
 def windows(rng):
-    state = rng.normal(size=(64, LAYOUT.size)).astype(np.float32)
+    state = rng.normal(scale=0.1, size=(64, LAYOUT.size)).astype(np.float32)
     slots = state[:, LAYOUT.proprio : -LAYOUT.scalars].reshape(64, LAYOUT.slots, LAYOUT.slot)
     slots[..., -1] = 1
     slots[:, 6:] = 0
@@ -20,21 +20,21 @@ def windows(rng):
 
 def test_restore_inverts_action(windows):
     state, action = windows
-    normaliser = Normaliser.fit(state, action, LAYOUT)
+    normaliser = Normaliser.fit(state, action)
     back = normaliser.restore(state, normaliser.action(state, action))
     np.testing.assert_allclose(back, action, atol=1e-5)
 
 
 def test_normalised_actions_have_zero_mean_and_unit_variance_per_tick_and_dimension(windows):
     state, action = windows
-    unit = Normaliser.fit(state, action, LAYOUT).action(state, action)
+    unit = Normaliser.fit(state, action).action(state, action)
     np.testing.assert_allclose(unit.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(unit.std(0), 1, atol=1e-4)
 
 
 def test_joint_targets_are_relative_to_the_measured_joints_and_grippers_are_not(windows):
     state, action = windows
-    normaliser = Normaliser.fit(state, action, LAYOUT)
+    normaliser = Normaliser.fit(state, action)
     moved, target = state.copy(), action.copy()
     moved[:, 3] += 0.5  # fourth joint of the first arm
     target[:, :, 3] += 0.5
@@ -47,24 +47,24 @@ def test_joint_targets_are_relative_to_the_measured_joints_and_grippers_are_not(
 def test_a_joint_that_never_moves_keeps_a_scale_that_does_not_blow_up_noise():
     state = np.zeros((8, LAYOUT.size), np.float32)
     action = np.zeros((8, 10, 16), np.float32)
-    scale = Normaliser.fit(state, action, LAYOUT).action_scale
+    scale = Normaliser.fit(state, action).action_scale
     assert scale[0, 0] == np.float32(JOINT_FLOOR)
     assert scale[0, 7] == np.float32(GRIPPER_FLOOR)
 
 
 def test_object_slots_share_one_scale_and_keep_their_identity(windows):
     state, action = windows
-    normaliser = Normaliser.fit(state, action, LAYOUT)
+    normaliser = Normaliser.fit(state, action)
     slots = normaliser.state(state)[:, LAYOUT.proprio : -LAYOUT.scalars].reshape(
         64, -1, LAYOUT.slot
     )
     raw = state[:, LAYOUT.proprio : -LAYOUT.scalars].reshape(64, -1, LAYOUT.slot)
     np.testing.assert_array_equal(slots[..., 3:], raw[..., 3:])
-    np.testing.assert_allclose(slots[:, :6, :3].mean((0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(slots[:, :6, :3].mean((0, 1)), 0, atol=1e-4)
 
 
 def test_tensors_round_trip_with_the_same_hash(windows):
-    normaliser = Normaliser.fit(*windows, LAYOUT)
+    normaliser = Normaliser.fit(*windows)
     again = Normaliser.from_tensors(normaliser.tensors())
     assert again.sha256 == normaliser.sha256
     changed = normaliser.tensors() | {"action_mean": normaliser.action_mean + 1e-3}
@@ -74,8 +74,8 @@ def test_tensors_round_trip_with_the_same_hash(windows):
 def test_too_little_data_and_missing_tensors_are_named(windows):
     state, action = windows
     with pytest.raises(ConfigError, match="1 windows"):
-        Normaliser.fit(state[:1], action[:1], LAYOUT)
-    tensors = Normaliser.fit(state, action, LAYOUT).tensors()
+        Normaliser.fit(state[:1], action[:1])
+    tensors = Normaliser.fit(state, action).tensors()
     del tensors["state_scale"]
     with pytest.raises(IntegrityError, match="state_scale"):
         Normaliser.from_tensors(tensors)

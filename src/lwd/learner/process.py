@@ -4,13 +4,12 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import jax
 
-from lwd.config import LearnerConfig, PlaneConfig
+from lwd.config import HostConfig, LearnerConfig, PlaneConfig
 from lwd.errors import ServiceError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
@@ -24,18 +23,6 @@ from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostConfig:
-    """This host's place among the learner's hosts."""
-
-    host: int = 0
-    """Index of this host."""
-    hosts: int = 1
-    """Number of hosts."""
-    coordinator: str = "127.0.0.1:8476"
-    """Address at which host 0 gathers the others; unused with one host."""
 
 
 def run(
@@ -123,9 +110,9 @@ def _join(hosts: HostConfig) -> None:
     """Form the group of hosts; ServiceError when they do not find each other."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        jax.distributed.initialize(hosts.coordinator, hosts.hosts, hosts.host)
+        jax.distributed.initialize(hosts.gather_at, hosts.hosts, hosts.host)
     except RuntimeError as error:
         raise ServiceError(
-            f"host {hosts.host} of {hosts.hosts} could not join at {hosts.coordinator}: {error}. "
+            f"host {hosts.host} of {hosts.hosts} could not join at {hosts.gather_at}: {error}. "
             f"Start all hosts within five minutes and check that the address is reachable."
         ) from error

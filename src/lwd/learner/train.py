@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lwd.config import STAGES, LearnerConfig, StageConfig, StateLayout
+from lwd.config import STAGES, LearnerConfig, StageConfig
 from lwd.errors import NonFiniteError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
@@ -232,5 +232,5 @@ class Watch:
 
 def fit_normaliser(reader: Reader) -> Normaliser:
     """From every window of the demonstrations in the bound snapshot."""
-    state, action = reader.windows("demo")
-    return Normaliser.fit(state, action, StateLayout())
+    demonstrations = reader.windows("demo")
+    return Normaliser.fit(demonstrations.state, demonstrations.action)

@@ -9,6 +9,9 @@ import numpy as np
 from lwd.config import StateLayout
 from lwd.errors import ConfigError, IntegrityError
 
+LAYOUT = StateLayout()
+POSITION_SCALE = 0.1
+"""Scale of every position in m."""
 STATE_FLOOR = 0.02
 """Smallest scale of a state dimension: rad, m or rad/s that count as no change."""
 JOINT_FLOOR = 0.02
@@ -35,13 +38,13 @@ class Normaliser:
     """[horizon, action] float32."""
 
     @classmethod
-    def fit(cls, state: np.ndarray, action: np.ndarray, layout: StateLayout) -> "Normaliser":
+    def fit(cls, state: np.ndarray, action: np.ndarray) -> "Normaliser":
         """From [windows, state] and [windows, horizon, action] in robot units."""
         if len(state) < 2:
             raise ConfigError(f"{len(state)} windows to normalise from; at least 2 are needed.")
-        state_mean, state_scale = _state_statistics(state, layout)
+        state_mean, state_scale = _state_statistics(state)
         relative = action - _anchor(state, action.shape[-1])[:, None]
-        floor = np.where(_joint(action.shape[-1]), JOINT_FLOOR, GRIPPER_FLOOR)
+        floor = np.where(_is_joint(action.shape[-1]), JOINT_FLOOR, GRIPPER_FLOOR)
         return cls(
             state_mean=state_mean,
             state_scale=state_scale,
@@ -85,29 +88,26 @@ class Normaliser:
         return (relative + _anchor(state, action.shape[-1])[:, None]).astype(np.float32)
 
 
-def _joint(actions: int) -> np.ndarray:
+def _anchor(state: np.ndarray, actions: int) -> np.ndarray:
+    """[batch, action] measured joints, 0 for the grippers, whose targets are absolute."""
+    return np.where(_is_joint(actions), state[:, LAYOUT.joints], 0).astype(state.dtype)
+
+
+def _is_joint(actions: int) -> np.ndarray:
     """[action] bool, False for the gripper that closes each arm's group of eight."""
     return np.arange(actions) % 8 != 7
 
 
-def _anchor(state: np.ndarray, actions: int) -> np.ndarray:
-    """[batch, action] measured joints, 0 for grippers: each arm has 7 q, 7 qd, opening, speed."""
-    anchor = np.zeros((len(state), actions), state.dtype)
-    for arm in range(actions // 8):
-        anchor[:, 8 * arm : 8 * arm + 7] = state[:, 16 * arm : 16 * arm + 7]
-    return anchor
+def _state_statistics(state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale of [windows, state]; all positions share theirs, object slots keep the rest.
 
-
-def _state_statistics(state: np.ndarray, layout: StateLayout) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale; object positions share theirs over all slots, one-hots keep their values."""
+    With one frame for hands, objects and goal, their differences mean distances.
+    """
     mean, scale = state.mean(0), np.maximum(state.std(0), STATE_FLOOR)
-    first, last = layout.proprio, layout.proprio + layout.slots * layout.slot
-    slots = state[:, first:last].reshape(-1, layout.slot)
-    present = slots[slots[:, -1] > 0.5]
-    slot_mean, slot_scale = np.zeros(layout.slot), np.ones(layout.slot)
-    if len(present):
-        slot_mean[:3] = present[:, :3].mean(0)
-        slot_scale[:3] = np.maximum(present[:, :3].std(0), STATE_FLOOR)
-    mean[first:last] = np.tile(slot_mean, layout.slots)
-    scale[first:last] = np.tile(slot_scale, layout.slots)
+    first, last = LAYOUT.proprio, LAYOUT.proprio + LAYOUT.slots * LAYOUT.slot
+    mean[first:last], scale[first:last] = 0.0, 1.0
+    slots = state[:, first:last].reshape(-1, LAYOUT.slot)
+    places = slots[slots[:, -1] > 0.5, :3]
+    for position in LAYOUT.positions if len(places) else ():
+        mean[position], scale[position] = places.mean(0), POSITION_SCALE
     return mean.astype(np.float32), scale.astype(np.float32)

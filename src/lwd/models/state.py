@@ -1,7 +1,8 @@
 """The `state` preset: policy and critic on state vectors, small enough to learn on a laptop.
 
 An instruction attends over the object slots by what they are (shape, colour), so that "red can"
-selects one object whatever its slot; the rest are plain multi-layer perceptrons.
+selects one object whatever its slot. Its distances to both hands and to the goal are features; the
+rest are plain multi-layer perceptrons.
 """
 
 import math
@@ -17,10 +18,12 @@ from lwd.models.tokenizer import VOCABULARY
 
 WORD = 64
 """Width of a word embedding."""
-HEADS = 4
+HEADS = 2
 """Heads of the attention over object slots."""
 KEY = 16
 """Width of an attention key."""
+SHARPNESS = 4.0
+"""Scale of fresh queries: the attention starts near a choice, not near an average."""
 IDENTITY = 8
 """Last dimensions of a slot that say what the object is: shape 3, colour 4, present 1."""
 BLOCKS = 2
@@ -138,10 +141,11 @@ def _flow_time(w: Float[Array, " batch"]) -> Float[Array, "batch times"]:
 
 def _init_encoder(key: Array, layout: StateLayout, width: int) -> Params:
     word, query, slot, first, second = jax.random.split(key, 5)
-    features = layout.proprio + HEADS * layout.slot + layout.scalars + WORD
+    distances = 3 * (layout.arms + 1) * HEADS
+    features = layout.proprio + HEADS * layout.slot + layout.scalars + WORD + distances
     return {
         "word": jax.random.normal(word, (VOCABULARY, WORD)),
-        "query": _init_dense(query, WORD, HEADS * KEY),
+        "query": _init_dense(query, WORD, HEADS * KEY, scale=SHARPNESS),
         "key": _init_dense(slot, IDENTITY, HEADS * KEY),
         "in": _init_dense(first, features, width),
         "out": _init_dense(second, width, width),
@@ -152,11 +156,12 @@ def _encode(params: Params, inputs: Inputs, layout: StateLayout) -> Float[Array,
     batch = len(inputs.state)
     edges = [layout.proprio, layout.proprio + layout.slots * layout.slot]
     proprio, slots, scalars = jnp.split(inputs.state, edges, axis=-1)
-    slots = slots.reshape(batch, layout.slots, layout.slot)
     said = _words(params["word"], inputs.tokens)
-    attended = _attend(params, said, slots)
-    features = jnp.concatenate([proprio, attended.reshape(batch, -1), scalars, said], axis=-1)
-    hidden = jax.nn.gelu(_dense(params["in"], features))
+    attended = _attend(params, said, slots.reshape(batch, layout.slots, layout.slot))
+    places = [inputs.state[:, p] for p in (*layout.positions[: layout.arms], layout.positions[-1])]
+    distances = attended[:, :, None, :3] - jnp.stack(places, axis=1)[:, None]
+    features = [proprio, scalars, said, attended.reshape(batch, -1), distances.reshape(batch, -1)]
+    hidden = jax.nn.gelu(_dense(params["in"], jnp.concatenate(features, axis=-1)))
     return jax.nn.gelu(_dense(params["out"], _norm(hidden)))
 
 

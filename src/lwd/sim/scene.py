@@ -80,7 +80,9 @@ class Scene:
         self._site = {side: model.site(f"{side}_tcp").id for side in SIDES}
         self._item_q = np.array([model.joint(s.name).qposadr[0] for s in SKUS])
         self._item_v = np.array([model.joint(s.name).dofadr[0] for s in SKUS])
-        self._item_body = np.array([model.body(s.name).id for s in SKUS])
+        self._item_body = [model.body(s.name).id for s in SKUS]
+        self._names = [model.body(k).name for k in range(model.nbody)]
+        self._touches: dict[int, set[str]] | None = None
         hinges = [j for j in range(model.njnt) if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_HINGE]
         door = [j for j in hinges if model.joint(j).name == "door"]
         self._door_q = int(model.jnt_qposadr[door[0]]) if door else None
@@ -118,6 +120,7 @@ class Scene:
         for k in range(1, steps + 1):
             self.data.ctrl[:] = first + (goal - first) * (k / steps)
             mujoco.mj_step(self.model, self.data)
+        self._touches = None
         self.opened |= self.door() > 0.9
 
     @staticmethod
@@ -166,11 +169,13 @@ class Scene:
         return float(np.linalg.norm(self.data.qvel[v : v + 3]))
 
     def touching(self, sku: Sku) -> set[str]:
-        """Names of the bodies that touch an item; `world` for table and floor."""
-        pairs = self.model.geom_bodyid[self.data.contact.geom]
-        body = self._item_body[sku.index]
-        mine = pairs[(pairs == body).any(axis=1)]
-        return {self.model.body(int(b)).name for b in mine[mine != body]}
+        """Names of the bodies that touched an item in the last step; `world` for the table."""
+        if self._touches is None:
+            self._touches = {}
+            for a, b in self.model.geom_bodyid[self.data.contact.geom].tolist():
+                self._touches.setdefault(a, set()).add(self._names[b])
+                self._touches.setdefault(b, set()).add(self._names[a])
+        return self._touches.get(self._item_body[sku.index], set())
 
     def touched(self, sku: Sku) -> bool:
         """Whether a finger touches an item."""
@@ -199,7 +204,10 @@ class Scene:
     def _proprio(self, side: str) -> np.ndarray:
         pace = sum(self.data.qvel[f.dofadr[0]] for f in self._fingers[side])
         velocity = self.data.qvel[self._arm_v[side]]
-        return np.concatenate([self.joints(side), velocity, [self.opening(side), pace]])
+        position, rotation = self.hand(side)
+        fingers = [self.opening(side), pace]
+        axes = rotation[:, :2].T.ravel()
+        return np.concatenate([self.joints(side), velocity, fingers, position, axes])
 
     def _slot(self, sku: Sku) -> np.ndarray:
         shape = [float(sku.shape is s) for s in SHAPES]

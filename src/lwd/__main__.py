@@ -1,0 +1,5 @@
+"""`python -m lwd` is `lwd`."""
+
+from lwd.cli import main
+
+main()

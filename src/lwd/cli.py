@@ -1,0 +1,206 @@
+"""The `lwd` command: every process and every tool, each a function with its flags.
+
+What a command needs it imports itself, so that a robot's edge client loads no JAX.
+"""
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.extras import SubcommandApp
+
+from lwd.config import ActorConfig, DemoConfig, HostConfig, LearnerConfig, PlaneConfig, control
+from lwd.errors import LwdError
+from lwd.learner.recipes import state as state_recipe
+
+Rate = Literal["compact", "full"]
+Actor = OmitArgPrefixes[ActorConfig]
+Plane = OmitArgPrefixes[PlaneConfig]
+TASKS = ("restocking", "freezer")
+
+app = SubcommandApp()
+sim = SubcommandApp()
+app.command(sim, name="sim", help="The simulated robots: measure the expert, photograph it.")
+
+
+@app.command
+def demo(config: OmitArgPrefixes[DemoConfig] = DemoConfig()) -> None:  # noqa: B008
+    """Run the whole ring on this machine: a simulated fleet teaches the policy that it runs."""
+    from lwd.demo.run import run
+
+    run(config)
+
+
+@app.command
+def robot(
+    actor: Actor = ActorConfig(),  # noqa: B008
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    tasks: tuple[str, ...] = TASKS,
+    rate: Rate = "compact",
+    held_out: bool = False,
+    intervene: bool = True,
+) -> None:
+    """Run one simulated robot: act, record, spool, reload newer weights between episodes.
+
+    Args:
+        actor: Which robot, and what it records.
+        plane: Where the parts of the data plane are.
+        tasks: Tasks that the robot draws its episodes from.
+        rate: Control preset: 10 Hz with chunks of 10 ticks, or 30 Hz with 30.
+        held_out: Draw scenes from the held-out split.
+        intervene: Online, a simulated human takes over when the policy is stuck.
+    """
+    from lwd.actor.process import main
+    from lwd.episode.types import Kind
+    from lwd.sim.rig import rig
+    from lwd.sim.tasks import task
+
+    for name in tasks:
+        task(name)
+    parts = rig(
+        Kind(actor.kind),
+        tasks,
+        control(rate),
+        robot_id=actor.robot,
+        held_out=held_out,
+        intervene=intervene,
+    )
+    main(actor, plane, parts)
+
+
+@app.command
+def edge(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
+    """Upload what the robots of this machine have spooled under ROOT/spool."""
+    from lwd.edge.uploader import main
+
+    main(plane.root / "spool", plane.objects, plane.service_url)
+
+
+@app.command
+def queue(root: Path = Path("runs/demo"), port: int = 4222) -> None:
+    """Run the embedded queue, a NATS JetStream server, and restart it when it dies.
+
+    Args:
+        root: Folder of the run; the queue keeps its files in ROOT/queue.
+        port: Port on 127.0.0.1.
+    """
+    from lwd.store.queue_server import serve_queue
+
+    serve_queue(root, port)
+
+
+@app.command
+def service(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
+    """Run the metadata service, the one address that robots know besides the object store."""
+    from lwd.store.service import serve
+
+    serve(plane)
+
+
+@app.command
+def coordinator(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
+    """Commit uploaded episodes to dataset snapshots."""
+    from lwd.coordinator.service import run
+
+    run(plane)
+
+
+@app.command
+def learner(
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    algorithm: OmitArgPrefixes[LearnerConfig] = state_recipe(),  # noqa: B008
+    hosts: OmitArgPrefixes[HostConfig] = HostConfig(),  # noqa: B008
+) -> None:
+    """Train by Algorithm 1 (SFT, offline RL, online RL) from the newest checkpoint on."""
+    from lwd.learner.process import run
+    from lwd.store.process import stop_on_signals
+
+    run(plane, algorithm, hosts, stop=stop_on_signals().is_set)
+
+
+@sim.command
+def expert(
+    task: str = "restocking",
+    episodes: int = 50,
+    seed: int = 0,
+    rate: Rate = "compact",
+    held_out: bool = False,
+    workers: int = 2,
+    as_json: Annotated[bool, arg(name="json")] = False,
+) -> None:
+    """Measure the scripted expert of a task.
+
+    Args:
+        task: Task to measure.
+        episodes: Number of episodes.
+        seed: Seed of the first episode; the others follow.
+        rate: Control preset.
+        held_out: Draw scenes from the held-out split.
+        workers: Processes to share the episodes.
+        as_json: Print one JSON object.
+    """
+    from lwd.sim.measure import expert_success
+
+    measured = expert_success(
+        task, episodes, seed, control(rate), held_out=held_out, workers=workers
+    )
+    if as_json:
+        counts = {"successes": measured.successes, "episodes": measured.episodes}
+        print(json.dumps({"task": task, "rate": rate, **counts}))
+    else:
+        print(f"{task}, {rate} rate: {measured.successes} of {measured.episodes} succeeded")
+
+
+@sim.command
+def sheet(
+    out: Positional[Path],
+    task: str = "restocking",
+    seed: int = 0,
+    rate: Rate = "compact",
+    held_out: bool = False,
+) -> None:
+    """Photograph an episode of the expert as a PNG, one row of pictures for each second.
+
+    Args:
+        out: PNG file to write.
+        task: Task to show.
+        seed: Seed of the scene.
+        rate: Control preset.
+        held_out: Draw the scene from the held-out split.
+    """
+    from lwd.sim.render import contact_sheet
+
+    out.write_bytes(contact_sheet(task, seed, control=control(rate), held_out=held_out))
+    print(out)
+
+
+def main() -> None:
+    """Entry point: one line for an expected error, a traceback only for a bug."""
+    logging.basicConfig(
+        level=os.environ.get("LWD_LOG", "INFO"),
+        format="%(asctime)s %(levelname).1s %(name)s %(message)s",
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    _die_with_parent()
+    try:
+        app.cli(prog="lwd", description="Learning while Deploying.")
+    except LwdError as error:
+        sys.exit(f"lwd: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _die_with_parent() -> None:
+    """A child of the demo gets SIGTERM when the demo is gone, however it went (Linux)."""
+    parent = os.environ.pop("LWD_PARENT", "")
+    if parent and sys.platform.startswith("linux"):
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
+        if os.getppid() != int(parent):
+            sys.exit("lwd: the demo that started this process is gone")

@@ -1,0 +1,118 @@
+"""The demo's child processes: start, notice deaths, restart, end."""
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lwd.errors import ServiceError
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 20.0
+"""Time a process has to end after SIGTERM."""
+RESTARTS = 3
+"""Deaths of one process after which the demo gives up."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+"""Environment of a process that shall not take more than its core."""
+
+
+@dataclass
+class Child:
+    """A process of the demo."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes]
+    restarts: int = 0
+
+
+class Processes:
+    """All child processes; leaving the context ends them, newest first.
+
+    Each runs `python -m lwd ...` in a session of its own, so that Ctrl-C reaches only the parent,
+    which then ends them in order; if the parent is killed they end by themselves.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        logs.mkdir(parents=True, exist_ok=True)
+        self._children: dict[str, Child] = {}
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop(*reversed(self._children))
+
+    def start(
+        self, name: str, *arguments: object, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start `lwd ARGUMENTS`; its output goes to NAME.log."""
+        command = [sys.executable, "-m", "lwd", *map(str, arguments)]
+        settings = {**os.environ, **(environment or {}), "LWD_PARENT": str(os.getpid())}
+        path = self._logs / f"{name}.log"
+        self._children[name] = Child(name, command, settings, path, _spawn(command, settings, path))
+
+    def running(self, name: str) -> bool:
+        """Whether a process started under this name has not ended yet."""
+        return name in self._children and self._children[name].process.poll() is None
+
+    def check(self) -> None:
+        """Restart what died; forget what ended well. ServiceError when one keeps dying."""
+        for child in list(self._children.values()):
+            status = child.process.poll()
+            if status is None:
+                continue
+            if status == 0:
+                del self._children[child.name]
+                continue
+            if child.restarts == RESTARTS:
+                raise ServiceError(
+                    f"{child.name} ended with status {status} for the {RESTARTS + 1}th time. Its "
+                    f"last words ({child.log}):\n{last_lines(child.log)}"
+                )
+            child.restarts += 1
+            log.warning("restarted process=%s status=%d log=%s", child.name, status, child.log)
+            child.process = _spawn(child.command, child.environment, child.log)
+
+    def stop(self, *names: str) -> None:
+        """SIGTERM in the given order, then wait; SIGKILL for whoever ignores it."""
+        children = [self._children.pop(name) for name in names if name in self._children]
+        for child in children:
+            child.process.terminate()
+        deadline = time.monotonic() + GRACE_S
+        for child in children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(deadline - time.monotonic(), 0.1))
+                continue
+            log.warning("killed process=%s: it ignored SIGTERM for %.0f s", child.name, GRACE_S)
+            child.process.kill()
+            child.process.wait()
+
+
+def last_lines(path: Path, count: int = 5) -> str:
+    """The end of a log file, indented."""
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return "\n".join(f"  {line}" for line in lines[-count:])
+
+
+def _spawn(
+    command: Sequence[str], environment: Mapping[str, str], path: Path
+) -> subprocess.Popen[bytes]:
+    with path.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )

@@ -1,0 +1,60 @@
+"""A simulated robot with its operator and its policy, ready for `lwd.actor.process`."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from lwd.actor.operator import Demonstration, Operator
+from lwd.actor.policy import Policy
+from lwd.actor.process import Rig
+from lwd.actor.robot import Robot
+from lwd.config import ControlConfig
+from lwd.episode.types import Kind
+from lwd.sim.expert import Expert, Faults
+from lwd.sim.operator import SimOperator
+from lwd.sim.robot import SimRobot
+
+PLAY_FAULTS = Faults(offset_grasp=0.5, early_release=0.4, wrong_item=0.3)
+"""How often play explores a failure on purpose."""
+
+
+def rig(
+    kind: Kind,
+    tasks: Sequence[str],
+    control: ControlConfig,
+    *,
+    robot_id: str,
+    held_out: bool = False,
+    intervene: bool = True,
+) -> Rig:
+    """Parts of a simulated robot that records episodes of `kind`.
+
+    Experts demonstrate and play; nobody watches a rollout; online, unless `intervene` is False, a
+    simulated human takes over when the policy is stuck.
+    """
+
+    def robot() -> Robot:
+        return SimRobot(tuple(tasks), control=control, robot_id=robot_id, held_out=held_out)
+
+    def operator(on: Robot, rng: np.random.Generator) -> Operator:
+        assert isinstance(on, SimRobot)
+        if kind is Kind.ONLINE:
+            return SimOperator(on, rng)
+        faults = PLAY_FAULTS if kind is Kind.PLAY else None
+        return Demonstration(partial(Expert, on, rng, faults=faults))
+
+    alone = kind is Kind.ROLLOUT or (kind is Kind.ONLINE and not intervene)
+    acts = kind in (Kind.ROLLOUT, Kind.ONLINE)
+    return Rig(
+        robot=robot,
+        operator=None if alone else operator,
+        build=partial(_policy, control) if acts else None,
+    )
+
+
+def _policy(control: ControlConfig, tensors: dict, metadata: dict, version: int) -> Policy:
+    """Imported late: demonstrators and players need no JAX."""
+    from lwd.models.artifact import FlowPolicy
+
+    return FlowPolicy(tensors, metadata, version, control=control)
