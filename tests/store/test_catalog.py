@@ -1,9 +1,9 @@
 """The catalog: idempotence, conflicts, fencing, monotonic snapshots, concurrent processes."""
 
-import sqlite3
 import subprocess
 import sys
-import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from postgres import create_database, postgres_server
 
 import lwd.store
 from lwd.errors import ConfigError, ConflictError, IntegrityError, ServiceError
@@ -57,9 +58,22 @@ POLICY = WeightsRow(
 )
 
 
+@pytest.fixture(scope="module")
+def postgres():
+    with postgres_server() as url:
+        yield url
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/catalog.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, sqlite_url) -> str:
+    if request.param == "sqlite":
+        return sqlite_url
+    return create_database(request.getfixturevalue("postgres"), uuid.uuid4().hex)
 
 
 @pytest.fixture
@@ -188,30 +202,49 @@ def test_loads_availability_and_counts(catalog):
         catalog.count_episodes(tsk="make_tea")
 
 
-def test_many_ids_at_once(catalog):
-    for number in range(900):
+def test_many_ids_at_once(catalog, monkeypatch):
+    monkeypatch.setattr("lwd.store.catalog.CHUNK", 7)
+    for number in range(30):
         catalog.insert_episode(row(number))
     token = catalog.acquire_lease(COORDINATOR, "a", 10.0)
-    ids = [row(number).episode_id for number in range(900)]
-    assert catalog.commit_snapshot(ids, token=token) == 1
-    assert len(catalog.snapshot_episodes(1)) == 900
+    ids = [row(number).episode_id for number in range(30)]
+    assert catalog.commit_snapshot(ids[::2], token=token) == 1
+    assert catalog.commit_snapshot(ids, token=token) == 2
+    assert catalog.snapshot_sizes(2) == [(1, 15), (2, 15)]
     catalog.mark_published([n.outbox_id for n in catalog.unpublished(900)])
     assert catalog.backlog() == 0
 
 
 def test_racing_inserts_have_one_winner(url):
-    results, threads = [], []
     catalogs = [Catalog(url) for _ in range(4)]
-    for catalog in catalogs:
-        work = lambda c=catalog: results.extend(c.insert_episode(row(n)) for n in range(10))  # noqa: E731
-        threads.append(threading.Thread(target=work))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results.count(True) == 10
-    assert len(results) == 40
+    with ThreadPoolExecutor(4) as pool:
+        work = [pool.submit(c.insert_episode, row(n)) for n in range(10) for c in catalogs]
+        results = [done.result() for done in work]
+    assert (results.count(True), results.count(False)) == (10, 30)
     assert len(catalogs[0].unpublished(100)) == 10
+    for catalog in catalogs:
+        catalog.close()
+
+
+def test_racing_commits_give_consecutive_versions_and_unique_members(url):
+    catalogs = [Catalog(url) for _ in range(4)]
+    for number in range(12):
+        catalogs[0].insert_episode(row(number))
+    token = catalogs[0].acquire_lease(COORDINATOR, "a", 60.0) or 0
+    ids = [row(number).episode_id for number in range(12)]
+
+    def commit(worker: int) -> None:
+        for first in range(12):
+            part = [ids[(first + worker) % 12], ids[(first + 2 * worker) % 12]]
+            catalogs[worker].commit_snapshot(part, token=token)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(commit, range(4)))
+    version = catalogs[0].snapshot_version()
+    sizes = catalogs[0].snapshot_sizes(version)
+    assert [v for v, _ in sizes] == list(range(1, version + 1))
+    assert sum(size for _, size in sizes) == 12
+    assert sorted(r.episode_id for r in catalogs[0].snapshot_episodes(version)) == ids
     for catalog in catalogs:
         catalog.close()
 
@@ -241,7 +274,6 @@ def test_migrations_create_the_tables_that_the_code_uses(url):
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, metadata) == []
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     engine.dispose()
     config = Config()
     folder = Path(lwd.store.__path__[0]) / "migrations"
@@ -249,26 +281,41 @@ def test_migrations_create_the_tables_that_the_code_uses(url):
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
 
 
-def test_a_newer_catalog_is_refused(url, tmp_path):
-    Catalog(url).close()
-    with sqlite3.connect(tmp_path / "catalog.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+def test_sqlite_syncs_every_commit_to_disk(sqlite_url):
+    engine = open_engine(sqlite_url)
+    with engine.connect() as connection:
+        pragmas = [f"PRAGMA {name}" for name in ("journal_mode", "synchronous", "foreign_keys")]
+        assert [connection.exec_driver_sql(p).scalar() for p in pragmas] == ["wal", 2, 1]
+    engine.dispose()
+
+
+def test_a_newer_catalog_is_refused(url):
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    engine.dispose()
     with pytest.raises(ConfigError, match="Upgrade lwd"):
         Catalog(url)
 
 
 @pytest.mark.parametrize(
-    ("url", "hint"),
+    ("unusable", "hint"),
     [
         ("nonsense", "not a SQLAlchemy URL"),
         ("mysql://host/db", "sqlite:///FILE"),
         ("sqlite:///:memory:", "not memory"),
+        ("postgresql+nodriver://host/db", "nodriver"),
     ],
 )
-def test_unusable_urls_say_what_to_give(url, hint):
+def test_unusable_urls_say_what_to_give(unusable, hint):
     with pytest.raises(ConfigError, match=hint):
-        Catalog(url)
+        Catalog(unusable)
+
+
+def test_a_database_that_is_away_is_a_clear_error(tmp_path):
+    with pytest.raises(ServiceError, match=r"nobody.*failed"):
+        Catalog(f"postgresql+psycopg://nobody:secret@/x?host={tmp_path}")
 
 
 def test_a_file_that_is_no_folder_is_a_clear_error(tmp_path):
@@ -282,13 +329,14 @@ def test_an_unwritable_folder_is_a_clear_error(forbidden_folder):
         Catalog(f"sqlite:///{forbidden_folder}/catalog.db")
 
 
-def test_a_full_disk_is_a_clear_error_and_leaves_nothing_half_written(catalog):
-    catalog.insert_episode(row(1))
-    with catalog._engine.connect() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-    with pytest.raises(ServiceError, match="Free some space"):
-        fill(catalog, pages)
-    assert catalog.count_episodes() == len(catalog.unpublished(10_000))
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing_half_written(sqlite_url):
+    with Catalog(sqlite_url) as catalog:
+        catalog.insert_episode(row(1))
+        with catalog._engine.connect() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        with pytest.raises(ServiceError, match="Free some space"):
+            fill(catalog, pages)
+        assert catalog.count_episodes() == len(catalog.unpublished(10_000))
 
 
 def fill(catalog: Catalog, pages: int) -> None:

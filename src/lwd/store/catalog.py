@@ -315,8 +315,9 @@ class Catalog:
     def _insert_new(self, connection: Connection, table: Table, values: dict[str, Any]) -> bool:
         """Insert unless a row with the same key is there; whether it was inserted."""
         build = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
-        query = build(table).values(**values).on_conflict_do_nothing()
-        return connection.execute(query).rowcount == 1
+        key = next(iter(table.primary_key))
+        query = build(table).values(**values).on_conflict_do_nothing().returning(key)
+        return connection.execute(query).first() is not None
 
 
 def _parts(values: Iterable[Any]) -> Iterable[list[Any]]:
