@@ -6,12 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from lwd.algorithms import qam
+from lwd.algorithms import flow, qam
 from reference import qam as slow
-from reference.gaussian import Gaussian, euler_moments
+from reference.gaussian import Gaussian, Mixture, euler_moments
 
 SCHEMES = {"bridge": qam.bridge, "euler": qam.euler}
 SAMPLERS = tuple(SCHEMES)
+LOSS = jax.jit(
+    qam.adjoint_matching_loss,
+    static_argnums=(0, 1, 2),
+    static_argnames=("steps", "inv_temp", "sampler"),
+)
 
 
 def shift(reference: Gaussian, scheme: qam.Scheme, gradient: float) -> np.ndarray:
@@ -112,14 +117,14 @@ def in_chunks(velocity):
     return chunked
 
 
-@pytest.mark.parametrize("steps", [1, 4, 10])
+@pytest.mark.parametrize("steps", [1, 7])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_loss_is_that_of_the_slow_loops(sampler, steps):
     """Same networks, start and noise: the authors' algorithm, and the bridge from its formulas."""
     key_noise, key = jax.random.split(jax.random.key(steps))
     noise = jax.random.normal(key_noise, SHAPE)
     drawn = [jax.random.normal(k, SHAPE) for k in jax.random.split(key, steps)]
-    loss, _ = qam.adjoint_matching_loss(
+    loss, _ = LOSS(
         in_chunks(tanh_velocity(1, jnp)[0]),
         in_chunks(tanh_velocity(2, jnp)[0]),
         lambda a: jnp.cos(3 * a),
@@ -200,7 +205,7 @@ def test_the_gradient_is_that_of_a_regression_on_fixed_states_and_targets():
 def test_a_policy_that_is_the_reference_has_nothing_to_learn_without_a_critic(sampler):
     network = in_chunks(tanh_velocity(2, jnp)[0])
     key_noise, key = jax.random.split(jax.random.key(3))
-    loss, metrics = qam.adjoint_matching_loss(
+    loss, metrics = LOSS(
         network, network, jnp.sin, jax.random.normal(key_noise, SHAPE), key,
         steps=5, inv_temp=0.0, sampler=sampler, action_mask=MASK,
     )  # fmt: skip
@@ -229,7 +234,7 @@ def test_ticks_after_the_end_are_left_alone(sampler):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_metrics_say_how_strong_the_critic_pulls_and_how_far_the_policy_moved(sampler):
-    _, metrics = qam.adjoint_matching_loss(
+    _, metrics = LOSS(
         lambda a, w: 0.25 + 0 * a, lambda a, w: 0 * a, lambda a: jnp.full(a.shape, 3.0),
         jnp.ones(SHAPE), jax.random.key(0),
         steps=4, inv_temp=0.5, sampler=sampler, action_mask=MASK,
@@ -252,28 +257,29 @@ def test_each_step_evaluates_the_policy_once_and_the_reference_as_rarely_as_poss
 
         return velocity
 
-    qam.adjoint_matching_loss(
+    LOSS(
         counted("policy"), counted("reference"), jnp.ones_like, jnp.ones(SHAPE), jax.random.key(0),
         steps=6, inv_temp=0.5, sampler=sampler, action_mask=MASK,
     )  # fmt: skip
     assert calls == {"policy": 1, "reference": evaluations}
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_checkpointing_the_policy_changes_memory_and_not_the_gradient(sampler):
+def test_a_checkpointed_policy_has_the_same_gradient():
+    """What a large network does to keep one step's activations at a time."""
     network = in_chunks(tanh_velocity(1, jnp)[0])
 
-    def gradient(wrap):
-        def loss(scale):
-            return qam.adjoint_matching_loss(
-                wrap(lambda a, w: scale * network(a, w)), lambda a, w: 0 * a, jnp.cos,
-                jnp.ones(SHAPE), jax.random.key(0),
-                steps=4, inv_temp=0.5, sampler=sampler, action_mask=MASK,
-            )[0]  # fmt: skip
+    def loss(scale, wrap):
+        return qam.adjoint_matching_loss(
+            wrap(lambda a, w: scale * network(a, w)), lambda a, w: 0 * a, jnp.cos,
+            jnp.ones(SHAPE), jax.random.key(0),
+            steps=4, inv_temp=0.5, action_mask=MASK,
+        )[0]  # fmt: skip
 
-        return float(jax.jit(jax.grad(loss))(0.7))
-
-    assert gradient(jax.checkpoint) == pytest.approx(gradient(lambda f: f), rel=1e-6)
+    gradients = [
+        jax.jit(jax.grad(lambda scale, wrap=wrap: loss(scale, wrap)))(0.7)
+        for wrap in (jax.checkpoint, lambda f: f)
+    ]
+    assert float(gradients[0]) == pytest.approx(float(gradients[1]), rel=1e-6)
 
 
 def fit_affine(reference: Gaussian, c: float, k: float, sampler: str, steps: int):
@@ -320,9 +326,7 @@ CASES = {
     [
         ("A", "bridge", 4, 0.976, 0.518),
         ("A", "euler", 4, 0.636, 0.518),
-        ("A", "bridge", 10, 0.999, 0.773),
         ("A", "euler", 10, 0.879, 0.773),
-        ("C", "bridge", 4, 0.492, 0.252),
         ("C", "bridge", 10, 0.500, 0.383),
         ("C", "euler", 10, 0.434, 0.394),
         ("D", "bridge", 4, 0.625, 0.049),
@@ -333,3 +337,74 @@ def test_the_policy_that_minimises_the_loss(case, sampler, steps, mean, variance
     found = fit_affine(*CASES[case], sampler, steps)
     assert found[0] == pytest.approx(mean, abs=0.015)
     assert found[1] == pytest.approx(variance, abs=0.015)
+
+
+def mlp(key):
+    """Parameters of 3 -> 128 -> 128 -> 128 -> 2 with a last layer of zeros, and its velocity."""
+    sizes = [(3, 128), (128, 128), (128, 128)]
+    keys = jax.random.split(key, len(sizes))
+    layers = [
+        (jax.random.normal(k, size) / np.sqrt(size[0]), jnp.zeros((1, size[1])))
+        for k, size in zip(keys, sizes, strict=True)
+    ]
+    return [*layers, (jnp.zeros((128, 2)), jnp.zeros((1, 2)))]
+
+
+def apply(layers, a, w):
+    hidden = jnp.concatenate([a[:, 0], w[:, None]], axis=1)
+    for weight, bias in layers[:-1]:
+        hidden = jax.nn.gelu(hidden @ weight + bias)
+    return (hidden @ layers[-1][0] + layers[-1][1])[:, None]
+
+
+@pytest.mark.slow
+def test_a_network_learns_the_tilted_mixture_with_four_steps():
+    """Three modes, weights (.5, .3, .2), tilted to (.09, .78, .13) by a concave Q.
+
+    The network is added to the reference and starts at zero, as the policy starts at the reference.
+    """
+    means = np.array([[-1.0, -0.4], [1.0, 0.6], [0.3, -1.2]])
+    base = Mixture(np.array([0.5, 0.3, 0.2]), means, np.array([0.06, 0.08, 0.05]))
+    c, k = np.array([1.2, 0.3], np.float32), 0.3
+    tilted, steps, updates = base.tilt(c, k), 4, 600
+    optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, updates))
+
+    def velocity(layers):
+        return lambda a, w: base.velocity(a, w) + apply(layers, a, w)
+
+    def loss(layers, key):
+        key_noise, key_path = jax.random.split(key)
+        return qam.adjoint_matching_loss(
+            velocity(layers), base.velocity, lambda a: jnp.asarray(c)[None, None] - k * a,
+            jax.random.normal(key_noise, (256, 1, 2)), key_path,
+            steps=steps, inv_temp=1.0, action_mask=jnp.ones((256, 1), bool),
+        )[0]  # fmt: skip
+
+    def update(carry, key):
+        layers, state = carry
+        change, state = optimiser.update(jax.grad(loss)(layers, key), state)
+        return (optax.apply_updates(layers, change), state), None
+
+    key_init, key_updates, key_sample = jax.random.split(jax.random.key(0), 3)
+    layers = mlp(key_init)
+    keys = jax.random.split(key_updates, updates)
+    (layers, _), _ = jax.jit(lambda carry: jax.lax.scan(update, carry, keys))(
+        (layers, optimiser.init(layers))
+    )
+
+    draw = np.random.default_rng(0)
+    modes = draw.choice(3, 20_000, p=tilted.weights)
+    spread = np.sqrt(tilted.variances[modes])[:, None]
+    actions = tilted.means[modes] + spread * draw.normal(size=(20_000, 2))
+    w = draw.uniform(size=20_000).astype(np.float32)
+    noise = draw.normal(size=actions.shape)
+    a = (((1 - w)[:, None] * noise) + w[:, None] * actions).astype(np.float32)[:, None]
+    learned, reference, exact = (
+        np.asarray(f(a, w)) for f in (velocity(layers), base.velocity, tilted.velocity)
+    )
+    error = ((learned - exact) ** 2).sum() / ((reference - exact) ** 2).sum()
+    assert error < 0.08
+
+    start = jax.random.normal(key_sample, (20_000, 1, 2))
+    samples = np.asarray(flow.euler_sample(velocity(layers), start, steps))[:, 0]
+    np.testing.assert_allclose(tilted.assign(samples), tilted.weights, atol=0.03)

@@ -32,8 +32,8 @@ def quantile_interpolated(probs: np.ndarray, atoms: np.ndarray, tau: float) -> f
     last = len(atoms) - 1
     step = (atoms[-1] - atoms[0]) / last
     edges = [atoms[0]]
-    for i in range(len(atoms)):
-        middle = atoms[i] + step / 2
+    for i in range(-1, len(atoms)):
+        middle = atoms[0] + step * (i + 1 / 2)
         near = [j for j in range(i - 2, i + 4) if 0 <= j <= last and probs[j] > 0]
         edge = middle
         if near:
@@ -44,6 +44,7 @@ def quantile_interpolated(probs: np.ndarray, atoms: np.ndarray, tau: float) -> f
             kept = math.sqrt(max(variance - 1 / 4, 0) / (variance + 1 / 12))
             edge = middle + step * mean * (1 - kept)
         edges.append(max(edges[-1], min(max(edge, atoms[0]), atoms[-1])))
+    edges = edges[1:]
     total = 0.0
     for i, mass in enumerate(probs):
         if total + mass >= tau:

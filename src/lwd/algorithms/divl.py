@@ -110,9 +110,9 @@ def _edges(probs: Array, atoms: Array) -> Array:
     The edge therefore moves towards the mean of the atoms around it by the part of the standard
     deviation that these two explain: all the way when all the mass there may be one value.
     """
-    count = atoms.shape[0]
+    count = atoms.shape[0] + 1
     offsets = [k + 0.5 for k in range(-EDGE_WINDOW, EDGE_WINDOW)]
-    padding = [(0, 0)] * (probs.ndim - 1) + [(EDGE_WINDOW - 1, EDGE_WINDOW)]
+    padding = [(0, 0)] * (probs.ndim - 1) + [(EDGE_WINDOW, EDGE_WINDOW)]
     padded = jnp.pad(probs.astype(jnp.float32), padding)
     near = [padded[..., k : k + count] for k in range(2 * EDGE_WINDOW)]
 
@@ -124,11 +124,9 @@ def _edges(probs: Array, atoms: Array) -> Array:
     mean = moment(1) / safe
     variance = moment(2) / safe - mean**2
     kept = jnp.sqrt(jnp.maximum(variance - 1 / 4, 0.0) / (variance + 1 / 12))
-    shift = spacing(atoms) * (0.5 + mean * (1.0 - kept))
-    moved = jax.vmap(jnp.add, in_axes=(-1, 0), out_axes=-1)(shift, atoms)
-    edges = jnp.clip(moved, atoms[0], atoms[-1])
-    first = jnp.broadcast_to(atoms[0], (*edges.shape[:-1], 1))
-    return jax.lax.cummax(jnp.concatenate([first, edges], axis=-1), axis=edges.ndim - 1)
+    middle = jnp.broadcast_to(jnp.arange(count) - 0.5, mean.shape)
+    edges = atoms[0] + spacing(atoms) * (middle + mean * (1.0 - kept))
+    return jax.lax.cummax(jnp.clip(edges, atoms[0], atoms[-1]), axis=edges.ndim - 1)
 
 
 def bootstrap(
