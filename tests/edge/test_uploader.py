@@ -6,10 +6,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 
 from lwd.edge.announce import describe
 from lwd.edge.spool import Spool
@@ -20,6 +22,8 @@ from lwd.errors import ConflictError, ServiceError
 from lwd.store.backoff import Backoff
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects, episode_key, sha256_of
+from lwd.store.service import create_app
+from processes import Processes, free_port, wait_until
 from sample_episodes import make_episode
 
 GO = threading.Event()
@@ -220,24 +224,67 @@ run(Path(sys.argv[1]), Objects(sys.argv[2]), Catalog(sys.argv[3]), stop, poll_s=
 """
 
 
-@pytest.mark.slow
+MAIN = """
+import sys
+from pathlib import Path
+from lwd.edge.uploader import main
+main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+"""
+
+
+@contextmanager
+def service(catalog: Catalog, port: int) -> Iterator[None]:
+    """The metadata service on a port, without its queue."""
+    server = uvicorn.Server(uvicorn.Config(create_app(catalog), port=port, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, "the service")
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def test_process_waits_for_the_service_and_ends_on_sigterm(
+    tmp_path: Path, spool: Spool, objects: Objects, catalog: Catalog
+) -> None:
+    first = saved(spool, ticks=3).header.episode_id
+    port = free_port()
+    processes = Processes()
+    try:
+        url = f"http://127.0.0.1:{port}"
+        process = processes.start(MAIN, tmp_path / "spool", objects.url, url)
+        wait_until(lambda: list(objects.list("episodes")), "the payload")
+        assert spool.pending() == [first]
+        with service(catalog, port):
+            wait_until(lambda: not spool.pending(), "the row")
+            second = saved(spool, ticks=3).header.episode_id
+            wait_until(lambda: catalog.episode(second) is not None, "the second episode")
+        assert processes.stop(process) == 0
+    finally:
+        processes.close()
+    assert catalog.count_episodes() == 2
+    assert spool.rejected() == {}
+
+
 def test_killed_uploader_delivers_each_episode_exactly_once(
     tmp_path: Path, spool: Spool, objects: Objects, catalog: Catalog
 ) -> None:
-    ids = {saved(spool, ticks=50, seed=i).header.episode_id for i in range(60)}
+    ids = {saved(spool, ticks=50, seed=i).header.episode_id for i in range(30)}
     url = f"sqlite:///{tmp_path / 'catalog.db'}"
     command = [sys.executable, "-c", PROCESS, str(tmp_path / "spool"), objects.url, url]
-    for target in (5, 20, 60):
+    for target in (4, 12, 30):
         with subprocess.Popen(command) as process:
             deadline = time.monotonic() + 30
             while catalog.count_episodes() < target and time.monotonic() < deadline:
-                time.sleep(0.002)
-            last = target == 60
+                time.sleep(0.01)
+            last = target == 30
             while last and spool.pending() and time.monotonic() < deadline:
-                time.sleep(0.002)
+                time.sleep(0.01)
             process.send_signal(signal.SIGTERM if last else signal.SIGKILL)
             assert process.wait(20) == (0 if last else -signal.SIGKILL)
-    assert catalog.count_episodes() == 60
+    assert catalog.count_episodes() == 30
     assert spool.pending() == []
     assert spool.rejected() == {}
     rows = [catalog.episode(i) for i in ids]

@@ -1,5 +1,6 @@
 """A small data plane in one folder: objects, a catalog, and a coordinator's commit."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from sample_episodes import make_episode
 class Plane:
     """Where episodes are put and committed without any process."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, blank: Path):
         self.folder = folder
+        shutil.copy(blank, folder / "catalog.db")
         self.objects = Objects((folder / "objects").as_uri())
         self.catalog = Catalog(f"sqlite:///{folder / 'catalog.db'}")
         token = self.catalog.acquire_lease(COORDINATOR, "test", 1e9)
@@ -44,9 +46,17 @@ class Plane:
         return self.catalog.commit_snapshot([r.episode_id for r in rows], token=self.token)
 
 
+@pytest.fixture(scope="session")
+def blank_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty catalog to copy: migrating each time would take most of the tests' time."""
+    path = tmp_path_factory.mktemp("blank") / "catalog.db"
+    Catalog(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[Plane]:
-    plane = Plane(tmp_path)
+def plane(tmp_path: Path, blank_catalog: Path) -> Iterator[Plane]:
+    plane = Plane(tmp_path, blank_catalog)
     yield plane
     plane.catalog.close()
 
