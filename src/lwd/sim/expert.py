@@ -1,26 +1,13 @@
 """The scripted expert: works on the first step of a task that does not hold, from any state."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from lwd.sim.items import Sku
 from lwd.sim.robot import SimRobot
-from lwd.sim.skills import SLOT, ExpertNoise, Hands
+from lwd.sim.skills import SLOT, ExpertNoise, Faults, Hands
 from lwd.sim.task import Step
-
-
-@dataclass(frozen=True, kw_only=True)
-class Faults:
-    """Deliberate mistakes, for play data. Probabilities per episode."""
-
-    offset_grasp: float = 0.0
-    """Grasp two to four centimetres beside the item."""
-    early_release: float = 0.0
-    """Let go above the goal."""
-    wrong_item: float = 0.0
-    """Work on another item than the one named."""
 
 
 class Expert:
@@ -49,33 +36,36 @@ class Expert:
         """[action] float32 targets for the robot's next tick."""
         if self._episode != self._robot.episode:
             self._begin()
-        if not np.array_equal(self._hands.target.astype(np.float32), self._robot.target):
+        if not np.array_equal(self._hands.target, self._robot.target):
             self._take_over()
         for _ in range(3):  # a skill that ends at once did nothing: try what comes next
-            if next(self._skill, StopIteration) is not StopIteration:
+            if _advance(self._skill):
                 break
             self._skill = self._choose()
         self._hands.retire()
-        self._hands.target = self._hands.target.astype(np.float32).astype(np.float64)
-        return self._hands.target.astype(np.float32)
+        action = self._hands.target.astype(np.float32)
+        self._hands.target = action.astype(np.float64)
+        return action
+
+    def step(self) -> Step | None:
+        """The first step that does not hold for the item worked on; None when all hold."""
+        spec, scene = self._robot.spec, self._robot.scene
+        return next((s for s in spec.steps if not s.done(scene, self._item)), None)
 
     def _begin(self) -> None:
-        """Draw this episode's pace and faults."""
-        robot, rng, faults = self._robot, self._rng, self._faults
+        """Draw this episode's pace and the item to start with."""
+        robot, rng = self._robot, self._rng
         self._episode = robot.episode
-        items = [item.sku for item in robot.scene.layout.items]
         self._item = robot.scene.layout.target
-        if rng.random() < faults.wrong_item:
-            others = [sku for sku in items if sku is not self._item]
-            self._item = others[rng.integers(len(others))]
-        astray = rng.random() < faults.offset_grasp
+        if rng.random() < self._faults.wrong_item:
+            items = [item.sku for item in robot.scene.layout.items]
+            self._item = items[rng.integers(len(items))]
         self._hands = Hands(
             scene=robot.scene,
             rate_hz=robot.control.rate_hz,
             rng=rng,
             noise=self._noise,
-            offset_m=astray * rng.uniform(0.02, 0.04),
-            hasty=bool(rng.random() < faults.early_release),
+            faults=self._faults,
             pace=rng.uniform(*self._noise.pace),
         )
         self._skill = iter(())
@@ -90,12 +80,18 @@ class Expert:
 
     def _choose(self) -> Iterator[None]:
         step = self.step()
+        if step is None:  # a wrong item is served; now the one that was named
+            self._item = self._robot.scene.layout.target
+            step = self.step()
         if step is None:
             self._hands.busy = set()
             return iter(())
         return step.skill(self._hands, self._item)
 
-    def step(self) -> Step | None:
-        """The first step that does not hold for the item worked on; None when all hold."""
-        spec, scene = self._robot.spec, self._robot.scene
-        return next((s for s in spec.steps if not s.done(scene, self._item)), None)
+
+def _advance(skill: Iterator[None]) -> bool:
+    """Let a skill set the next tick's targets; false when it has ended."""
+    return next(skill, _ENDED) is not _ENDED
+
+
+_ENDED = object()

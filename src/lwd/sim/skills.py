@@ -49,6 +49,18 @@ class ExpertNoise:
 NO_NOISE = ExpertNoise(pace=(1.0, 1.0), jitter_m=(0.0, 0.0), pause=0.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Faults:
+    """Deliberate mistakes, as probabilities, for play data."""
+
+    offset_grasp: float = 0.0
+    """Per grasp: reach two to six centimetres short of the item or beyond."""
+    early_release: float = 0.0
+    """Per placing: let go on the way."""
+    wrong_item: float = 0.0
+    """Per episode: serve another item first, then the one named."""
+
+
 @dataclass(kw_only=True)
 class Hands:
     """Both arms as the skills command them."""
@@ -57,10 +69,7 @@ class Hands:
     rate_hz: float
     rng: np.random.Generator
     noise: ExpertNoise = NO_NOISE
-    offset_m: float = 0.0
-    """Deliberate error of every grasp, sideways."""
-    hasty: bool = False
-    """Whether to let go too early."""
+    faults: Faults = field(default_factory=Faults)
     target: np.ndarray = field(default_factory=REST.copy)
     """[action] the targets of the next tick."""
     busy: set[str] = field(default_factory=set)
@@ -154,6 +163,15 @@ class Hands:
         wanted = self._arms[side].solve(joints, position, rotation)
         self.target[SLOT[side]][:7] = _towards(joints, wanted, 0.9 * MAX_SPEED / self.rate_hz)
 
+    def miss(self) -> float:
+        """How far off the item to grasp, m: 0 but for a deliberate mistake."""
+        missed = self.rng.random() < self.faults.offset_grasp
+        return missed * self.rng.uniform(0.02, 0.06) * self.rng.choice([-1, 1])
+
+    def hasty(self) -> bool:
+        """Whether to let go too early."""
+        return bool(self.rng.random() < self.faults.early_release)
+
     def _jitter(self) -> np.ndarray:
         direction = self.rng.normal(size=3)
         return direction / np.linalg.norm(direction) * self.rng.uniform(*self.noise.jitter_m)
@@ -191,7 +209,7 @@ def pick(hands: Hands, sku: Sku, arm: str | None = None) -> Iterator[None]:
         hover = position - 0.10 * rotation[:, 2]
         yield from hands.move(side, [(hover + 0.08 * UP, rotation), (hover, rotation)], 0.25)
         position, rotation = grasp(scene, side, sku)
-        position = position + hands.offset_m * rotation[:, 0]
+        position = position + hands.miss() * rotation[:, 0]
         yield from hands.move(side, [(position, rotation)], 0.15)
         yield from hands.grip(side, 0.0, 0.4)
         if scene.holder(sku) != side:
@@ -212,12 +230,14 @@ def place(hands: Hands, sku: Sku, foot: np.ndarray) -> Iterator[None]:
     above = upright_pose(scene, side, sku, foot + 0.07 * UP)
     position, rotation = hands.pose(side)
     high = np.array([min(position[0], 0.45), position[1], max(position[2], above[0][2])])
-    front = above[0] - [0.13, 0, 0]  # come from the front, not across the neighbours
-    yield from hands.move(side, [(high, rotation), (front, above[1]), above], 0.24)
-    if scene.holder(sku) != side:
-        return
-    if hands.hasty:
+    front = (above[0] - [0.13, 0, 0], above[1])  # come from the front, not across the neighbours
+    way = [(high, rotation), front, above]
+    if hands.hasty():
+        yield from hands.move(side, way[:-1], 0.24)
         yield from hands.grip(side, MAX_OPENING, 0.3)
+        return
+    yield from hands.move(side, way, 0.24)
+    if scene.holder(sku) != side:
         return
     yield from hands.move(side, [upright_pose(scene, side, sku, foot + 0.003 * UP)], 0.1)
     yield from hands.grip(side, MAX_OPENING, 0.3)
