@@ -87,7 +87,7 @@ def update(
 def sft_update(
     state: TrainState, batch: Transitions, key: Array, *, policy: PolicyFns, optimisers: Optimisers
 ) -> tuple[TrainState, Metrics]:
-    """Flow matching on demonstrations (Algorithm 1, line 2; Eq. 5)."""
+    """Flow matching on demonstrations (Algorithm 1, line 2; Eq. 34)."""
     noise_key, time_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, batch.action.shape)
     times = jax.random.uniform(time_key, batch.action.shape[:1])
@@ -109,14 +109,18 @@ def sft_update(
 def _td_target(
     critic: CriticFns, psi: Params, batch: Transitions, atoms: Array, config: DivlConfig
 ) -> tuple[Array, Metrics]:
-    """y_Q of Eq. 19 with the entropy-adaptive quantile of Eq. 16-18."""
-    logits = critic.value_logits(psi, batch.next_inputs)
-    probs, entropy = jax.nn.softmax(logits), divl.normalised_entropy(logits)
-    tau = divl.adaptive_tau(entropy, config.tau_base, config.alpha, config.tau_min, config.tau_max)
-    value = divl.quantile(probs, atoms, tau, config.quantile)
+    """y_Q of Eq. 19 with the entropy-adaptive quantile of Eq. 13, 17 and 18."""
+    value, value_metrics = divl.bootstrap(
+        critic.value_logits(psi, batch.next_inputs),
+        atoms,
+        tau_base=config.tau_base,
+        alpha=config.alpha,
+        tau_min=config.tau_min,
+        tau_max=config.tau_max,
+        form=config.quantile,
+    )
     y, metrics = divl.td_target(batch.returns, batch.discount, value, config.target_clip)
-    moments = {"tau": tau, "entropy": entropy, "next": value}
-    return y, metrics | {f"value/{name}": moment.mean() for name, moment in moments.items()}
+    return y, metrics | value_metrics
 
 
 def _action_gradient(
