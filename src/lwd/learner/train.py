@@ -121,7 +121,8 @@ class Learner:
             for number in range(at.update, settings.updates):
                 self._wait_for_pace(number, settings)
                 draw = self._draw(at.stage, number)
-                rows = self.reader.sample(draw, settings.mixture, settings.batch)
+                n_step = settings.divl.n_step
+                rows = self.reader.sample(draw, settings.mixture, settings.batch, n_step=n_step)
                 batch = feed.transitions(rows, normaliser, self.mesh)
                 state, metrics = step(state, batch, jax.random.fold_in(seed, number))
                 watch.add(metrics, rows)
