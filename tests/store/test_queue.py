@@ -95,6 +95,20 @@ def test_the_supervisor_killed_takes_the_server_along_and_a_new_one_has_everythi
     assert not answers(url)
 
 
+def test_a_client_closes_quietly_after_its_server_died(queue_server, processes):
+    supervisor, url = queue_server
+    queue = Queue(url, timeout_s=1.0)
+    queue.publish(EPISODES, b"x", "id-1")
+    assert len(queue.pull("coordinator", 10, 1.0)) == 1
+    processes.kill(supervisor)
+    wait_until(lambda: not answers(url), "the end of the server")
+    with pytest.raises(ServiceError):
+        queue.publish(EPISODES, b"x", "id-2")
+    queue.close()
+    queue.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "queue"]
+
+
 def test_a_queue_that_is_not_there_is_a_clear_error():
     url = f"nats://127.0.0.1:{free_port()}"
     with Queue(url, timeout_s=0.5) as queue:

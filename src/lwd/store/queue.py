@@ -5,6 +5,7 @@ away raises ServiceError and the next one works as soon as the server is back.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Coroutine
@@ -100,12 +101,10 @@ class Queue:
         """Close the connection and end the thread."""
         if self._loop.is_closed():
             return
-        try:
-            self.call(self._drop())
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def __enter__(self) -> "Queue":
         return self
@@ -168,7 +167,17 @@ class Queue:
         client, self._client, self._stream = self._client, None, None
         self._pulls.clear()
         if client is not None:
-            await client.close()
+            # A server that is gone cannot be told; its end is what closing wants anyway.
+            with contextlib.suppress(NatsError, OSError, TimeoutError):
+                await asyncio.wait_for(client.close(), self._timeout_s)
+
+    async def _end(self) -> None:
+        """Drop the connection and whatever the client leaves running when that fails."""
+        await self._drop()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _probe(url: str) -> None:
