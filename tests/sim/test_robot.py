@@ -1,0 +1,169 @@
+import time
+
+import numpy as np
+import pytest
+
+from lwd.actor.robot import Status
+from lwd.config import COMPACT, FULL
+from lwd.errors import ConfigError
+from lwd.sim.body import MAX_OPENING, MAX_SPEED, SIDES
+from lwd.sim.items import COLOURS, SHAPES
+from lwd.sim.robot import SimRobot
+from lwd.sim.scene import REST, STATE
+
+
+@pytest.fixture
+def robot() -> SimRobot:
+    return SimRobot("restocking", control=COMPACT)
+
+
+def rolled_out(robot: SimRobot, seed: int, actions: np.ndarray) -> np.ndarray:
+    """States of an episode under given actions."""
+    robot.reset(seed)
+    ticks = robot.apply(actions)
+    return np.stack([tick.observation.state for tick in ticks] + [robot.observe().state])
+
+
+def wild(ticks: int) -> np.ndarray:
+    """Actions that bring the hands among the goods."""
+    steps = np.random.default_rng(0).normal(scale=0.1, size=(ticks, len(REST)))
+    return REST + np.cumsum(steps, axis=0)
+
+
+def test_a_seed_decides_the_scene_and_the_instruction(robot):
+    other = SimRobot("restocking", control=COMPACT, robot_id="sim-1")
+    assert robot.reset(5) == other.reset(5)
+    np.testing.assert_array_equal(robot.observe().state, other.observe().state)
+    robot.reset(6)
+    assert not np.array_equal(robot.observe().state, other.observe().state)
+
+
+def test_physics_repeats_bit_for_bit_whatever_happened_before(robot):
+    actions = wild(40)
+    first = rolled_out(robot, 3, actions)
+    rolled_out(robot, 4, actions[::-1])
+    np.testing.assert_array_equal(rolled_out(robot, 3, actions), first)
+    fresh = SimRobot("restocking", control=COMPACT)
+    np.testing.assert_array_equal(rolled_out(fresh, 3, actions), first)
+
+
+def test_the_state_is_laid_out_as_promised(robot):
+    robot.reset(11)
+    scene, state = robot.scene, robot.observe().state
+    assert state.shape == (STATE.size,)
+    assert state.dtype == np.float32
+    for side, arm in zip(SIDES, state[: STATE.proprio].reshape(2, -1), strict=True):
+        position, turn = scene.hand(side)
+        np.testing.assert_allclose(arm[:7], scene.joints(side), rtol=1e-6)
+        assert arm[14] == pytest.approx(scene.opening(side))
+        np.testing.assert_allclose(arm[16:19], position, rtol=1e-6)
+        np.testing.assert_allclose(arm[19:25], [*turn[:, 0], *turn[:, 1]], atol=1e-6)
+    slots = state[STATE.proprio :][: STATE.slots * STATE.slot].reshape(STATE.slots, STATE.slot)
+    present = slots[slots[:, -1] == 1]
+    assert len(present) == len(scene.layout.items)
+    assert not slots[slots[:, -1] == 0].any()
+    target = scene.layout.target
+    shape = [s is target.shape for s in SHAPES]
+    colour = [c == target.colour for c in COLOURS]
+    named = present[(present[:, 9:16] == [*shape, *colour]).all(axis=1)]
+    assert len(named) == 1, "the named item has one slot"
+    np.testing.assert_allclose(named[0, :3], scene.position(target), atol=1e-6)
+    turn = scene.rotation(target)
+    np.testing.assert_allclose(named[0, 3:9], [*turn[:, 0], *turn[:, 1]], atol=1e-6)
+    scalars = state[-STATE.scalars :]
+    np.testing.assert_allclose(scalars[:3], 0.0)
+    np.testing.assert_allclose(scalars[3:7], scene.layout.fixture, rtol=1e-6)
+    np.testing.assert_allclose(scalars[7:10], scene.layout.goal, rtol=1e-6)
+    robot.apply(np.tile(REST, (3, 1)))
+    assert robot.observe().state[-STATE.scalars] == pytest.approx(0.3 / 30)
+
+
+def test_slots_come_in_another_order_in_every_episode(robot):
+    places = []
+    for seed in range(20):
+        robot.reset(seed)
+        state = robot.observe().state[STATE.proprio :]
+        slots = state[: STATE.slots * STATE.slot].reshape(STATE.slots, STATE.slot)
+        target = robot.scene.position(robot.scene.layout.target)
+        places.append(int(np.linalg.norm(slots[:, :3] - target, axis=1).argmin()))
+    assert len(set(places)) > 4
+
+
+def test_targets_are_cut_to_top_speed_and_joint_limits(robot):
+    robot.reset(0)
+    ticks = robot.apply(np.full((30, 16), 100.0))
+    first = ticks[0].action
+    arm = np.r_[0:7, 8:15]
+    reach = MAX_SPEED / COMPACT.rate_hz
+    np.testing.assert_allclose(first[arm], REST[arm] + reach, rtol=1e-5)
+    assert first[7] == pytest.approx(MAX_OPENING)
+    assert robot.target[0] == pytest.approx(2.9), "the first joint's limit"
+
+
+def test_an_action_inside_the_limits_is_executed_as_given(robot):
+    robot.reset(0)
+    wanted = (REST + np.linspace(-0.1, 0.1, 16)).astype(np.float32)
+    wanted[7::8] = [0.0, 0.03]
+    np.testing.assert_array_equal(robot.apply(wanted[None])[0].action, wanted)
+
+
+@pytest.mark.parametrize("chunk", [np.zeros((2, 15)), np.zeros(16), np.full((1, 16), np.nan)])
+def test_a_chunk_that_makes_no_sense_is_refused(robot, chunk):
+    robot.reset(0)
+    with pytest.raises(ValueError, match=r"expected finite \[ticks, 16\]"):
+        robot.apply(chunk)
+
+
+def test_the_joints_follow_their_targets(robot):
+    robot.reset(0)
+    wanted = REST.copy()
+    wanted[0] += 0.4
+    wanted[15] = 0.02
+    robot.apply(np.tile(wanted, (15, 1)))
+    assert robot.scene.joints("left")[0] == pytest.approx(wanted[0], abs=0.01)
+    assert robot.scene.opening("right") == pytest.approx(0.02, abs=0.002)
+
+
+def test_thirty_ticks_of_full_control_take_one_second():
+    robot = SimRobot("restocking", control=FULL)
+    robot.reset(0)
+    robot.apply(np.tile(REST, (30, 1)))
+    assert robot.scene.data.time == pytest.approx(1.0)
+    assert robot.elapsed_s == pytest.approx(1.0)
+
+
+def test_the_time_limit_ends_an_episode(robot):
+    task = robot.reset(2)
+    ticks = robot.apply(np.tile(REST, (400, 1)))
+    assert len(ticks) == task.time_limit_s * COMPACT.rate_hz
+    assert [tick.status for tick in ticks[-2:]] == [Status.RUNNING, Status.TIMEOUT]
+    assert robot.apply(REST[None]) == [], "nothing moves after the end"
+
+
+def test_stop_holds_the_arms_where_they_are(robot):
+    robot.reset(0)
+    robot.apply(np.tile(REST + 0.5, (2, 1)))
+    robot.stop()
+    posture = robot.scene.posture()
+    robot.apply(np.tile(robot.target, (10, 1)))
+    np.testing.assert_allclose(robot.scene.posture(), posture, atol=0.02)
+
+
+def test_an_unknown_task_is_refused_with_the_near_miss():
+    with pytest.raises(ConfigError, match="Did you mean 'restocking'"):
+        SimRobot("restock", control=COMPACT)
+
+
+def test_a_robot_of_several_tasks_draws_one_from_the_seed():
+    robot = SimRobot(("restocking", "freezer"), control=COMPACT)
+    names = [robot.reset(seed).name for seed in range(20)]
+    assert set(names) == {"restocking", "freezer"}
+    assert [robot.reset(seed).name for seed in range(20)] == names
+
+
+def test_a_time_scale_holds_the_robot_back():
+    robot = SimRobot("restocking", control=COMPACT, time_scale=20.0)
+    robot.reset(0)
+    started = time.monotonic()
+    robot.apply(np.tile(REST, (10, 1)))
+    assert time.monotonic() - started >= 0.05
