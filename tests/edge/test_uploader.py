@@ -1,5 +1,6 @@
 """Uploader: every episode arrives exactly once, whatever fails and however often."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from lwd.edge.uploader import Uploader, run
 from lwd.episode.payload import encode, new_id
 from lwd.episode.types import Episode
 from lwd.errors import ConflictError, ServiceError
+from lwd.store import disk
 from lwd.store.backoff import Backoff
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects, episode_key, sha256_of
@@ -174,6 +176,39 @@ def test_conflict_is_quarantined(spool: Spool, objects: Objects) -> None:
     episode_id = saved(spool).header.episode_id
     assert Uploader(objects, Sink()).sweep([spool], GO) == (1, 0)
     assert "another hash" in spool.rejected()[episode_id]
+
+
+def test_store_that_forgets_is_no_fault_of_the_episode(
+    spool: Spool, objects: Objects, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing bucket, or an object that is not there right after its put: keep and try again."""
+    episode_id = saved(spool).header.episode_id
+    monkeypatch.setattr(objects, "put", lambda key, data: None)
+    uploader = Uploader(objects, catalog)
+    assert uploader.sweep([spool], GO) == (0, 1)
+    assert spool.pending() == [episode_id]
+    assert catalog.count_episodes() == 0
+    monkeypatch.undo()
+    assert uploader.sweep([spool], GO) == (1, 0)
+    assert spool.rejected() == {}
+
+
+def test_full_disk_only_delays_a_rejection(
+    spool: Spool, objects: Objects, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    episode_id = new_id()
+    spool.save(episode_id, b"not an episode")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(disk.os, "fsync", full)
+    uploader = Uploader(objects, catalog)
+    assert uploader.sweep([spool], GO) == (0, 1)
+    assert spool.pending() == [episode_id]
+    monkeypatch.undo()
+    assert uploader.sweep([spool], GO) == (1, 0)
+    assert set(spool.rejected()) == {episode_id}
 
 
 def test_delays_grow_with_jitter_up_to_a_limit() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from lwd.errors import ConflictError, EpisodeError, ServiceError
 from lwd.store.disk import make_folder, sync_folder, written_aside
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 _ID = re.compile(r"[0-9a-f]{32}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STATES = ("pending", "done", "rejected")
@@ -125,7 +125,7 @@ class Spool:
             ) from error
         self._lock = descriptor
         for part in (self.root / "pending").glob(".*.part"):
-            _log.warning("unfinished episode lost file=%s bytes=%d", part.name, _size(part))
+            log.warning("unfinished episode lost file=%s bytes=%d", part.name, _size(part))
             part.unlink(missing_ok=True)
 
     def _has(self, episode_id: str, payload: bytes) -> bool:
@@ -152,7 +152,7 @@ class Spool:
         done = self._files("done")
         if not done:
             return False
-        _log.info("evict uploaded episode=%s", done[0].stem)
+        log.info("evict uploaded episode=%s", done[0].stem)
         done[0].unlink(missing_ok=True)
         return True
 

@@ -17,7 +17,7 @@ from lwd.store.backoff import Backoff
 from lwd.store.process import stop_on_signals
 from lwd.store.rows import EpisodeRow
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 _GIVE_UP_AFTER = 3
 """Failures in a row within one sweep that mean the service is away, not one episode odd."""
 _DEFAULT_BACKOFF = Backoff()
@@ -71,8 +71,8 @@ class Uploader:
     def upload(self, spool: Spool, episode_id: str) -> None:
         """One episode: validate, store, catalogue, acknowledge.
 
-        ServiceError and OSError mean try again; EpisodeError, ConflictError and IntegrityError
-        mean never.
+        ServiceError, IntegrityError (the store lost or lacks something) and OSError mean try again;
+        EpisodeError and ConflictError mean never.
         """
         # pyarrow and obstore load on the first episode: a robot's client starts without them.
         from lwd.edge.announce import describe
@@ -95,23 +95,23 @@ class Uploader:
         self._stored.discard(sha256)
 
     def _try(self, spool: Spool, episode_id: str) -> bool:
+        """Whether the episode is settled; it was uploaded, or put aside for good."""
         try:
-            self.upload(spool, episode_id)
-            _log.info("uploaded episode=%s spool=%s", episode_id, spool.root.name)
-        except (EpisodeError, ConflictError, IntegrityError) as error:
-            _log.error("rejected episode=%s reason=%s", episode_id, error)
-            spool.reject(episode_id, str(error))
-        except (ServiceError, OSError) as error:
-            self._failures[episode_id] = self._failures.get(episode_id, 0) + 1
-            _log.warning(
-                "retry episode=%s failures=%d reason=%s",
-                episode_id,
-                self._failures[episode_id],
-                error,
-            )
+            self._settle(spool, episode_id)
+        except (ServiceError, IntegrityError, OSError) as error:
+            failures = self._failures[episode_id] = self._failures.get(episode_id, 0) + 1
+            log.warning("retry episode=%s failures=%d reason=%s", episode_id, failures, error)
             return False
         self._failures.pop(episode_id, None)
         return True
+
+    def _settle(self, spool: Spool, episode_id: str) -> None:
+        try:
+            self.upload(spool, episode_id)
+            log.info("uploaded episode=%s spool=%s", episode_id, spool.root.name)
+        except (EpisodeError, ConflictError) as error:
+            log.error("rejected episode=%s reason=%s", episode_id, error)
+            spool.reject(episode_id, str(error))
 
 
 def run(
@@ -140,6 +140,6 @@ def main(spool: Path, objects_url: str, service_url: str, token: str | None = No
     from lwd.store.objects import Objects
 
     stop = stop_on_signals()
-    _log.info("start spool=%s objects=%s service=%s", spool, objects_url, service_url)
+    log.info("start spool=%s objects=%s service=%s", spool, objects_url, service_url)
     run(spool, Objects(objects_url), ServiceClient(service_url, token=token), stop)
-    _log.info("stop spool=%s waiting=%d", spool, sum(len(s.pending()) for s in spools(spool)))
+    log.info("stop spool=%s waiting=%d", spool, sum(len(s.pending()) for s in spools(spool)))

@@ -79,6 +79,8 @@ def plan(
     goes, and one file ahead always has room, so that a small cache slows but never stops.
     """
     ahead = [row for row in rows[loaded:] if not row.held_out]
+    if all(row.sha256 in local or row.sha256 in waiting for row in ahead):
+        return Plan(evict=[], fetch=[])
     needed = {row.sha256 for row in ahead}
     known = {row.sha256: None for row in rows[:loaded] if row.sha256 in local}
     disposable = [*(s for s in sorted(local) if s not in needed and s not in known), *known]
