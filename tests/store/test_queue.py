@@ -1,6 +1,8 @@
 """The queue: nothing lost by kill -9, duplicates dropped, poison terminated, clear when refused."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -25,9 +27,10 @@ def drain(queue: Queue, count: int) -> list[str]:
     got: list[str] = []
 
     def _pull() -> bool:
-        for message in queue.pull("coordinator", 64, 0.2):
-            got.append(message.msg_id)
-            message.ack()
+        with contextlib.suppress(ServiceError):
+            for message in queue.pull("coordinator", 64, 0.2):
+                got.append(message.msg_id)
+                message.ack()
         return len(got) >= count
 
     wait_until(_pull, f"{count} notices, have {len(got)}")
@@ -93,6 +96,19 @@ def test_the_supervisor_killed_takes_the_server_along_and_a_new_one_has_everythi
         assert drain(queue, 2) == ["id-1", "id-2"]
     assert processes.stop(restarted) == 0
     assert not answers(url)
+
+
+def test_a_queue_that_lost_all_its_files_is_set_up_again(queue_server, processes, tmp_path):
+    supervisor, url = queue_server
+    with Queue(url, timeout_s=1.0) as queue, Queue(url, timeout_s=1.0) as puller:
+        queue.publish(EPISODES, b"x", "id-1")
+        assert len(puller.pull("coordinator", 10, 1.0)) == 1
+        processes.kill(supervisor)
+        wait_until(lambda: not answers(url), "the end of the server")
+        shutil.rmtree(tmp_path / "queue")
+        processes.start(QUEUE, tmp_path, url.rsplit(":", 1)[1])
+        wait_until(lambda: publishes(queue, "id-2"), "the new stream")
+        assert drain(puller, 1) == ["id-2"]
 
 
 def test_a_client_closes_quietly_after_its_server_died(queue_server, processes):

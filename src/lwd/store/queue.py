@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlparse
 
@@ -19,6 +20,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
 from nats.js.errors import BadRequestError
+from nats.js.errors import Error as JetStreamError
 
 from lwd.errors import ServiceError
 from lwd.store.catalog import EPISODES
@@ -126,45 +128,65 @@ class Queue:
             ) from error
 
     async def _publish(self, subject: str, data: bytes, msg_id: str) -> None:
-        stream = await self._connected()
-        await stream.publish(
-            subject, data, timeout=self._timeout_s, headers={"Nats-Msg-Id": msg_id}
-        )
+        stream, headers = await self._connected(), {"Nats-Msg-Id": msg_id}
+        with self._set_up_again():
+            await stream.publish(subject, data, timeout=self._timeout_s, headers=headers)
 
     async def _pull(self, consumer: str, limit: int, timeout_s: float, subject: str) -> list[Msg]:
         stream = await self._connected()
-        if consumer not in self._pulls:
-            self._pulls[consumer] = await _subscribe(stream, consumer, subject)
+        with self._set_up_again():
+            if consumer not in self._pulls:
+                self._pulls[consumer] = await _subscribe(stream, consumer, subject)
+            try:
+                return await self._pulls[consumer].fetch(limit, timeout_s)
+            except NatsTimeout:
+                return []
+
+    @contextmanager
+    def _set_up_again(self) -> Iterator[None]:
+        """After an error of JetStream itself, the next call finds or makes stream and consumer.
+
+        A server that lost its files is a new one.
+        """
         try:
-            return await self._pulls[consumer].fetch(limit, timeout_s)
-        except NatsTimeout:
-            return []
+            yield
+        except JetStreamError:
+            self._stream = None
+            self._pulls.clear()
+            raise
 
     async def _connected(self) -> JetStreamContext:
         async with self._turn:
-            if self._stream is None or self._client is None or self._client.is_closed:
+            if self._client is None or self._client.is_closed:
                 await self._connect()
-            assert self._stream is not None
+            assert self._client is not None
+            if self._stream is None:
+                stream = self._client.jetstream(timeout=self._timeout_s)
+                await _ensure_stream(stream)
+                self._stream = stream
             return self._stream
 
     async def _connect(self) -> None:
-        await self._drop()
+        client, self._client = self._client, None
+        await self._close(client)
         await _probe(self.url)
-        self._client = Client()
-        await self._client.connect(
-            self.url,
-            connect_timeout=2,
-            allow_reconnect=True,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=RECONNECT_S,
-            error_cb=_log_error,
-        )
-        stream = self._client.jetstream(timeout=self._timeout_s)
-        await _ensure_stream(stream)
-        self._stream = stream
+        client = Client()
+        try:
+            await client.connect(
+                self.url,
+                connect_timeout=2,
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_S,
+                error_cb=_log_error,
+            )
+        except BaseException:
+            await self._close(client)
+            raise
+        self._client = client
 
-    async def _drop(self) -> None:
-        client, self._client, self._stream = self._client, None, None
+    async def _close(self, client: Client | None) -> None:
+        self._stream = None
         self._pulls.clear()
         if client is not None:
             # A server that is gone cannot be told; its end is what closing wants anyway.
@@ -173,7 +195,7 @@ class Queue:
 
     async def _end(self) -> None:
         """Drop the connection and whatever the client leaves running when that fails."""
-        await self._drop()
+        await self._close(self._client)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
