@@ -18,11 +18,11 @@ from lwd.sim.scene import Scene
 from lwd.sim.skills import UP, Hands, Pose, leaning, pick, place, upright_pose
 from lwd.sim.task import TABLE_Z, Layout, Placement, Step, TaskSpec
 
-_HALF_WIDTH, _DEPTH, _HEIGHT = 0.15, 0.20, 0.29
+_HALF_WIDTH, _DEPTH, _HEIGHT = 0.13, 0.20, 0.29
 """Inside of the compartment, m."""
 _SHELF = 0.12
 """Height of the compartment's floor above the table: the door swings above the goods."""
-_FRONT = (0.60, 0.10)
+_FRONT = (0.62, 0.08)
 _GOAL = (0.09, -0.02, _SHELF)
 """Where to put things. The freezer's frame: origin on the table, middle of the front, x inwards."""
 _HINGE = (-0.012, _HALF_WIDTH + 0.01, _SHELF + _HEIGHT / 2)
@@ -33,11 +33,13 @@ _OUT = ([-0.16, -0.02, 0.04], [-0.34, -0.20, 0.04])
 _SPOTS = tuple((x, y) for x in (0.40, 0.51) for y in (-0.47, -0.36, -0.25, -0.14))
 _OPEN, _AJAR, _CLOSED = 0.9, 1.1, 0.1
 """Door angles: counts as opened, wide enough to reach in, counts as closed."""
-_PARK: Pose = (np.array([0.34, 0.34, 0.98]), leaning(1.0, 0.0))
+_PULL_SPEED = 1.0
+"""Mean speed of the door while it is opened, rad/s."""
+_PARK: Pose = (np.array([0.38, 0.34, 0.98]), leaning(1.0, 0.0))
 """Where the left hand waits, beside the open door."""
-_SWEEP = 0.40
+_SWEEP = 0.37
 """Farther than this from the hinge a hand is out of the door's way, m."""
-_PUSH = 0.24
+_PUSH = 0.21
 """Distance from the hinge at which the hand pushes the door, m."""
 
 
@@ -209,6 +211,10 @@ def _stow(hands: Hands, sku: Sku) -> Iterator[None]:
     if scene.holder(sku) == side:
         above, standing = upright_pose(scene, side, sku, foot + 0.035 * UP)
         before = above + inwards @ [-0.20, -0.03, 0.02]
+        if hands.hasty():
+            yield from hands.move(side, [(before, standing)], 0.4)
+            yield from hands.grip(side, MAX_OPENING, 0.3)
+            return
         yield from hands.move(side, [(before, standing), (above, standing)], 0.4)
         yield from hands.move(side, [upright_pose(scene, side, sku, foot + 0.003 * UP)], 0.15)
     yield from hands.grip(side, MAX_OPENING, 0.3)
@@ -217,58 +223,56 @@ def _stow(hands: Hands, sku: Sku) -> Iterator[None]:
     yield from hands.move(side, out, 0.45)
 
 
-def _handle(scene: Scene) -> np.ndarray:
-    return scene.data.site("handle").xpos.copy()
-
-
 def _hinge(scene: Scene) -> np.ndarray:
     return _in_robot_frame(scene.layout.fixture, _HINGE)
 
 
-def _facing(scene: Scene) -> np.ndarray:
-    """Rotation of a hand that faces the handle, as far as the wrist follows the door."""
-    return leaning(np.deg2rad(80), scene.layout.fixture[3] - 0.6 * scene.door())
+def _gripping(scene: Scene, angle: float) -> Pose:
+    """Pose of a hand on the handle of the door at an angle; the wrist follows most of the way."""
+    yaw = scene.layout.fixture[3]
+    point = _hinge(scene) + _turn(yaw - angle) @ [*_HANDLE, 0.0]
+    return point, leaning(np.deg2rad(80), yaw - 0.6 * angle)
 
 
 def _open(hands: Hands) -> Iterator[None]:
     """Grasp the handle and pull the door open."""
     scene, side = hands.scene, "left"
     hands.target[7] = MAX_OPENING
-    rotation = _facing(scene)
-    yield from hands.move(side, [(_handle(scene) - 0.08 * rotation[:, 2], rotation)], 0.45)
-    yield from hands.move(side, [(_handle(scene) + 0.005 * rotation[:, 2], rotation)], 0.25)
+    point, rotation = _gripping(scene, scene.door())
+    yield from hands.move(side, [(point - 0.08 * rotation[:, 2], rotation)], 0.45)
+    point, rotation = _gripping(scene, scene.door())
+    yield from hands.move(side, [(point + 0.005 * rotation[:, 2], rotation)], 0.25)
     yield from hands.grip(side, 0.0, 0.3)
     yield from _pull(hands, side)
 
 
 def _pull(hands: Hands, side: str) -> Iterator[None]:
-    """Lead the handle around the hinge while the hand stays on it."""
-    scene, hinge = hands.scene, _hinge(hands.scene)
-    radius = float(np.hypot(*_HANDLE))
-    step = 1.3 * hands.pace / hands.rate_hz
-    for _ in range(round(4 * hands.rate_hz / hands.pace)):
-        if scene.door() > _AJAR + 0.05 or _off(scene, side) > 0.04:
+    """Lead the handle around the hinge while the hand stays on it, with a smooth start and end."""
+    scene = hands.scene
+    start = scene.door()
+    ticks = max(2, round((_AJAR - start) / (_PULL_SPEED * hands.pace) * hands.rate_hz))
+    for k in range(1, ticks + 1):
+        if _off(scene, side) > 0.04:
             return
-        ahead = _turn(-step) @ (hands.pose(side)[0] - hinge)
-        ahead[2] = 0.0
-        hands.reach(side, hinge + ahead * radius / np.linalg.norm(ahead), _facing(scene))
+        part = 0.5 - 0.5 * np.cos(np.pi * k / ticks)
+        hands.reach(side, *_gripping(scene, start + (_AJAR - start) * part))
         yield
 
 
 def _off(scene: Scene, side: str) -> float:
     """Distance of a hand from the handle."""
-    return float(np.linalg.norm(scene.hand(side)[0] - _handle(scene)))
+    return float(np.linalg.norm(scene.hand(side)[0] - scene.data.site("handle").xpos))
 
 
 def _park(hands: Hands) -> Iterator[None]:
     """Let go of the handle and wait beside the open door."""
     side = "left"
-    if _off(hands.scene, side) < 0.07:
+    if _off(hands.scene, side) < 0.06:
         yield from hands.grip(side, MAX_OPENING, 0.3)
         position, rotation = hands.pose(side)
-        yield from hands.move(side, [(position - 0.07 * rotation[:, 2], rotation)], 0.35)
+        yield from hands.move(side, [(position - 0.04 * rotation[:, 2], rotation)], 0.2)
     if np.linalg.norm(hands.pose(side)[0] - _PARK[0]) > 0.02:
-        yield from hands.move(side, [_PARK], 0.45)
+        yield from hands.move(side, [_PARK], 0.4)
 
 
 def _close(hands: Hands, sku: Sku) -> Iterator[None]:
@@ -279,14 +283,14 @@ def _close(hands: Hands, sku: Sku) -> Iterator[None]:
     angle = scene.door()
     yield from hands.move(side, [_pushing(scene, angle, 0.06)], 0.45)
     way = [_pushing(scene, a, 0.015) for a in (0.9, 0.5, 0.2, -0.06) if a < angle]
-    yield from hands.move(side, way, 0.4)
+    yield from hands.move(side, way, 0.35)
 
 
 def _pushing(scene: Scene, angle: float, gap: float) -> Pose:
     """Pose of a hand outside the door at an angle, `gap` in front of its hinge plane."""
     yaw = scene.layout.fixture[3]
     point = _hinge(scene) + _turn(yaw - angle) @ [-gap, -_PUSH, 0.0]
-    return point, leaning(np.deg2rad(70), yaw - 0.9 * angle)
+    return point, leaning(np.deg2rad(70), yaw - 0.6 * angle)
 
 
 FREEZER = TaskSpec(
