@@ -1,4 +1,4 @@
-"""Distributional implicit value learning, DIVL (IV-A, A1).
+"""Distributional implicit value learning, DIVL (IV-A, -A1).
 
 V(s) is a categorical distribution over `atoms` of the critic's values of the replay's actions; its
 tau-quantile is the bootstrap of the critic. The atoms are evenly spaced.
@@ -14,7 +14,7 @@ from lwd.algorithms.flow import Metrics
 
 
 def support(v_min: float, v_max: float, atoms: int) -> Float[Array, "atoms"]:
-    """Evenly spaced atoms from v_min to v_max (A1: 201 on [-0.1, 1.1])."""
+    """Evenly spaced atoms from v_min to v_max, the V_i of Eq. 20 (-A1: 201 on [-0.1, 1.1])."""
     return jnp.linspace(v_min, v_max, atoms, dtype=jnp.float32)
 
 
@@ -159,7 +159,7 @@ def td_target(
     value: Float[Array, "batch"],
     clip: tuple[float, float] | None = None,
 ) -> tuple[Float[Array, "batch"], Metrics]:
-    """Critic's target, Eq. 14 (one chunk) and Eq. 19 (n chunks): returns + discount * value.
+    """Critic's target, Eq. 5 and 14 (one chunk), Eq. 19 (n chunks): returns + discount * value.
 
     `returns` is the discounted reward of the window and `discount` is gamma^(ticks to the
     bootstrap), 0 where the episode ends inside the window. The metric counts targets that no

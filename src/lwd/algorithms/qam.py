@@ -1,12 +1,12 @@
 """Policy extraction: Q-learning with adjoint matching, QAM (III-C, IV-B; Li and Levine 2026).
 
-The policy is tilted towards pi_beta(a|s) exp(inv_temp Q(s, a)) without differentiating through the
-sampler: roll out the current policy with a memoryless SDE, carry the critic's gradient at the
-endpoint back through the *reference* flow (the lean adjoint), and regress the velocity on what it
-asks for at every step. Where this differs from the text of the paper:
+The policy is tilted towards pi_beta(a|s) exp(inv_temp Q(s, a)), Eq. 8, without differentiating
+through the sampler: roll out the current policy with a memoryless SDE, carry the critic's gradient
+at the endpoint back through the *reference* flow (the lean adjoint), and regress the velocity on
+what it asks for at every step. Where this differs from the text of the paper:
 
 - Eq. 9 prints sigma_w = sqrt(2 (1 - w) w). Memoryless, and therefore correct, is
-  sigma_w = sqrt(2 (1 - w) / w); the printed one reaches a fifth of the tilt.
+  sigma_w = sqrt(2 (1 - w) / w); the printed one gives a fifth of the tilt of N(0, 1) by a linear Q.
 - Algorithm 2 rolls out the reference and takes a^1 = a_t. The fixed point is the tilted policy only
   if the roll-out and its endpoint are the current policy's own.
 - The default discretisation is a bridge that keeps the flow's marginals at every step (`bridge`);
