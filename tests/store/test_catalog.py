@@ -99,6 +99,15 @@ def test_an_episode_is_inserted_once_and_announced_once(catalog):
     assert catalog.backlog() == 0
 
 
+def test_a_late_relay_cannot_mark_a_newer_notice(catalog):
+    catalog.insert_episode(row(1))
+    (old,) = catalog.unpublished(10)
+    catalog.mark_published([old.outbox_id])
+    catalog.insert_episode(row(2))
+    catalog.mark_published([old.outbox_id])
+    assert [notice.key for notice in catalog.unpublished(10)] == [row(2).episode_id]
+
+
 def test_the_same_id_with_another_hash_is_a_conflict_and_changes_nothing(catalog):
     catalog.insert_episode(row(1))
     with pytest.raises(ConflictError, match=row(1).episode_id):
@@ -190,6 +199,9 @@ def test_loads_availability_and_counts(catalog):
     catalog.report_load(load)
     catalog.report_load(load)
     assert catalog.loads() == [load]
+    catalog.report_load(LoadRow(robot="arm-1", version=1, loaded_at=6.0))
+    catalog.report_load(LoadRow(robot="arm-2", version=2, loaded_at=4.0))
+    assert catalog.acting() == {"arm-1": 1, "arm-2": 2}
     catalog.record_available("e", "host-1", 9.0)
     catalog.record_available("e", "host-0", 7.0)
     catalog.record_available("e", "host-0", 3.0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from lwd.errors import ConflictError, IntegrityError, unknown
@@ -90,21 +90,16 @@ class Catalog:
     def unpublished(self, limit: int = 256) -> list[Notice]:
         """Oldest outbox rows whose notice the queue has not acknowledged."""
         c = t.outbox.c
-        query = (
-            select(c.outbox_id, c.key, c.payload, c.subject)
-            .where(~c.published)
-            .order_by(c.outbox_id)
-            .limit(limit)
-        )
+        query = select(c.outbox_id, c.key, c.payload, c.subject)
+        query = query.order_by(c.outbox_id).limit(limit)
         with self._read() as connection:
             return [Notice(*row) for row in connection.execute(query)]
 
     def mark_published(self, ids: Sequence[int]) -> None:
-        """The queue has these notices safely."""
+        """The queue has these notices safely: they leave the outbox."""
         with self._write() as connection:
             for part in _parts(ids):
-                query = update(t.outbox).where(t.outbox.c.outbox_id.in_(part))
-                connection.execute(query.values(published=True))
+                connection.execute(delete(t.outbox).where(t.outbox.c.outbox_id.in_(part)))
 
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> int | None:
         """Fencing token if the lease is free, expired, or already this holder's; else None.
@@ -265,6 +260,16 @@ class Catalog:
         with self._read() as connection:
             return [LoadRow(**row._mapping) for row in connection.execute(query)]
 
+    def acting(self) -> dict[str, int]:
+        """Robot to the version that it reported last."""
+        c = t.loads.c
+        last = select(c.robot, func.max(c.loaded_at).label("at")).group_by(c.robot).subquery()
+        query = select(c.robot, c.version).join(
+            last, (last.c.robot == c.robot) & (last.c.at == c.loaded_at)
+        )
+        with self._read() as connection:
+            return {robot: version for robot, version in connection.execute(query)}
+
     def dead_letter(self, episode_id: str, reason: str, where: str) -> None:
         """Give an episode up; the first reason stays."""
         values = {"episode_id": episode_id, "reason": reason, "stage": where, "at": self._clock()}
@@ -298,7 +303,7 @@ class Catalog:
 
     def backlog(self) -> int:
         """Notices that the queue has not acknowledged."""
-        query = select(func.count()).select_from(t.outbox).where(~t.outbox.c.published)
+        query = select(func.count()).select_from(t.outbox)
         with self._read() as connection:
             return connection.execute(query).scalar_one()
 

@@ -62,8 +62,7 @@ outbox = Table(
     Column("subject", String(64), nullable=False),
     Column("key", String(128), nullable=False),
     Column("payload", Text, nullable=False),
-    Column("published", Boolean, nullable=False, server_default=false()),
-    Index("ix_outbox_published", "published", "outbox_id"),
+    sqlite_autoincrement=True,  # an id never comes back, so a late relay deletes nothing new
 )
 
 pointers = Table(

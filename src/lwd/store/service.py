@@ -142,7 +142,7 @@ def _add_status(app: FastAPI, parts: Parts) -> None:
             "episodes": catalog.count_episodes(),
             "snapshot": catalog.snapshot_version(),
             "weights": asdict(newest) if newest else None,
-            "robots": {load.robot: load.version for load in catalog.loads()},
+            "robots": catalog.acting(),
             "backlog": catalog.backlog(),
             "dead_letters": len(catalog.dead_letters()),
         }

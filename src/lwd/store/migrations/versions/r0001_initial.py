@@ -55,10 +55,9 @@ def _episodes() -> None:
         sa.Column("subject", sa.String(64), nullable=False),
         sa.Column("key", sa.String(128), nullable=False),
         sa.Column("payload", sa.Text(), nullable=False),
-        sa.Column("published", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.PrimaryKeyConstraint("outbox_id", name="pk_outbox"),
+        sqlite_autoincrement=True,
     )
-    op.create_index("ix_outbox_published", "outbox", ["published", "outbox_id"])
 
 
 def _dataset() -> None:
