@@ -78,6 +78,18 @@ def test_the_state_is_laid_out_as_promised(robot):
     assert robot.observe().state[-STATE.scalars] == pytest.approx(0.3 / 30)
 
 
+@pytest.mark.parametrize("task", ["restocking", "freezer"])
+def test_furniture_stands_where_the_layout_says_in_every_episode(task):
+    robot = SimRobot(task, control=COMPACT)
+    for seed in range(3):
+        robot.reset(seed)
+        robot.apply(np.tile(REST, (20, 1)))
+        *position, yaw = robot.scene.layout.fixture
+        fixture = robot.scene.data.body("fixture")
+        np.testing.assert_allclose(fixture.xpos, position)
+        assert np.arctan2(fixture.xmat[3], fixture.xmat[0]) == pytest.approx(yaw)
+
+
 def test_slots_come_in_another_order_in_every_episode(robot):
     places = []
     for seed in range(20):

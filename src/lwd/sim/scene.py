@@ -26,24 +26,29 @@ _GEOM = mujoco.mjtGeom
 
 @cache
 def compile_model(furnish, timestep_s: float) -> mujoco.MjModel:
-    """Compile a task's model, once per process. Copy it before use: options are per robot."""
+    """Compile a task's model, once per process. Copy it before use: the fixture is moved in it."""
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     spec.option.timestep = timestep_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10
-    # Sleeping islands double the speed. Furniture is mocap: edits of static bodies in the model
-    # would not wake what rests on them.
+    # Sleeping islands double the speed.
     spec.option.enableflags = mujoco.mjtEnableBit.mjENBL_SLEEP
     spec.visual.quality.offsamples = 0
+    spec.add_texture(
+        name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.92, 0.94, 0.97], rgb2=[0.70, 0.74, 0.80], width=16, height=96,
+    )  # fmt: skip
+    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
     world = spec.worldbody
     world.add_light(pos=[0, 0, 2.5], dir=[0.2, 0, -1], castshadow=False)
     world.add_geom(
         name="floor",
         type=_GEOM.mjGEOM_PLANE,
         size=[4, 4, 0.05],
-        rgba=[0.4, 0.4, 0.42, 1],
+        rgba=[0.55, 0.55, 0.57, 1],
         conaffinity=3,
     )
     world.add_geom(
@@ -51,7 +56,7 @@ def compile_model(furnish, timestep_s: float) -> mujoco.MjModel:
         pos=[0.55, 0, TABLE_Z - 0.02], rgba=[0.8, 0.7, 0.55, 1],
         conaffinity=3,
     )  # fmt: skip
-    furnish(world.add_body(name="fixture", mocap=True))
+    furnish(world.add_body(name="fixture"))
     add_robot(spec)
     add_items(spec)
     return spec.compile()
@@ -92,6 +97,10 @@ class Scene:
         """Set the world to a layout. `slots` is the order of the items in the state."""
         self.layout, self._slots, self.opened = layout, slots, False
         data = self.data
+        # Before the reset: with sleep, static bodies are posed once after it and then never again.
+        *position, yaw = layout.fixture
+        self.model.body("fixture").pos = position
+        self.model.body("fixture").quat = (np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
         mujoco.mj_resetData(self.model, data)
         for side in SIDES:
             data.qpos[self._arm_q[side]] = HOME
@@ -101,9 +110,6 @@ class Scene:
             self.teleport(sku, (-2.0 - 0.2 * sku.index, 0.0, sku.shape.height / 2))
         for item in layout.items:
             self.teleport(item.sku, item.position, item.yaw)
-        *position, yaw = layout.fixture
-        data.mocap_pos[0] = position
-        data.mocap_quat[0] = (np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
         self.step(REST, round(_SETTLE_S / self.model.opt.timestep))
         data.time = 0.0
 
