@@ -1,6 +1,6 @@
 """What the learner trains and what a checkpoint holds."""
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,19 +26,20 @@ class Transitions(NamedTuple):
     next_inputs: Inputs
 
 
-T = TypeVar("T")
+class Optimisers(NamedTuple):
+    """A gradient transformation per network (-B2)."""
+
+    policy: optax.GradientTransformation
+    value: optax.GradientTransformation
+    q: optax.GradientTransformation
 
 
-class PerNetwork(NamedTuple, Generic[T]):
-    """One thing for each network that is trained."""
+class OptimiserStates(NamedTuple):
+    """What each network's optimiser remembers."""
 
-    policy: T
-    value: T
-    q: T
-
-
-Optimisers = PerNetwork[optax.GradientTransformation]
-"""A gradient transformation per network (-B2)."""
+    policy: optax.OptState
+    value: optax.OptState
+    q: optax.OptState
 
 
 class TrainState(NamedTuple):
@@ -54,8 +55,7 @@ class TrainState(NamedTuple):
     """phi, the Q heads."""
     target_q: Params
     """phi bar, their exponential moving average."""
-    optimiser: PerNetwork[optax.OptState]
-    """Optimiser states, by network."""
+    optimiser: OptimiserStates
     update: Array
     """Updates applied or skipped in the current stage."""
 
@@ -72,7 +72,7 @@ def optimisers(config: OptimiserConfig, updates: int) -> Optimisers:
     clip = optax.clip_by_global_norm(config.clip_norm)
     adam = optax.chain(clip, optax.adam(schedule(config.critic_lr)))
     adamw = optax.adamw(schedule(config.policy_lr), weight_decay=config.weight_decay)
-    return PerNetwork(policy=optax.chain(clip, adamw), value=adam, q=adam)
+    return Optimisers(policy=optax.chain(clip, adamw), value=adam, q=adam)
 
 
 def init(key: Array, policy: PolicyFns, critic: CriticFns, chain: Optimisers) -> TrainState:
@@ -85,7 +85,9 @@ def init(key: Array, policy: PolicyFns, critic: CriticFns, chain: Optimisers) ->
         value=psi,
         q=phi,
         target_q=jax.tree.map(jnp.copy, phi),
-        optimiser=PerNetwork(chain.policy.init(theta), chain.value.init(psi), chain.q.init(phi)),
+        optimiser=OptimiserStates(
+            chain.policy.init(theta), chain.value.init(psi), chain.q.init(phi)
+        ),
         update=jnp.zeros((), jnp.int32),
     )
 
@@ -93,7 +95,7 @@ def init(key: Array, policy: PolicyFns, critic: CriticFns, chain: Optimisers) ->
 def start_stage(state: TrainState, chain: Optimisers) -> TrainState:
     """The same networks with fresh optimisers and the update count at zero."""
     return state._replace(
-        optimiser=PerNetwork(
+        optimiser=OptimiserStates(
             chain.policy.init(state.policy), chain.value.init(state.value), chain.q.init(state.q)
         ),
         update=jnp.zeros((), jnp.int32),

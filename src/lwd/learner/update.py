@@ -16,7 +16,7 @@ from jax import Array
 from lwd.algorithms import divl, flow, qam
 from lwd.algorithms.ema import ema
 from lwd.config import DivlConfig, QamConfig, StageConfig
-from lwd.learner.state import Optimisers, PerNetwork, TrainState, Transitions
+from lwd.learner.state import Optimisers, OptimiserStates, TrainState, Transitions
 from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
 
 Metrics = dict[str, Array]
@@ -78,7 +78,7 @@ def update(
         value=psi,
         q=phi,
         target_q=target_q,
-        optimiser=PerNetwork(policy_state, value_state, q_state),
+        optimiser=OptimiserStates(policy_state, value_state, q_state),
     )
     metrics = value_metrics | target_metrics | q_metrics | policy_metrics
     return _commit(state, new, metrics)
