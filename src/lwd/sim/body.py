@@ -24,12 +24,12 @@ _YAW, _PITCH = (0, 0, 1), (0, 1, 0)
 _STRONG, _WEAK = (2000.0, 80.0, 120.0), (800.0, 30.0, 60.0)
 # joint: offset from the parent, axis, range, radius, length, (kp, kv, torque limit)
 _LINKS = (
-    (0.00, _YAW, 2.9, 0.050, 0.14, _STRONG),
+    (0.00, _YAW, 2.9, 0.052, 0.14, _STRONG),
     (0.14, _PITCH, 2.2, 0.050, 0.17, _STRONG),
-    (0.17, _YAW, 2.9, 0.045, 0.18, _STRONG),
+    (0.17, _YAW, 2.9, 0.047, 0.18, _STRONG),
     (0.18, _PITCH, 2.9, 0.045, 0.17, _STRONG),
     (0.17, _YAW, 2.9, 0.040, 0.14, _WEAK),
-    (0.14, _PITCH, 2.2, 0.035, 0.06, _WEAK),
+    (0.14, _PITCH, 2.2, 0.037, 0.06, _WEAK),
     (0.06, _YAW, 2.9, 0.035, 0.06, _WEAK),
 )
 JOINT_LIMIT = np.array([link[2] for link in _LINKS])
@@ -61,7 +61,7 @@ def arm_model(side: str) -> mujoco.MjModel:
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     hand = _add_arm(spec, spec.worldbody.add_body(name="torso"), side)
-    hand.add_site(name=f"{side}_tcp", pos=[0, 0, 0.09])
+    hand.add_site(name=f"{side}_tcp", pos=[0, 0, 0.09], group=4)
     return spec.compile()
 
 
@@ -97,7 +97,7 @@ def _add_arm(spec: mujoco.MjSpec, torso: mujoco.MjsBody, side: str) -> mujoco.Mj
 def _add_gripper(spec: mujoco.MjSpec, hand: mujoco.MjsBody, side: str) -> None:
     """Add palm, tool centre point, wrist camera and two coupled sliding fingers."""
     hand.add_geom(type=_GEOM.mjGEOM_BOX, size=[0.03, 0.05, 0.02], mass=0.3, rgba=[0.2, 0.2, 0.2, 1])
-    hand.add_site(name=f"{side}_tcp", pos=[0, 0, 0.09])
+    hand.add_site(name=f"{side}_tcp", pos=[0, 0, 0.09], group=4)
     hand.add_camera(
         name=f"{side}_wrist", pos=[0.07, 0, -0.02], xyaxes=[0, 1, 0, 1, 0, 0.35], fovy=80
     )

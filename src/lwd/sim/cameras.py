@@ -24,8 +24,8 @@ def open_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
         backend = os.environ.get("MUJOCO_GL", "")
         raise ConfigError(
             f"no OpenGL context for cameras with MUJOCO_GL={backend!r}: {error}. On a server "
-            "install libegl1 libegl-mesa0 libgl1-mesa-dri and set MUJOCO_GL=egl, or install "
-            "libosmesa6 and set MUJOCO_GL=osmesa, or simulate without cameras."
+            "install libegl1 libegl-mesa0 libgl1-mesa-dri and set MUJOCO_GL=egl before mujoco is "
+            "imported, or libosmesa6 and MUJOCO_GL=osmesa; or simulate without cameras."
         ) from error
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
     atexit.register(_close, weakref.ref(renderer))

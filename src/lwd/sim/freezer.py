@@ -73,7 +73,7 @@ def furnish(fixture: mujoco.MjsBody) -> None:
 def _add_handle(door: mujoco.MjsBody) -> None:
     x, y = _HANDLE
     capsule = mujoco.mjtGeom.mjGEOM_CAPSULE
-    door.add_site(name="handle", pos=[x, y, 0])
+    door.add_site(name="handle", pos=[x, y, 0], group=4)
     door.add_geom(
         type=capsule, fromto=[x, y, -0.06, x, y, 0.06], size=[0.009, 0, 0], mass=0.05,
         condim=4, friction=[1, 0.01, 0.001], rgba=[0.2, 0.2, 0.2, 1],

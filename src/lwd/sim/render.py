@@ -22,7 +22,7 @@ def overview() -> mujoco.MjvCamera:
     """A camera beside the table, on the robot's right, that sees both arms and the goods."""
     camera = mujoco.MjvCamera()
     camera.lookat[:] = (0.45, 0.0, 0.85)
-    camera.distance, camera.azimuth, camera.elevation = 1.5, 60.0, -28.0
+    camera.distance, camera.azimuth, camera.elevation = 1.4, 58.0, -28.0
     return camera
 
 
