@@ -1,5 +1,7 @@
 """The metadata service, as a real process: conflicts, relay after kill -9, long poll."""
 
+import contextlib
+import socket
 import threading
 import time
 from dataclasses import asdict, replace
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 from test_catalog import POLICY, row
 
 from lwd.config import PlaneConfig
@@ -196,6 +199,43 @@ def test_tokens_limit_who_does_what(processes, tmp_path, url, queue_url):
             nobody.insert_episode(row(2))
         with pytest.raises(ServiceError, match="401"):
             nobody.latest_weights()
+
+
+def test_more_robots_may_wait_than_the_usual_limit_of_open_files(
+    processes, tmp_path, url, queue_url
+):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))\n"
+    processes.start(limit + SERVICE, tmp_path, queue_url, url)
+    with ServiceClient(url) as client, contextlib.ExitStack() as stack:
+        wait_until(client.healthy, "the service")
+        host, port = url.removeprefix("http://").split(":")
+        for _ in range(100):
+            robot = stack.enter_context(socket.create_connection((host, int(port))))
+            robot.sendall(b"GET /weights/latest?wait_s=30 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.insert_episode(row(1)) is True
+
+
+def test_the_service_speaks_tls(processes, tmp_path, queue_url, monkeypatch):
+    authority, port = trustme.CA(), free_port()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    files = "tls_cert=Path(sys.argv[4]), tls_key=Path(sys.argv[5]), root="
+    url, pems = f"https://127.0.0.1:{port}", (tmp_path / "cert.pem", tmp_path / "key.pem")
+    processes.start(SERVICE.replace("root=", files), tmp_path, queue_url, url, *pems)
+    wait_until(lambda: answers(url), "the service")
+    with ServiceClient(url) as client, pytest.raises(ServiceError, match="CERTIFICATE_VERIFY"):
+        client.insert_episode(row(1))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with ServiceClient(url) as client:
+        assert client.insert_episode(row(1)) is True
+
+
+def test_https_needs_a_certificate(tmp_path):
+    config = PlaneConfig(root=tmp_path, service_url="https://127.0.0.1:8321")
+    with pytest.raises(ConfigError, match="--tls-cert"):
+        serve(config, threading.Event())
 
 
 def test_an_open_service_stays_on_the_loopback(tmp_path):

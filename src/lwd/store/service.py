@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import re
 import threading
 from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ from lwd.episode.types import Kind, Outcome
 from lwd.errors import ConfigError, ConflictError, EpisodeError, LwdError, ServiceError
 from lwd.store.access import READ, UPLOAD, Access, RefusedError, load_access
 from lwd.store.catalog import Catalog
-from lwd.store.process import LOOPBACK, listen, stop_on_signals
+from lwd.store.process import LOOPBACK, allow_connections, listen, stop_on_signals
 from lwd.store.queue import Queue
 from lwd.store.relay import Bell, relay, watch_weights
 from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
@@ -182,13 +183,10 @@ def serve(config: PlaneConfig, stop: threading.Event | None = None) -> None:
     to other machines.
     """
     stop = stop or stop_on_signals()
+    allow_connections()
     host, port = _address(config.service_url)
     access = load_access(config.tokens)
-    if access.open and host not in LOOPBACK:
-        raise ConfigError(
-            f"The service refuses to listen on {host} without tokens: everybody could write. "
-            "Give --tokens FILE, or use 127.0.0.1."
-        )
+    _check_exposure(config, host, access)
     with (
         listen(host, port, what="metadata service") as socket,
         Catalog(config.catalog) as catalog,
@@ -235,3 +233,21 @@ def _address(url: str) -> tuple[str, int]:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port is None:
         raise ConfigError(f"Service URL {url!r} is not usable; give http://HOST:PORT.")
     return parts.hostname, parts.port
+
+
+def _check_exposure(config: PlaneConfig, host: str, access: Access) -> None:
+    """ConfigError where the settings would leave the service open, or not do what they say."""
+    if access.open and host not in LOOPBACK:
+        raise ConfigError(
+            f"The service refuses to listen on {host} without tokens: everybody could write. "
+            "Give --tokens FILE, or use 127.0.0.1."
+        )
+    secure = urlparse(config.service_url).scheme == "https"
+    if secure != (config.tls_cert is not None) or secure != (config.tls_key is not None):
+        raise ConfigError(
+            f"Service URL {config.service_url!r} does not fit the certificate: https:// needs "
+            "--tls-cert and --tls-key, http:// takes neither."
+        )
+    for path in (config.tls_cert, config.tls_key):
+        if path is not None and not os.access(path, os.R_OK):
+            raise ConfigError(f"TLS file {path} is not readable.")
