@@ -212,7 +212,8 @@ def test_more_robots_may_wait_than_the_usual_limit_of_open_files(
         for _ in range(100):
             robot = stack.enter_context(socket.create_connection((host, int(port))))
             robot.sendall(b"GET /weights/latest?wait_s=30 HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert client.insert_episode(row(1)) is True
+        with ServiceClient(url) as late:
+            assert late.insert_episode(row(1)) is True
 
 
 def test_the_service_speaks_tls(processes, tmp_path, queue_url, monkeypatch):
