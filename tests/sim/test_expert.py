@@ -4,8 +4,8 @@ import pytest
 from lwd.actor.robot import Status
 from lwd.config import COMPACT, FULL, ControlConfig
 from lwd.sim.expert import Expert
+from lwd.sim.hands import NO_NOISE, Faults
 from lwd.sim.robot import SimRobot
-from lwd.sim.skills import NO_NOISE, Faults
 
 
 def demonstrated(robot: SimRobot, expert: Expert) -> tuple[list[np.ndarray], list[str]]:

@@ -4,11 +4,11 @@ import pytest
 from lwd.actor.robot import Status
 from lwd.config import COMPACT
 from lwd.sim.expert import Expert
+from lwd.sim.hands import NO_NOISE
 from lwd.sim.items import SKUS, Sku
 from lwd.sim.restocking import draw, neighbours
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST
-from lwd.sim.skills import NO_NOISE
 from lwd.sim.task import TABLE_Z
 
 

@@ -7,6 +7,8 @@ robot base frame is the world frame: x forward, y left, z up, origin on the floo
 # MuJoCo is a C extension without stubs.
 # pyright: reportAttributeAccessIssue=false
 
+from functools import cache
+
 import mujoco
 import numpy as np
 
@@ -56,6 +58,7 @@ def add_robot(spec: mujoco.MjSpec) -> None:
     )
 
 
+@cache
 def arm_model(side: str) -> mujoco.MjModel:
     """One arm without gripper joints, for inverse kinematics: seven degrees of freedom."""
     spec = mujoco.MjSpec()

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from lwd.sim.hands import SLOT, ExpertNoise, Faults, Hands
 from lwd.sim.items import Sku
 from lwd.sim.robot import SimRobot
-from lwd.sim.skills import SLOT, ExpertNoise, Faults, Hands
 from lwd.sim.task import Step
 
 

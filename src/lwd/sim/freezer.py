@@ -13,9 +13,11 @@ import mujoco
 import numpy as np
 
 from lwd.sim.body import MAX_OPENING, SIDES
+from lwd.sim.geometry import UP, Pose, leaning
+from lwd.sim.hands import Hands
 from lwd.sim.items import SKUS, Sku
 from lwd.sim.scene import Scene
-from lwd.sim.skills import UP, Hands, Pose, leaning, pick, place, upright_pose
+from lwd.sim.skills import pick, place, upright_pose
 from lwd.sim.task import TABLE_Z, Layout, Placement, Step, TaskSpec
 
 _HALF_WIDTH, _DEPTH, _HEIGHT = 0.13, 0.20, 0.29

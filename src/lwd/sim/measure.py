@@ -11,8 +11,8 @@ import numpy as np
 from lwd.actor.robot import Status
 from lwd.config import ControlConfig
 from lwd.sim.expert import Expert
+from lwd.sim.hands import ExpertNoise
 from lwd.sim.robot import SimRobot
-from lwd.sim.skills import ExpertNoise
 
 
 @dataclass(frozen=True, kw_only=True)

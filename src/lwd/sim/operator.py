@@ -4,8 +4,8 @@ import numpy as np
 
 from lwd.actor.robot import Tick
 from lwd.sim.expert import Expert
+from lwd.sim.hands import ExpertNoise
 from lwd.sim.robot import SimRobot
-from lwd.sim.skills import ExpertNoise
 
 _EDGE_M = 0.04
 """An item whose centre is this near to the table's edge is about to be lost."""

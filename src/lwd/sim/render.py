@@ -14,8 +14,8 @@ from lwd.actor.robot import Status
 from lwd.config import COMPACT, ControlConfig
 from lwd.sim.cameras import CAMERAS, open_renderer
 from lwd.sim.expert import Expert
+from lwd.sim.hands import NO_NOISE
 from lwd.sim.robot import SimRobot
-from lwd.sim.skills import NO_NOISE
 
 
 def overview() -> mujoco.MjvCamera:

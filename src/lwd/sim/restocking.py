@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
+from lwd.sim.hands import Hands
 from lwd.sim.items import SKUS, Sku
 from lwd.sim.scene import Scene
-from lwd.sim.skills import Hands, free_spot, pick, place
+from lwd.sim.skills import free_spot, pick, place
 from lwd.sim.task import TABLE_Z, Layout, Placement, Step, TaskSpec
 
 _TIERS = ((0.0, 0.04, 0.08), (0.09, 0.05, 0.20))

@@ -11,7 +11,8 @@ from lwd.actor.process import Rig
 from lwd.actor.robot import Robot
 from lwd.config import ControlConfig
 from lwd.episode.types import Kind
-from lwd.sim.expert import Expert, Faults
+from lwd.sim.expert import Expert
+from lwd.sim.hands import Faults
 from lwd.sim.operator import SimOperator
 from lwd.sim.robot import SimRobot
 

@@ -13,8 +13,8 @@ import numpy as np
 from lwd.sim.items import Sku
 
 if TYPE_CHECKING:
+    from lwd.sim.hands import Hands
     from lwd.sim.scene import Scene
-    from lwd.sim.skills import Hands
 
 TABLE_Z = 0.70
 """Height of the table top, m."""
