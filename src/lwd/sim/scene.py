@@ -3,6 +3,7 @@
 # MuJoCo is a C extension without stubs.
 # pyright: reportAttributeAccessIssue=false
 
+from collections.abc import Callable
 from copy import copy
 from functools import cache
 
@@ -25,7 +26,7 @@ _GEOM = mujoco.mjtGeom
 
 
 @cache
-def compile_model(furnish, timestep_s: float) -> mujoco.MjModel:
+def compile_model(furnish: Callable[[mujoco.MjsBody], None], timestep_s: float) -> mujoco.MjModel:
     """Compile a task's model, once per process. Copy it before use: the fixture is moved in it."""
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
