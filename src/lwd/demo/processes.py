@@ -50,7 +50,7 @@ class Processes:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.stop(*reversed(self._children))
+        self.stop(*self.names)
 
     def start(
         self, name: str, *arguments: object, environment: Mapping[str, str] | None = None
@@ -60,6 +60,11 @@ class Processes:
         settings = {**os.environ, **(environment or {}), "LWD_PARENT": str(os.getpid())}
         path = self._logs / f"{name}.log"
         self._children[name] = Child(name, command, settings, path, _spawn(command, settings, path))
+
+    @property
+    def names(self) -> list[str]:
+        """All that were started and not stopped, newest first."""
+        return list(reversed(self._children))
 
     def running(self, name: str) -> bool:
         """Whether a process started under this name has not ended yet."""

@@ -1,0 +1,288 @@
+"""Runs the ring: services, learner and fleet as processes, phase by phase, then the evidence."""
+
+import contextlib
+import json
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from rich.live import Live
+
+from lwd.config import COMPACT, STAGES, DemoConfig, LearnerConfig, PlaneConfig
+from lwd.demo import picture, summary, view
+from lwd.demo.plan import Assignment, assignments, episodes
+from lwd.demo.processes import ONE_THREAD, Processes
+from lwd.demo.progress import Observer, Progress, waiting
+from lwd.episode.types import Kind
+from lwd.errors import ConfigError, ServiceError
+from lwd.eval.evaluate import Starts, evaluate
+from lwd.eval.results import Evaluation
+from lwd.learner.recipes import state as state_recipe
+from lwd.sim.tasks import task as find_task
+from lwd.store.catalog import Catalog
+from lwd.store.client import ServiceClient
+from lwd.store.objects import Objects
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+"""Seconds between two looks at the run."""
+START_S = 60.0
+"""Longest wait for the services to answer."""
+DRAIN_S = 60.0
+"""Longest wait for the last episodes to reach the snapshot."""
+PLAIN_S = 10.0
+"""Seconds between two lines without a live view."""
+
+
+def run(config: DemoConfig) -> None:
+    """The main job; Ctrl-C ends it cleanly and the same command goes on from there."""
+    for name in config.tasks:
+        find_task(name)
+    signal.signal(signal.SIGTERM, _interrupt)
+    out = _folder(config)
+    try:
+        Demo(config, out).run()
+    except KeyboardInterrupt:
+        view.console().print(f"stopped; the same command goes on from {out}")
+        raise
+
+
+class Demo:
+    """One run."""
+
+    def __init__(self, config: DemoConfig, out: Path) -> None:
+        self.config, self.out = config, out
+        queue, service = _free_ports(2)
+        self.plane = PlaneConfig(
+            root=out,
+            queue_url=f"nats://127.0.0.1:{queue}",
+            service_url=f"http://127.0.0.1:{service}",
+        )
+        self.fleet = assignments(config)
+        self.learner = _learner(config, self.fleet)
+        self.console = view.console()
+        self.started = time.monotonic()
+        self._show: Callable[[Progress], None] = self._print
+        self._printed = 0.0
+
+    def run(self) -> None:
+        """Services and learner up, three phases of the fleet, then the evidence."""
+        with Catalog(self.plane.catalog) as catalog, Processes(self.out / "logs") as processes:
+            self.processes, self.observer = processes, Observer(self.plane, catalog)
+            with self._viewed():
+                self._start_services()
+                self._start_learner()
+                self._collect("demonstrations and play", (Kind.DEMO, Kind.PLAY))
+                self._until("supervised fine-tuning", lambda now: now.published("sft"))
+                self._collect("rollouts of the SFT policy", (Kind.ROLLOUT,))
+                self._until("offline RL", lambda now: now.published("offline"))
+                self._deploy()
+                now = self._drain()
+            processes.stop(*processes.names)
+        self._conclude(now)
+
+    def _start_services(self) -> None:
+        plane = self.plane
+        urls = ("--root", self.out, "--queue-url", plane.queue_url, "--service-url")
+        self.processes.start("queue", "queue", "--root", self.out, "--port", _port(plane.queue_url))
+        for name in ("service", "coordinator", "edge"):
+            self.processes.start(name, name, *urls, plane.service_url)
+        client, deadline = ServiceClient(plane.service_url), time.monotonic() + START_S
+        while not client.healthy():
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"The metadata service did not answer within {START_S:.0f} s; "
+                    f"see {self.out / 'logs' / 'service.log'}."
+                )
+            self._look("starting the services")
+
+    def _start_learner(self) -> None:
+        self.processes.start("learner", "learner", "--root", self.out, *_flags(self.learner))
+
+    def _collect(self, phase: str, kinds: Sequence[Kind]) -> None:
+        """The whole fleet saves its quota of each kind, one kind after the other."""
+        for kind in kinds:
+            for robot in self.fleet:
+                self._start_robot(robot, kind)
+            self._until(phase, lambda _: not self._any_robot())
+
+    def _deploy(self) -> None:
+        """Robots act until the learner has done its online updates."""
+        for robot in self.fleet:
+            self._start_robot(robot, Kind.ONLINE)
+        self._until("deployed: online RL", lambda _: not self.processes.running("learner"))
+        self.processes.stop(*(robot.name for robot in self.fleet))
+
+    def _drain(self) -> Progress:
+        """Every saved episode reaches the snapshot."""
+        deadline = time.monotonic() + DRAIN_S
+        while (now := self._look("draining")).produced > len(now.episodes):
+            if time.monotonic() > deadline:
+                log.warning("waited %.0f s, not uploaded=%d", DRAIN_S, waiting(self.out))
+                break
+        return now
+
+    def _start_robot(self, robot: Assignment, kind: Kind) -> None:
+        quota = ("--episodes", robot.quota[kind]) if kind in robot.quota else ()
+        self.processes.start(
+            robot.name,
+            "robot",
+            *("--robot", robot.name, "--index", robot.index, "--seed", self.config.seed),
+            *("--kind", kind.value, *quota, "--tasks", *robot.tasks, "--root", self.out),
+            *("--queue-url", self.plane.queue_url, "--service-url", self.plane.service_url),
+            "--intervene" if self.config.intervene else "--no-intervene",
+            environment=ONE_THREAD,
+        )
+
+    def _any_robot(self) -> bool:
+        return any(self.processes.running(robot.name) for robot in self.fleet)
+
+    def _until(self, phase: str, done: Callable[[Progress], object]) -> None:
+        while not done(self._look(phase)):
+            pass
+
+    def _look(self, phase: str) -> Progress:
+        """Wait a moment, restart what died, read and show where the run stands."""
+        time.sleep(LOOK_S)
+        self.processes.check()
+        now = self.observer.look()
+        now.phase = phase
+        self._show(now)
+        return now
+
+    @contextlib.contextmanager
+    def _viewed(self) -> Iterator[None]:
+        """The live view while the fleet runs, or a line now and then."""
+        if self.config.plain or not self.console.is_terminal:
+            yield
+            return
+        with Live(console=self.console, auto_refresh=False, transient=True) as live:
+            self._show = lambda now: live.update(
+                view.render(now, self.fleet, self.config, self.started), refresh=True
+            )
+            yield
+        self._show = self._print
+
+    def _print(self, now: Progress) -> None:
+        if time.monotonic() - self._printed >= PLAIN_S:
+            self._printed = time.monotonic()
+            self.console.print(f"{self._printed - self.started:4.0f} s {view.line(now)}")
+
+    def _conclude(self, now: Progress) -> None:
+        """Evaluate the three policies on the same starts; summary, table and picture."""
+        evaluation = self._evaluate(now)
+        evaluation.save(self.out / "evaluation.json")
+        picture.draw(self.out, now, evaluation, self.learner, Objects(self.plane.objects))
+        seconds = time.monotonic() - self.started
+        found = summary.summarise(self.out, now, evaluation, seconds)
+        summary.write(self.out / "summary.json", found)
+        self.console.print(summary.table(evaluation))
+        for sentence in summary.sentences(found):
+            self.console.print(sentence)
+        files = ", ".join(str(self.out / name) for name in ("summary.json", "demo.png"))
+        self.console.print(f"{files}; {seconds:.0f} s in all")
+
+    def _evaluate(self, now: Progress) -> Evaluation:
+        objects, policies = Objects(self.plane.objects), {}
+        for stage in STAGES:
+            row = now.published(stage)
+            if row is None:
+                raise ServiceError(f"no weights of stage {stage!r} were published; see the logs.")
+            policies[stage] = self.out / "policies" / f"{stage}.safetensors"
+            policies[stage].parent.mkdir(exist_ok=True)
+            objects.get_to(f"weights/{row.sha256}.safetensors", policies[stage], sha256=row.sha256)
+        starts = Starts(
+            tasks=self.config.tasks,
+            episodes=self.config.evaluation_episodes,
+            seed=self.config.seed,
+            control=COMPACT,
+        )
+        with self.console.status("evaluation") as status:
+            return evaluate(
+                policies,
+                starts,
+                workers=2,
+                progress=lambda done, total: status.update(f"evaluation {done}/{total}"),
+            )
+
+
+def _learner(config: DemoConfig, fleet: list[Assignment]) -> LearnerConfig:
+    """The recipe with the demo's budgets; each stage starts when its data are there."""
+    recipe = state_recipe(COMPACT, seed=config.seed)
+    return replace(
+        recipe,
+        report_every=10,
+        sft=replace(recipe.sft, updates=config.sft_updates, episodes=episodes(fleet, Kind.DEMO)),
+        offline=replace(
+            recipe.offline,
+            updates=config.offline_updates,
+            episodes=episodes(fleet, Kind.DEMO, Kind.PLAY, Kind.ROLLOUT),
+        ),
+        online=replace(
+            recipe.online,
+            updates=config.online_updates,
+            updates_per_episode=config.updates_per_episode,
+        ),
+    )
+
+
+def _flags(learner: LearnerConfig) -> list[str]:
+    """The settings in which the demo's learner differs from the recipe, as flags."""
+    flags = ["--seed", str(learner.seed), "--report-every", str(learner.report_every)]
+    for stage in STAGES:
+        settings = learner.stage(stage)
+        for name in ("updates", "episodes", "updates_per_episode"):
+            flags += [f"--{stage}.{name.replace('_', '-')}", str(getattr(settings, name))]
+    return flags
+
+
+def _folder(config: DemoConfig) -> Path:
+    """The run's folder: a finished run is moved aside, an unfinished one goes on."""
+    out, settings = config.out.absolute(), config.out.absolute() / "demo.json"
+    if (out / "summary.json").exists():
+        aside = next(
+            p for n in range(1, 10_000) if not (p := out.with_name(f"{out.name}-{n}")).exists()
+        )
+        out.rename(aside)
+        log.info("moved finished run to %s", aside)
+    wanted = {k: v for k, v in asdict(config).items() if k not in ("out", "plain")}
+    wanted["tasks"] = list(config.tasks)
+    if settings.exists():
+        given = json.loads(settings.read_text())
+        if given != wanted:
+            different = sorted(k for k in wanted if given.get(k) != wanted[k])
+            raise ConfigError(
+                f"{out} holds an unfinished run with other settings ({', '.join(different)}). "
+                f"Give the same ones to go on, or another --out."
+            )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        settings.write_text(json.dumps(wanted))
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out} is not usable: {error.strerror}. Choose another."
+        ) from error
+    return out
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _port(url: str) -> int:
+    return int(url.rsplit(":", 1)[1])
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """SIGTERM ends the demo as Ctrl-C does."""
+    raise KeyboardInterrupt

@@ -1,0 +1,95 @@
+"""What a run came to: success, accounting, latencies; summary.json and the closing table."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from lwd.config import STAGES
+from lwd.demo.progress import (
+    Progress,
+    episode_latencies,
+    model_latencies,
+    percentiles,
+    produced,
+)
+from lwd.eval.results import Evaluation
+from lwd.store.disk import written_aside
+
+
+def accounting(root: Path, now: Progress) -> dict[str, int]:
+    """Every episode that a robot saved against every one that the snapshots hold."""
+    saved = produced(root)
+    members = Counter(row.episode_id for row in now.episodes)
+    payloads = Counter(row.sha256 for row in now.episodes)
+    return {
+        "produced": len(saved),
+        "acknowledged": now.acknowledged,
+        "in_snapshot": len(members),
+        "lost": len(saved - members.keys()),
+        "doubled": max(members.total() - len(members), payloads.total() - len(payloads)),
+    }
+
+
+def summarise(root: Path, now: Progress, evaluation: Evaluation, seconds: float) -> dict[str, Any]:
+    """The contents of summary.json."""
+    success = {
+        stage: {
+            task: {
+                "successes": score.successes,
+                "episodes": score.episodes,
+                "low": score.low,
+                "high": score.high,
+            }
+            for task in evaluation.tasks
+            for score in (evaluation.score(stage, task),)
+        }
+        for stage in STAGES
+    }
+    return {
+        "success": success,
+        "episodes": accounting(root, now),
+        "latency_s": {
+            "episode_to_learner": percentiles(episode_latencies(now)),
+            "model_to_actor": percentiles(model_latencies(now)),
+        },
+        "weights": {"published": len(now.weights), "loaded": len(now.loads)},
+        "seconds": round(seconds, 1),
+    }
+
+
+def write(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write summary.json, whole or not at all."""
+    with written_aside(path) as file:
+        file.write(json.dumps(summary, indent=2).encode() + b"\n")
+
+
+def table(evaluation: Evaluation) -> Table:
+    """Success of the three policies on the same held-out starts, with Wilson 95 % intervals."""
+    shown = Table(title="held-out success, same starts", title_justify="left")
+    for column in ("task", *STAGES):
+        shown.add_column(column, justify="left" if column == "task" else "right")
+    for task in [*evaluation.tasks, "all"] if len(evaluation.tasks) > 1 else evaluation.tasks:
+        scores = [evaluation.score(stage, task) for stage in STAGES]
+        shown.add_row(
+            task, *(f"{s.rate:.0%} [{s.low:.0%}, {s.high:.0%}] of {s.episodes}" for s in scores)
+        )
+    return shown
+
+
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Accounting and latencies as a reader wants them."""
+    counts, latency, weights = summary["episodes"], summary["latency_s"], summary["weights"]
+    lines = [
+        "episodes: " + ", ".join(f"{count} {name}" for name, count in counts.items()),
+        f"weights: {weights['published']} published, {weights['loaded']} loads by robots",
+    ]
+    for name, spread in latency.items():
+        measured = (
+            f"P50 {spread['p50']:.1f} s, P99 {spread['p99']:.1f} s" if spread["count"] else "-"
+        )
+        lines.append(f"{name.replace('_', ' ')}: {measured} over {spread['count']}")
+    return lines

@@ -1,0 +1,57 @@
+"""What the trained critic expects along an episode (Fig. 9)."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lwd.algorithms import divl
+from lwd.config import LearnerConfig
+from lwd.episode.types import Episode
+from lwd.errors import ConfigError
+from lwd.learner import feed
+from lwd.learner.checkpoint import Checkpoints
+from lwd.learner.state import init, optimisers
+from lwd.models.fns import Inputs
+from lwd.models.presets import build
+from lwd.models.tokenizer import tokenize
+
+
+class Curve(NamedTuple):
+    """V(s_t) over the ticks of an episode: quantiles of the value distribution, [ticks + 1]."""
+
+    low: np.ndarray
+    """10 % quantile."""
+    median: np.ndarray
+    high: np.ndarray
+    """90 % quantile."""
+
+
+def value_curves(config: LearnerConfig, folder: Path, episodes: list[Episode]) -> list[Curve]:
+    """Curves of `episodes` by the critic of the newest checkpoint in `folder`."""
+    nets = build(config.preset, config.control, atoms=config.online.divl.atoms)
+    chain = optimisers(config.online.optimiser, config.online.updates)
+    like = feed.replicate(init(jax.random.key(0), *nets, chain), feed.mesh())
+    checkpoints = Checkpoints(folder)
+    restored = checkpoints.restore(like)
+    checkpoints.close()
+    if restored is None:
+        raise ConfigError(f"{folder} holds no checkpoint; train first, or give another folder.")
+    _, state, normaliser = restored
+    settings = config.online.divl
+    atoms = divl.support(settings.v_min, settings.v_max, settings.atoms)
+
+    @jax.jit
+    def quantiles(inputs: Inputs) -> list[jax.Array]:
+        probs = jax.nn.softmax(nets[1].value_logits(state.value, inputs))
+        levels = [jnp.full(len(probs), level) for level in (0.1, 0.5, 0.9)]
+        return [divl.quantile(probs, atoms, tau, settings.quantile) for tau in levels]
+
+    curves = []
+    for episode in episodes:
+        tokens = tokenize([episode.header.instruction] * len(episode.state))
+        inputs = Inputs(jnp.asarray(normaliser.state(episode.state)), jnp.asarray(tokens))
+        curves.append(Curve(*map(np.asarray, quantiles(inputs))))
+    return curves
