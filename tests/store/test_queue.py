@@ -149,6 +149,13 @@ def test_a_folder_without_permission_is_a_clear_error(forbidden_folder: Path):
         serve_queue(forbidden_folder, free_port(), threading.Event())
 
 
+def test_a_configuration_that_cannot_be_written_is_a_clear_error(tmp_path: Path):
+    (tmp_path / "queue").mkdir()
+    (tmp_path / "queue" / "nats.conf").symlink_to("/dev/full")
+    with pytest.raises(ServiceError, match=r"cannot write .*nats.conf: No space left"):
+        serve_queue(tmp_path, free_port(), threading.Event())
+
+
 def test_a_server_that_cannot_run_is_given_up_with_its_last_words(tmp_path: Path):
     folder = tmp_path / "queue"
     folder.mkdir()

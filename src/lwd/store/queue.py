@@ -121,9 +121,10 @@ class Queue:
         try:
             return asyncio.run_coroutine_threadsafe(bounded, self._loop).result()
         except (TimeoutError, NatsError, OSError) as error:
-            reason = str(error) or type(error).__name__
+            late = isinstance(error, TimeoutError | NatsTimeout)
+            reason = f"no answer within {limit_s:g} s" if late else str(error)
             raise ServiceError(
-                f"Queue {self.url} did not answer within {limit_s:g} s: {reason}. "
+                f"Queue {self.url} failed: {reason or type(error).__name__}. "
                 "Is `lwd queue` running there?"
             ) from error
 

@@ -103,12 +103,16 @@ def _wait_for_port(port: int) -> None:
 def _write_config(folder: Path, port: int) -> Path:
     path = folder / "nats.conf"
     # `sync_interval: always`: an acknowledged notice survives a power cut, not only a kill.
-    path.write_text(
+    text = (
         f'listen: "{HOST}:{port}"\n'
         f"log_file: {json.dumps(str(folder / 'nats.log'))}\n"
         "logfile_size_limit: 16MB\n"
         f"jetstream {{ store_dir: {json.dumps(str(folder))}, sync_interval: always }}\n"
     )
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise ServiceError(f"The queue cannot write {path}: {error.strerror}.") from error
     return path
 
 
