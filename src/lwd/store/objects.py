@@ -92,8 +92,10 @@ class Objects:
         try:
             with _clear_errors(self.url, key):
                 obstore.delete(self._store, key)
-        except MissingError:
-            return
+        except (MissingError, ServiceError):
+            # Gateways answer in their own ways; what counts is whether it is gone.
+            if self.exists(key):
+                raise
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys under a folder-like prefix, in no particular order."""
@@ -102,10 +104,15 @@ class Objects:
                 yield from (entry["path"] for entry in page)
 
     def _put(self, key: str, data: bytes | Path) -> None:
-        with _clear_errors(self.url, key):
-            obstore.put(self._store, key, data)
-            if self._root is not None:
-                self._make_durable(self._root / key, self._root)
+        try:
+            with _clear_errors(self.url, key):
+                obstore.put(self._store, key, data)
+                if self._root is not None:
+                    self._make_durable(self._root / key, self._root)
+        except MissingError as error:
+            raise ServiceError(
+                f"Object store {self.url} is not there: create it, or correct --objects-url."
+            ) from error
 
     def _make_durable(self, path: Path, root: Path) -> None:
         sync_file(path)
