@@ -54,7 +54,10 @@ def bridge(steps: int) -> Scheme:
     With the predicted endpoint a^1 = a + (1 - w) f and r = ((1 - w') w / ((1 - w) w'))^2:
     a' = w' (1 - r) a^1 + (1 - w')^2 w / ((1 - w)^2 w') a + (1 - w') sqrt(1 - r) eps.
     The adjoint is that of this map without its noise. There is no singularity at either end.
+    Raises ValueError for a single step: it has no noise, and without noise there is no control.
     """
+    if steps < 2:
+        raise ValueError(f"bridge got {steps} steps; it needs at least 2 steps. Use euler for one.")
     low = np.arange(steps) / steps
     high = (np.arange(steps) + 1) / steps
     ratio = ((1 - high) * low / ((1 - low) * high)) ** 2
