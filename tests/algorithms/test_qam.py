@@ -6,9 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from lwd.algorithms import flow, qam
+from lwd.algorithms import qam
+from reference import mixture
 from reference import qam as slow
-from reference.gaussian import Gaussian, Mixture, euler_moments
+from reference.gaussian import Gaussian, euler_moments
 
 SCHEMES = {"bridge": qam.bridge, "euler": qam.euler}
 SAMPLERS = tuple(SCHEMES)
@@ -369,72 +370,9 @@ def test_the_policy_that_minimises_the_loss(case, sampler, steps, mean, variance
     assert found[1] == pytest.approx(variance, abs=0.015)
 
 
-def mlp(key):
-    """Parameters of 3 -> 128 -> 128 -> 128 -> 2 with a last layer of zeros, and its velocity."""
-    sizes = [(3, 128), (128, 128), (128, 128)]
-    keys = jax.random.split(key, len(sizes))
-    layers = [
-        (jax.random.normal(k, size) / np.sqrt(size[0]), jnp.zeros((1, size[1])))
-        for k, size in zip(keys, sizes, strict=True)
-    ]
-    return [*layers, (jnp.zeros((128, 2)), jnp.zeros((1, 2)))]
-
-
-def apply(layers, a, w):
-    hidden = jnp.concatenate([a[:, 0], w[:, None]], axis=1)
-    for weight, bias in layers[:-1]:
-        hidden = jax.nn.gelu(hidden @ weight + bias)
-    return (hidden @ layers[-1][0] + layers[-1][1])[:, None]
-
-
 @pytest.mark.slow
 def test_a_network_learns_the_tilted_mixture_with_four_steps():
-    """Three modes, weights (.5, .3, .2), tilted to (.09, .78, .13) by a concave Q.
-
-    The network is added to the reference and starts at zero, as the policy starts at the reference.
-    """
-    means = np.array([[-1.0, -0.4], [1.0, 0.6], [0.3, -1.2]])
-    base = Mixture(np.array([0.5, 0.3, 0.2]), means, np.array([0.06, 0.08, 0.05]))
-    c, k = np.array([1.2, 0.3], np.float32), 0.3
-    tilted, steps, updates = base.tilt(c, k), 4, 600
-    optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, updates))
-
-    def velocity(layers):
-        return lambda a, w: base.velocity(a, w) + apply(layers, a, w)
-
-    def loss(layers, key):
-        key_noise, key_path = jax.random.split(key)
-        return qam.adjoint_matching_loss(
-            velocity(layers), base.velocity, lambda a: jnp.asarray(c)[None, None] - k * a,
-            jax.random.normal(key_noise, (256, 1, 2)), key_path,
-            steps=steps, inv_temp=1.0, action_mask=jnp.ones((256, 1), bool),
-        )[0]  # fmt: skip
-
-    def update(carry, key):
-        layers, state = carry
-        change, state = optimiser.update(jax.grad(loss)(layers, key), state)
-        return (optax.apply_updates(layers, change), state), None
-
-    key_init, key_updates, key_sample = jax.random.split(jax.random.key(0), 3)
-    layers = mlp(key_init)
-    keys = jax.random.split(key_updates, updates)
-    (layers, _), _ = jax.jit(lambda carry: jax.lax.scan(update, carry, keys))(
-        (layers, optimiser.init(layers))
-    )
-
-    draw = np.random.default_rng(0)
-    modes = draw.choice(3, 20_000, p=tilted.weights)
-    spread = np.sqrt(tilted.variances[modes])[:, None]
-    actions = tilted.means[modes] + spread * draw.normal(size=(20_000, 2))
-    w = draw.uniform(size=20_000).astype(np.float32)
-    noise = draw.normal(size=actions.shape)
-    a = (((1 - w)[:, None] * noise) + w[:, None] * actions).astype(np.float32)[:, None]
-    learned, reference, exact = (
-        np.asarray(f(a, w)) for f in (velocity(layers), base.velocity, tilted.velocity)
-    )
-    error = ((learned - exact) ** 2).sum() / ((reference - exact) ** 2).sum()
-    assert error < 0.08
-
-    start = jax.random.normal(key_sample, (20_000, 1, 2))
-    samples = np.asarray(flow.euler_sample(velocity(layers), start, steps))[:, 0]
-    np.testing.assert_allclose(tilted.assign(samples), tilted.weights, atol=0.03)
+    """Three modes, weights (.5, .3, .2), tilted to (.09, .78, .13) by a concave Q."""
+    found = mixture.fit("bridge", steps=4, updates=600, seed=0)
+    assert found.error < 0.08
+    np.testing.assert_allclose(found.weights, mixture.TILTED.weights, atol=0.03)

@@ -1,0 +1,102 @@
+"""Adjoint matching on three Gaussian modes in the plane, where the tilted policy is known."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lwd.algorithms import flow, qam
+from reference.gaussian import Mixture
+
+BASE = Mixture(
+    np.array([0.5, 0.3, 0.2]),
+    np.array([[-1.0, -0.4], [1.0, 0.6], [0.3, -1.2]]),
+    np.array([0.06, 0.08, 0.05]),
+)
+SLOPE, CURVATURE = np.array([1.2, 0.3], np.float32), 0.3
+"""Q(a) = SLOPE . a - CURVATURE / 2 |a|^2."""
+TILTED = BASE.tilt(SLOPE, CURVATURE)
+BATCH, WIDTH, SAMPLES = 256, 128, 20_000
+
+
+class Fit(NamedTuple):
+    """How good a learned policy is."""
+
+    error: float
+    """Squared distance to the tilted velocity, in units of the reference's distance to it."""
+    weights: np.ndarray
+    """Share of the samples that is nearest to each mode."""
+
+
+def network(key) -> list:
+    """Layers 3, 128, 128, 128, 2; the last is zero, so the policy starts as the reference."""
+    sizes = [(3, WIDTH), (WIDTH, WIDTH), (WIDTH, WIDTH)]
+    keys = jax.random.split(key, len(sizes))
+    layers = [
+        (jax.random.normal(k, size) / np.sqrt(size[0]), jnp.zeros((1, size[1])))
+        for k, size in zip(keys, sizes, strict=True)
+    ]
+    return [*layers, (jnp.zeros((WIDTH, 2)), jnp.zeros((1, 2)))]
+
+
+def velocity(layers) -> Callable:
+    """Reference plus network."""
+
+    def evaluate(a, w):
+        hidden = jnp.concatenate([a[:, 0], w[:, None]], axis=1)
+        for weight, bias in layers[:-1]:
+            hidden = jax.nn.gelu(hidden @ weight + bias)
+        return BASE.velocity(a, w) + (hidden @ layers[-1][0] + layers[-1][1])[:, None]
+
+    return evaluate
+
+
+def fit(sampler: Literal["bridge", "euler"], steps: int, updates: int, seed: int) -> Fit:
+    """Train with `steps` flow steps, then compare with the tilted mixture."""
+    key_init, key_updates, key_sample = jax.random.split(jax.random.key(seed), 3)
+    layers = _train(sampler, steps, network(key_init), jax.random.split(key_updates, updates))
+    start = jax.random.normal(key_sample, (SAMPLES, 1, 2))
+    samples = np.asarray(flow.euler_sample(velocity(layers), start, steps))[:, 0]
+    return Fit(_error(velocity(layers)), TILTED.assign(samples))
+
+
+def _train(sampler: Literal["bridge", "euler"], steps: int, layers: list, keys) -> list:
+    optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, len(keys)))
+
+    def loss(layers, key):
+        key_noise, key_path = jax.random.split(key)
+        return qam.adjoint_matching_loss(
+            velocity(layers),
+            BASE.velocity,
+            lambda a: jnp.asarray(SLOPE)[None, None] - CURVATURE * a,
+            jax.random.normal(key_noise, (BATCH, 1, 2)),
+            key_path,
+            steps=steps,
+            inv_temp=1.0,
+            sampler=sampler,
+            action_mask=jnp.ones((BATCH, 1), bool),
+        )[0]
+
+    def update(carry, key):
+        layers, state = carry
+        change, state = optimiser.update(jax.grad(loss)(layers, key), state)
+        return (optax.apply_updates(layers, change), state), None
+
+    run = jax.jit(lambda carry: jax.lax.scan(update, carry, keys)[0])
+    return run((layers, optimiser.init(layers)))[0]
+
+
+def _error(learned: Callable) -> float:
+    """Over the marginals of the tilted flow."""
+    draw = np.random.default_rng(0)
+    modes = draw.choice(3, SAMPLES, p=TILTED.weights)
+    spread = np.sqrt(TILTED.variances[modes])[:, None]
+    actions = TILTED.means[modes] + spread * draw.normal(size=(SAMPLES, 2))
+    w = draw.uniform(size=SAMPLES).astype(np.float32)
+    noise = draw.normal(size=actions.shape)
+    a = ((1 - w)[:, None] * noise + w[:, None] * actions).astype(np.float32)[:, None]
+    found, base, exact = (np.asarray(f(a, w)) for f in (learned, BASE.velocity, TILTED.velocity))
+    return float(((found - exact) ** 2).sum() / ((base - exact) ** 2).sum())
