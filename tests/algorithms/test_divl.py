@@ -213,10 +213,8 @@ def test_the_bootstrap_is_the_quantile_at_the_states_own_tau(form):
     value, metrics = divl.bootstrap(jnp.log(jnp.asarray(probs)), ATOMS, **SETTINGS, form=form)
     entropy = [slow.normalised_entropy(p) for p in probs]
     tau = [0.9 - 0.3 * h for h in entropy]
-    loop = {"atom": slow.quantile_atom, "interpolated": slow.quantile_interpolated}[form]
-    np.testing.assert_allclose(
-        value, [loop(p, GRID, t) for p, t in zip(probs, tau, strict=True)], atol=1e-4
-    )
+    expected = [QUANTILES[form](p, GRID, t) for p, t in zip(probs, tau, strict=True)]
+    np.testing.assert_allclose(value, expected, atol=1e-4)
     assert float(metrics["value/tau"]) == pytest.approx(np.mean(tau), rel=1e-5)
     assert float(metrics["value/entropy"]) == pytest.approx(np.mean(entropy), rel=1e-5)
     assert float(metrics["value/tau_clipped"]) == 0.0
@@ -260,6 +258,20 @@ def test_the_critic_loss_by_hand():
     np.testing.assert_array_equal(gradients[1], np.zeros(2))
 
 
+def linear_quantile(probs: np.ndarray, atoms: np.ndarray, tau: float) -> float:
+    """Every atom's mass spread evenly over the atom's width: the textbook interpolation."""
+    below = np.cumsum(probs) - probs
+    i = int(np.flatnonzero(below < tau)[-1])
+    return float(atoms[i] + STEP * ((tau - below[i]) / probs[i] - 0.5))
+
+
+QUANTILES = {
+    "atom": slow.quantile_atom,
+    "interpolated": slow.quantile_interpolated,
+    "linear": linear_quantile,
+}
+
+
 def first_value(chunks: int, n_step: int, tau: float, form: str) -> float:
     """Q(s0) of a deterministic chain that ends in success; every V is the projection of its Q."""
     q = {}
@@ -268,8 +280,7 @@ def first_value(chunks: int, n_step: int, tau: float, form: str) -> float:
             q[left] = DISCOUNT**left
             continue
         probs = slow.two_hot(q[left - n_step], GRID)
-        exact = {"atom": slow.quantile_atom, "interpolated": slow.quantile_interpolated}[form]
-        q[left] = DISCOUNT**n_step * exact(probs, GRID, tau)
+        q[left] = DISCOUNT**n_step * QUANTILES[form](probs, GRID, tau)
     return q[chunks]
 
 
@@ -284,6 +295,10 @@ def first_value(chunks: int, n_step: int, tau: float, form: str) -> float:
 def test_one_step_backups_of_whole_atoms_erase_the_discount(chunks, n_step, tau, expected):
     """Eq. 23 as printed: 300 chunks from success are worth 0.407, one-step backups say 0.995."""
     assert first_value(chunks, n_step, tau, "atom") == pytest.approx(expected, abs=6e-4)
+
+
+def test_textbook_interpolation_erases_the_discount_too():
+    assert first_value(300, 1, 0.9, "linear") > 0.99
 
 
 @pytest.mark.parametrize("n_step", [1, 10])
