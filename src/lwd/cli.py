@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from lwd.config import ActorConfig, DemoConfig, HostConfig, LearnerConfig, PlaneConfig, control
@@ -20,8 +20,11 @@ from lwd.errors import LwdError
 from lwd.learner.recipes import state as state_recipe
 
 Rate = Literal["compact", "full"]
-Actor = OmitArgPrefixes[ActorConfig]
-Plane = OmitArgPrefixes[PlaneConfig]
+Actor = Annotated[ActorConfig, arg(name="")]
+Plane = Annotated[PlaneConfig, arg(name="")]
+Algorithm = Annotated[LearnerConfig, arg(name="")]
+Hosts = Annotated[HostConfig, arg(name="")]
+Demo = Annotated[DemoConfig, arg(name="")]
 TASKS = ("restocking", "freezer")
 
 app = SubcommandApp()
@@ -30,7 +33,7 @@ app.command(sim, name="sim", help="The simulated robots: measure the expert, pho
 
 
 @app.command
-def demo(config: OmitArgPrefixes[DemoConfig] = DemoConfig()) -> None:  # noqa: B008
+def demo(config: Demo = DemoConfig()) -> None:  # noqa: B008
     """Run the whole ring on this machine: a simulated fleet teaches the policy that it runs."""
     from lwd.demo.run import run
 
@@ -114,8 +117,8 @@ def coordinator(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
 @app.command
 def learner(
     plane: Plane = PlaneConfig(),  # noqa: B008
-    algorithm: OmitArgPrefixes[LearnerConfig] = state_recipe(),  # noqa: B008
-    hosts: OmitArgPrefixes[HostConfig] = HostConfig(),  # noqa: B008
+    algorithm: Algorithm = state_recipe(),  # noqa: B008
+    hosts: Hosts = HostConfig(),  # noqa: B008
 ) -> None:
     """Train by Algorithm 1 (SFT, offline RL, online RL) from the newest checkpoint on."""
     from lwd.learner.process import run
@@ -182,11 +185,8 @@ def sheet(
 
 def main() -> None:
     """Entry point: one line for an expected error, a traceback only for a bug."""
-    logging.basicConfig(
-        level=os.environ.get("LWD_LOG", "INFO"),
-        format="%(asctime)s %(levelname).1s %(name)s %(message)s",
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(levelname).1s %(name)s %(message)s")
+    logging.getLogger("lwd").setLevel(os.environ.get("LWD_LOG", "INFO"))
     _die_with_parent()
     try:
         app.cli(prog="lwd", description="Learning while Deploying.")

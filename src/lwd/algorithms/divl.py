@@ -57,7 +57,11 @@ def normalised_entropy(logits: Float[Array, "*batch atoms"]) -> Float[Array, "*b
 
 
 def adaptive_tau(
-    entropy: Float[Array, "*batch"], tau_base: float, alpha: float, tau_min: float, tau_max: float
+    entropy: Float[Array, "*batch"],
+    tau_base: float | Float[Array, ""],
+    alpha: float,
+    tau_min: float,
+    tau_max: float,
 ) -> Float[Array, "*batch"]:
     """Quantile level tau = clip(tau_base - alpha H, tau_min, tau_max), Eq. 18."""
     return jnp.clip(tau_base - alpha * entropy, tau_min, tau_max)
@@ -133,7 +137,7 @@ def bootstrap(
     logits: Float[Array, "*batch atoms"],
     atoms: Float[Array, "atoms"],
     *,
-    tau_base: float,
+    tau_base: float | Float[Array, ""],
     alpha: float,
     tau_min: float,
     tau_max: float,

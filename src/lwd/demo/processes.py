@@ -53,10 +53,15 @@ class Processes:
         self.stop(*self.names)
 
     def start(
-        self, name: str, *arguments: object, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *arguments: object,
+        environment: Mapping[str, str] | None = None,
+        niceness: int = 0,
     ) -> None:
         """Start `lwd ARGUMENTS`; its output goes to NAME.log."""
-        command = [sys.executable, "-m", "lwd", *map(str, arguments)]
+        polite = ["nice", "-n", str(niceness)] if niceness else []
+        command = [*polite, sys.executable, "-m", "lwd", *map(str, arguments)]
         settings = {**os.environ, **(environment or {}), "LWD_PARENT": str(os.getpid())}
         path = self._logs / f"{name}.log"
         self._children[name] = Child(name, command, settings, path, _spawn(command, settings, path))

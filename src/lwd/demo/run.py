@@ -137,6 +137,7 @@ class Demo:
             *("--queue-url", self.plane.queue_url, "--service-url", self.plane.service_url),
             "--intervene" if self.config.intervene else "--no-intervene",
             environment=ONE_THREAD,
+            niceness=5,  # robots shall not starve the learner of its cores
         )
 
     def _any_robot(self) -> bool:

@@ -1,14 +1,16 @@
 """What the learner trains and what a checkpoint holds."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jaxtyping import Bool, Float
 
-from lwd.config import OptimiserConfig
+from lwd.config import OptimiserConfig, StageConfig
 from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
 
 
@@ -60,19 +62,37 @@ class TrainState(NamedTuple):
     """Updates applied or skipped in the current stage."""
 
 
-def optimisers(config: OptimiserConfig, updates: int) -> Optimisers:
-    """AdamW for the policy and Adam for the critics: warm-up, cosine decay to 10 %, norm clip."""
+class Rates(NamedTuple):
+    """What changes between updates and stages, so that a change compiles nothing."""
 
-    def schedule(peak: float) -> optax.Schedule:
-        warmup = min(config.warmup, max(updates // 10, 1))
-        return optax.warmup_cosine_decay_schedule(
-            0.0, peak, warmup, max(updates, warmup + 1), end_value=0.1 * peak
-        )
+    policy: Array
+    """Learning rate of the policy."""
+    critic: Array
+    """Learning rate of V and Q."""
+    tau_base: Array
+    """Quantile level of DIVL for confident states."""
 
-    clip = optax.clip_by_global_norm(config.clip_norm)
-    adam = optax.chain(clip, optax.adam(schedule(config.critic_lr)))
-    adamw = optax.adamw(schedule(config.policy_lr), weight_decay=config.weight_decay)
-    return Optimisers(policy=optax.chain(clip, adamw), value=adam, q=adam)
+
+def rates(stage: StageConfig) -> Callable[[int], Rates]:
+    """Rates of each update of a stage: warm-up, then cosine decay to 10 %."""
+    peaks, warmup = stage.optimiser, min(stage.optimiser.warmup, max(stage.updates // 10, 1))
+    length = max(stage.updates, warmup + 1)
+    shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, length, end_value=0.1)
+
+    def at(update: int) -> Rates:
+        factor = float(np.asarray(shape(update + 1)))
+        each = (peaks.policy_lr * factor, peaks.critic_lr * factor, stage.divl.tau_base)
+        return Rates(*map(jnp.float32, each))
+
+    return at
+
+
+def optimisers(config: OptimiserConfig) -> Optimisers:
+    """AdamW for the policy and Adam for the critics after a clip of the norm; rate 1."""
+    clip, adam = optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam()
+    decay = optax.add_decayed_weights(config.weight_decay)
+    critic = optax.chain(clip, adam)
+    return Optimisers(policy=optax.chain(clip, adam, decay), value=critic, q=critic)
 
 
 def init(key: Array, policy: PolicyFns, critic: CriticFns, chain: Optimisers) -> TrainState:

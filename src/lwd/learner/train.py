@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -14,7 +15,7 @@ from lwd.config import STAGES, LearnerConfig, StageConfig
 from lwd.errors import NonFiniteError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
-from lwd.learner.state import TrainState, init, optimisers, start_stage
+from lwd.learner.state import TrainState, init, optimisers, rates, start_stage
 from lwd.learner.update import Metrics, Nets, Update, sft_update, update
 from lwd.models.normaliser import Normaliser
 from lwd.models.presets import build
@@ -66,7 +67,7 @@ def train(
             normaliser = normaliser or fit_normaliser(reader)
             if stage == "offline":  # line 3: the reference is the supervised policy
                 state = state._replace(reference=jax.tree.map(jnp.copy, state.policy))
-            state = start_stage(state, learner.optimisers(stage))
+            state = start_stage(state, optimisers(config.stage(stage).optimiser))
         assert normaliser is not None
         state = learner.run(at, state, normaliser, publish)
     return state
@@ -87,16 +88,12 @@ class Learner:
         self.report, self.stop = report, stop
         self.nets = Nets(*build(config.preset, config.control, atoms=config.offline.divl.atoms))
         self.mesh = feed.mesh()
-
-    def optimisers(self, stage: str):
-        """Optimisers with the schedule of `stage`."""
-        settings = self.config.stage(stage)
-        return optimisers(settings.optimiser, settings.updates)
+        self._compiled: dict[str, Update] = {}
 
     def resume(self) -> tuple[Position, TrainState, Normaliser | None]:
         """Where to go on: the newest checkpoint or a fresh start."""
         key = jax.random.key(self.config.seed)
-        fresh = init(key, *self.nets, self.optimisers("sft"))
+        fresh = init(key, *self.nets, optimisers(self.config.sft.optimiser))
         fresh = feed.replicate(fresh, self.mesh)
         restored = self.checkpoints.restore(fresh)
         return restored or (Position("sft", 0), fresh, None)
@@ -115,6 +112,7 @@ class Learner:
     ) -> TrainState:
         """The updates of one stage from `at`, with reports, checkpoints and publications."""
         settings, step = self.config.stage(at.stage), self._update(at.stage)
+        rate = rates(settings)
         seed = jax.random.fold_in(jax.random.key(self.config.seed), 1 + STAGES.index(at.stage))
         watch = Watch(self.config.max_skipped)
         try:
@@ -124,7 +122,7 @@ class Learner:
                 n_step = settings.divl.n_step
                 rows = self.reader.sample(draw, settings.mixture, settings.batch, n_step=n_step)
                 batch = feed.transitions(rows, normaliser, self.mesh)
-                state, metrics = step(state, batch, jax.random.fold_in(seed, number))
+                state, metrics = step(state, batch, jax.random.fold_in(seed, number), rate(number))
                 watch.add(metrics, rows)
                 at = Position(at.stage, number + 1)
                 self._after(at, state, normaliser, publish, watch)
@@ -155,12 +153,16 @@ class Learner:
 
     def _update(self, stage: str) -> Update:
         """The jitted update of `stage`: supervised at first, then Algorithm 2."""
-        settings, chain = self.config.stage(stage), self.optimisers(stage)
+        settings = self.config.stage(stage)
+        chain = optimisers(settings.optimiser)
         if stage == "sft":
             step = partial(sft_update, policy=self.nets.policy, optimisers=chain)
-        else:
-            step = partial(update, nets=self.nets, optimisers=chain, stage=settings)
-        return jax.jit(step, donate_argnums=0)
+            return jax.jit(step, donate_argnums=0)
+        static = _without_rates(settings)
+        if str(static) not in self._compiled:
+            step = partial(update, nets=self.nets, optimisers=chain, stage=static)
+            self._compiled[str(static)] = jax.jit(step, donate_argnums=0)
+        return self._compiled[str(static)]
 
     def _draw(self, stage: str, number: int) -> int:
         """Number of the draw from replay, different in every stage."""
@@ -229,6 +231,21 @@ class Watch:
                     f"was applied. The last batch came from episodes {', '.join(episodes[:8])}. "
                     f"Lower the learning rate or inv_temp, or look at those episodes."
                 )
+
+
+def _without_rates(stage: StageConfig) -> StageConfig:
+    """What an update is compiled for: stages that differ only in `Rates` or in data share it."""
+    peaks = replace(stage.optimiser, policy_lr=0.0, critic_lr=0.0, warmup=0)
+    divl = replace(stage.divl, tau_base=0.0, n_step=0)
+    return replace(
+        stage,
+        updates=0,
+        mixture={},
+        episodes=0,
+        updates_per_episode=0.0,
+        divl=divl,
+        optimiser=peaks,
+    )
 
 
 def fit_normaliser(reader: Reader) -> Normaliser:

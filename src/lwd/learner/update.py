@@ -1,7 +1,7 @@
 """Algorithm 2: one update of DIVL and QAM; and the supervised one before it (Algorithm 1, line 2).
 
-Both are pure: (state, batch, key) to (state, metrics). An update whose losses or gradients are
-not finite leaves everything but the update count as it was.
+Both are pure: (state, batch, key, rates) to (state, metrics). An update whose losses or gradients
+are not finite leaves everything but the update count as it was.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from jax import Array
 from lwd.algorithms import divl, flow, qam
 from lwd.algorithms.ema import ema
 from lwd.config import DivlConfig, QamConfig, StageConfig
-from lwd.learner.state import Optimisers, OptimiserStates, TrainState, Transitions
+from lwd.learner.state import Optimisers, OptimiserStates, Rates, TrainState, Transitions
 from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
 
 Metrics = dict[str, Array]
@@ -29,13 +29,14 @@ class Nets(NamedTuple):
     critic: CriticFns
 
 
-Update = Callable[[TrainState, Transitions, Array], tuple[TrainState, Metrics]]
+Update = Callable[[TrainState, Transitions, Array, Rates], tuple[TrainState, Metrics]]
 
 
 def update(
     state: TrainState,
     batch: Transitions,
     key: Array,
+    rates: Rates,
     *,
     nets: Nets,
     optimisers: Optimisers,
@@ -53,15 +54,17 @@ def update(
         return divl.value_loss(critic.value_logits(psi, batch.inputs), q_replay, atoms)
 
     psi, value_state, value_metrics = _descend(
-        "value", value_loss, state.value, optimisers.value, optimiser.value
+        "value", value_loss, state.value, optimisers.value, optimiser.value, rates.critic
     )
 
-    y, target_metrics = _td_target(critic, psi, batch, atoms, stage.divl)  # Eq. 19
+    y, target_metrics = _td_target(critic, psi, batch, atoms, rates.tau_base, stage.divl)  # Eq. 19
 
     def q_loss(phi: Params) -> tuple[Array, Metrics]:  # Eq. 15
         return divl.critic_loss(critic.q(phi, batch.inputs, batch.action), y)
 
-    phi, q_state, q_metrics = _descend("critic", q_loss, state.q, optimisers.q, optimiser.q)
+    phi, q_state, q_metrics = _descend(
+        "critic", q_loss, state.q, optimisers.q, optimiser.q, rates.critic
+    )
     target_q = ema(state.target_q, phi, stage.optimiser.ema_rate)
 
     # Policy extraction by Q-learning with adjoint matching (lines 7-11)
@@ -70,7 +73,7 @@ def update(
         _action_gradient(critic, phi, target_q, batch.inputs, stage.qam.critic_gradient),
     )  # fmt: skip
     theta, policy_state, policy_metrics = _descend(
-        "policy", policy_loss, state.policy, optimisers.policy, optimiser.policy
+        "policy", policy_loss, state.policy, optimisers.policy, optimiser.policy, rates.policy
     )
 
     new = state._replace(
@@ -85,7 +88,13 @@ def update(
 
 
 def sft_update(
-    state: TrainState, batch: Transitions, key: Array, *, policy: PolicyFns, optimisers: Optimisers
+    state: TrainState,
+    batch: Transitions,
+    key: Array,
+    rates: Rates,
+    *,
+    policy: PolicyFns,
+    optimisers: Optimisers,
 ) -> tuple[TrainState, Metrics]:
     """Flow matching on demonstrations (Algorithm 1, line 2; Eq. 34)."""
     noise_key, time_key = jax.random.split(key)
@@ -100,20 +109,25 @@ def sft_update(
         )  # fmt: skip
 
     theta, policy_state, metrics = _descend(
-        "policy", loss, state.policy, optimisers.policy, state.optimiser.policy
+        "policy", loss, state.policy, optimisers.policy, state.optimiser.policy, rates.policy
     )
     new = state._replace(policy=theta, optimiser=state.optimiser._replace(policy=policy_state))
     return _commit(state, new, metrics)
 
 
 def _td_target(
-    critic: CriticFns, psi: Params, batch: Transitions, atoms: Array, config: DivlConfig
+    critic: CriticFns,
+    psi: Params,
+    batch: Transitions,
+    atoms: Array,
+    tau_base: Array,
+    config: DivlConfig,
 ) -> tuple[Array, Metrics]:
     """y_Q of Eq. 19 with the entropy-adaptive quantile of Eq. 13, 17 and 18."""
     value, value_metrics = divl.bootstrap(
         critic.value_logits(psi, batch.next_inputs),
         atoms,
-        tau_base=config.tau_base,
+        tau_base=tau_base,
         alpha=config.alpha,
         tau_min=config.tau_min,
         tau_max=config.tau_max,
@@ -158,12 +172,13 @@ def _descend(
     params: Params,
     optimiser: optax.GradientTransformation,
     optimiser_state: optax.OptState,
+    rate: Array,
 ) -> tuple[Params, optax.OptState, Metrics]:
     """One gradient step on the network `name`; metrics gain its gradient norm."""
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
     steps, optimiser_state = optimiser.update(grads, optimiser_state, params)
-    metrics = metrics | {f"{name}/grad_norm": optax.global_norm(grads)}
-    return optax.apply_updates(params, steps), optimiser_state, metrics
+    params = jax.tree.map(lambda p, step: p - rate * step, params, steps)
+    return params, optimiser_state, metrics | {f"{name}/grad_norm": optax.global_norm(grads)}
 
 
 def _commit(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:

@@ -32,7 +32,7 @@ class Curve(NamedTuple):
 def value_curves(config: LearnerConfig, folder: Path, episodes: list[Episode]) -> list[Curve]:
     """Curves of `episodes` by the critic of the newest checkpoint in `folder`."""
     nets = build(config.preset, config.control, atoms=config.online.divl.atoms)
-    chain = optimisers(config.online.optimiser, config.online.updates)
+    chain = optimisers(config.online.optimiser)
     like = feed.replicate(init(jax.random.key(0), *nets, chain), feed.mesh())
     checkpoints = Checkpoints(folder)
     restored = checkpoints.restore(like)
