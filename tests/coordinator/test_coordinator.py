@@ -1,15 +1,16 @@
 """The coordinator against a real queue: nothing lost, nothing twice, one leader, poison aside."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from lwd.coordinator.service import Plane, follow_notices, reconcile, run
+from lwd.coordinator.service import Plane, _lead, follow_notices, reconcile, run
 from lwd.errors import ConflictError
 from lwd.store.catalog import COORDINATOR as LEASE
-from lwd.store.catalog import EPISODES
+from lwd.store.catalog import EPISODES, Catalog
 from lwd.store.queue import Queue
 from processes import COORDINATOR, wait_until
 
@@ -113,6 +114,20 @@ def test_a_stale_leader_cannot_commit_and_its_notices_come_again(plane, catalog,
     assert members(catalog) == []
     assert reconcile(plane, token, 0.0) == 1
     assert members(catalog) == [row.episode_id]
+
+
+def test_a_leader_that_was_overtaken_steps_down(plane, config, catalog, produce):
+    stop, row = threading.Event(), produce()
+    with ThreadPoolExecutor(1) as pool:
+        leading = pool.submit(_lead, plane, replace(config, lease_s=0.5), "slow", stop)
+        try:
+            wait_until(lambda: members(catalog) == [row.episode_id], "the leader")
+            with Catalog(config.catalog, clock=lambda: time.time() + 1000.0) as hasty:
+                assert hasty.acquire_lease(LEASE, "hasty", 10.0) is not None
+            with pytest.raises(ConflictError, match="not the newest"):
+                leading.result(20)
+        finally:
+            stop.set()
 
 
 def test_an_episode_whose_notice_was_lost_is_found(coordinator, catalog, queue, produce):

@@ -55,6 +55,12 @@ def test_notices_arrive_once_in_order_and_stay_until_acknowledged(queue_server):
         assert [m.msg_id for m in queue.pull("robots", 10, 1.0, subject=WEIGHTS)] == ["weights-1"]
 
 
+def test_the_server_is_told_to_sync_every_notice(queue_server, tmp_path):
+    settings = (tmp_path / "queue" / "nats.conf").read_text()
+    assert "sync_interval: always" in settings
+    assert 'listen: "127.0.0.1:' in settings
+
+
 def test_the_server_killed_with_notices_pending_loses_none(queue_server):
     supervisor, url = queue_server
     with Queue(url) as queue:
