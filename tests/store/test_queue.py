@@ -139,7 +139,8 @@ def test_a_queue_that_is_not_there_is_a_clear_error():
                 queue.pull("coordinator", 1, 0.1)
 
 
-def test_a_port_in_use_is_a_clear_error(queue_server, tmp_path: Path):
+def test_a_port_in_use_is_a_clear_error(queue_server, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("lwd.store.queue_server.FREE_S", 0.1)
     port = int(queue_server[1].rsplit(":", 1)[1])
     with pytest.raises(ServiceError, match=f"127.0.0.1:{port}.*choose another"):
         serve_queue(tmp_path / "other", port, threading.Event())

@@ -1,6 +1,8 @@
 """The metadata service, as a real process: conflicts, relay after kill -9, long poll."""
 
 import contextlib
+import json
+import signal
 import socket
 import threading
 import time
@@ -17,6 +19,7 @@ from lwd.errors import ConfigError, ConflictError, EpisodeError, ServiceError
 from lwd.store.access import issue
 from lwd.store.catalog import Catalog
 from lwd.store.client import ServiceClient
+from lwd.store.objects import Objects, episode_key
 from lwd.store.queue import Queue
 from lwd.store.rows import LoadRow
 from lwd.store.service import check_row, serve
@@ -138,6 +141,35 @@ def test_sigterm_ends_a_service_that_robots_wait_on(start, url, processes):
     waiting.join(10)
     client.close()
     assert got in ([None], [])
+
+
+UPLOAD = """
+import json, os, signal, sys
+from lwd.store.client import ServiceClient
+from lwd.store.objects import Objects, episode_key
+from lwd.store.rows import EpisodeRow
+row = EpisodeRow(**json.loads(sys.argv[3]))
+Objects(sys.argv[1]).put(episode_key(row.sha256), b"x" * row.size_bytes)
+if sys.argv[4] == "die":
+    os.kill(os.getpid(), signal.SIGKILL)
+with ServiceClient(sys.argv[2]) as client:
+    client.insert_episode(row)
+"""
+
+
+def test_an_upload_killed_between_object_and_row_is_repeated_without_a_trace(
+    start, catalog, processes, tmp_path, url
+):
+    start()
+    objects = Objects((tmp_path / "objects").as_uri())
+    arguments = [objects.url, url, json.dumps(asdict(row(1)))]
+    assert processes.start(UPLOAD, *arguments, "die").wait(30) == -signal.SIGKILL
+    assert list(objects.list()) == [episode_key(row(1).sha256)]
+    assert (catalog.count_episodes(), catalog.backlog()) == (0, 0)
+    for _ in range(2):
+        assert processes.start(UPLOAD, *arguments, "live").wait(30) == 0
+    assert list(objects.list()) == [episode_key(row(1).sha256)]
+    assert (catalog.count_episodes(), catalog.backlog()) == (1, 1)
 
 
 def test_notices_written_before_a_kill_are_relayed_after_the_restart(

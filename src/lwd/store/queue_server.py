@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 START_S = 30.0
 """Longest wait for the server to listen, which it does after it has recovered its files."""
+FREE_S = 3.0
+"""Longest wait for a port that a dying server still has."""
 HEALTHY_S = 5.0
 """A server that lived longer than this starts a new count of failures."""
 FAILURES = 5
@@ -89,7 +91,7 @@ def _end(server: subprocess.Popen) -> None:
 
 def _wait_for_port(port: int) -> None:
     """A server whose supervisor was killed needs a moment to die and free the port."""
-    deadline = time.monotonic() + 3.0
+    deadline = time.monotonic() + FREE_S
     while True:
         try:
             listen(HOST, port, what="queue").close()
