@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lwd.errors import ServiceError
+from lwd.errors import ConfigError, ServiceError
 from lwd.store.catalog import EPISODES, WEIGHTS
 from lwd.store.queue import Queue, serve_queue
 from processes import QUEUE, answers, free_port, wait_until
@@ -144,6 +144,13 @@ def test_a_port_in_use_is_a_clear_error(queue_server, tmp_path: Path, monkeypatc
     port = int(queue_server[1].rsplit(":", 1)[1])
     with pytest.raises(ServiceError, match=f"127.0.0.1:{port}.*choose another"):
         serve_queue(tmp_path / "other", port, threading.Event())
+
+
+def test_what_is_no_address_is_a_clear_error(tmp_path: Path):
+    with pytest.raises(ConfigError, match="nats://HOST:PORT"):
+        Queue("127.0.0.1:4222")
+    with pytest.raises(ServiceError, match="ports go from"):
+        serve_queue(tmp_path, 99_999, threading.Event())
 
 
 def test_a_second_queue_on_the_same_folder_is_refused(queue_server, tmp_path: Path):

@@ -290,6 +290,14 @@ def test_a_port_in_use_is_a_clear_error(start, tmp_path, url):
         serve(PlaneConfig(root=tmp_path, service_url=url), threading.Event())
 
 
+@pytest.mark.parametrize(
+    "unusable", ["127.0.0.1:8321", "http://127.0.0.1", "http://[", "http://h:99999"]
+)
+def test_an_unusable_url_says_what_to_give(tmp_path, unusable):
+    with pytest.raises(ConfigError, match="http://HOST:PORT"):
+        serve(PlaneConfig(root=tmp_path, service_url=unusable), threading.Event())
+
+
 def test_an_unwritable_root_is_a_clear_error(forbidden_folder, url):
     with pytest.raises(ServiceError, match="not writable"):
         serve(PlaneConfig(root=forbidden_folder, service_url=url), threading.Event())

@@ -151,8 +151,8 @@ def clear_errors(url: URL) -> Iterator[None]:
     try:
         yield
     except (OperationalError, sqlite3.OperationalError, PoolTimeout, OSError) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        raise ServiceError(f"Catalog {_shown(url)}: {cause}.{_advice(str(cause))}") from error
+        cause = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+        raise ServiceError(f"Catalog {_shown(url)}: {cause}.{_advice(cause)}") from error
 
 
 def _advice(cause: str) -> str:

@@ -5,8 +5,9 @@ import resource
 import signal
 import socket
 import threading
+from urllib.parse import urlparse
 
-from lwd.errors import ServiceError
+from lwd.errors import ConfigError, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,18 @@ def allow_connections(wanted: int = 65_536) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
+def split_url(url: str, schemes: tuple[str, ...], port: int | None = None) -> tuple[str, int]:
+    """Host and port of a service's URL (`port` where it names none), or a clear ConfigError."""
+    try:
+        parts = urlparse(url)
+        host, found = parts.hostname, parts.port or port
+    except ValueError:
+        parts, host, found = None, None, None
+    if parts is None or parts.scheme not in schemes or not host or found is None:
+        raise ConfigError(f"URL {url!r} is not usable; give {schemes[0]}://HOST:PORT.")
+    return host, found
+
+
 def listen(host: str, port: int, *, what: str) -> socket.socket:
     """Bound socket, or a ServiceError that says why `what` cannot have it. Port 0 takes any."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -42,10 +55,11 @@ def listen(host: str, port: int, *, what: str) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         bound.close()
+        reason = error.strerror if isinstance(error, OSError) else "ports go from 0 to 65535"
         raise ServiceError(
-            f"The {what} cannot listen on {host}:{port}: {error.strerror}. "
+            f"The {what} cannot listen on {host}:{port}: {reason}. "
             "Stop the process that has the port, or choose another one."
         ) from error
     return bound

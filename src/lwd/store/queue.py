@@ -11,7 +11,6 @@ import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlparse
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -24,6 +23,7 @@ from nats.js.errors import Error as JetStreamError
 
 from lwd.errors import ServiceError
 from lwd.store.catalog import EPISODES
+from lwd.store.process import split_url
 from lwd.store.queue_server import serve_queue
 
 __all__ = ["STREAM", "Message", "Queue", "serve_queue"]
@@ -75,6 +75,7 @@ class Queue:
 
     def __init__(self, url: str, *, timeout_s: float = 5.0):
         self.url = url
+        self._address = split_url(url, ("nats", "tls"), 4222)
         self._timeout_s = timeout_s
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
@@ -170,7 +171,7 @@ class Queue:
     async def _connect(self) -> None:
         client, self._client = self._client, None
         await self._close(client)
-        await _probe(self.url)
+        await _probe(*self._address)
         client = Client()
         try:
             await client.connect(
@@ -203,10 +204,9 @@ class Queue:
         await asyncio.gather(*left, return_exceptions=True)
 
 
-async def _probe(url: str) -> None:
+async def _probe(host: str, port: int) -> None:
     """Fail at once where nobody listens; the client would try until the time is up."""
-    parts = urlparse(url)
-    _, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
+    _, writer = await asyncio.open_connection(host, port)
     writer.close()
     await writer.wait_closed()
 

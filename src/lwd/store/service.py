@@ -22,7 +22,7 @@ from lwd.episode.types import Kind, Outcome
 from lwd.errors import ConfigError, ConflictError, EpisodeError, LwdError, ServiceError
 from lwd.store.access import READ, UPLOAD, Access, RefusedError, load_access
 from lwd.store.catalog import Catalog
-from lwd.store.process import LOOPBACK, allow_connections, listen, stop_on_signals
+from lwd.store.process import LOOPBACK, allow_connections, listen, split_url, stop_on_signals
 from lwd.store.queue import Queue
 from lwd.store.relay import Bell, relay, watch_weights
 from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
@@ -184,7 +184,7 @@ def serve(config: PlaneConfig, stop: threading.Event | None = None) -> None:
     """
     stop = stop or stop_on_signals()
     allow_connections()
-    host, port = _address(config.service_url)
+    host, port = split_url(config.service_url, ("http", "https"))
     access = load_access(config.tokens)
     _check_exposure(config, host, access)
     with (
@@ -226,13 +226,6 @@ def _run(server: uvicorn.Server, socket, queue: Queue, parts: Parts, stop: threa
         thread.result()
     if not stop.is_set():
         raise ServiceError("The service ended by itself; its log says why.")
-
-
-def _address(url: str) -> tuple[str, int]:
-    parts = urlparse(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port is None:
-        raise ConfigError(f"Service URL {url!r} is not usable; give http://HOST:PORT.")
-    return parts.hostname, parts.port
 
 
 def _check_exposure(config: PlaneConfig, host: str, access: Access) -> None:
