@@ -6,7 +6,6 @@ benchmarks.update_speed` writes benchmarks/results/update_speed.md.
 
 import statistics
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,8 +16,8 @@ import numpy as np
 
 from benchmarks.record import header
 from lwd.config import COMPACT, OptimiserConfig, QamConfig, StageConfig, StateLayout
-from lwd.learner.state import Optimisers, TrainState, Transitions, init, optimisers
-from lwd.learner.update import Nets, sft_update, update
+from lwd.learner.state import Optimisers, TrainState, Transitions, init, optimisers, rates
+from lwd.learner.update import Nets, Update, sft_update, update
 from lwd.models.fns import Inputs
 from lwd.models.presets import ACTION, build
 from lwd.models.tokenizer import tokenize
@@ -36,7 +35,6 @@ class Variant(NamedTuple):
 
 BASELINE = Variant("euler", 10)
 VARIANTS = (Variant("bridge", 4), Variant("bridge", 10), Variant("euler", 4), BASELINE)
-Step = Callable[[TrainState, Transitions, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def batch(seed: int) -> Transitions:
@@ -59,15 +57,20 @@ def batch(seed: int) -> Transitions:
     )
 
 
-def steps(nets: Nets, chain: Optimisers) -> dict[str, Step]:
+def stage(variant: Variant) -> StageConfig:
+    """An RL stage with this sampler."""
+    qam = QamConfig(sampler=variant.sampler, steps=variant.steps)
+    return StageConfig(
+        updates=1, batch=BATCH, mixture={"offline": 1.0}, qam=qam, optimiser=OPTIMISER
+    )
+
+
+def steps(nets: Nets, chain: Optimisers) -> dict[str, Update]:
     """The jitted updates, by the name they have in the table."""
-    named: dict[str, Step] = {}
-    for sampler, count in VARIANTS:
-        qam = QamConfig(sampler=sampler, steps=count)
-        stage = StageConfig(
-            updates=1, batch=BATCH, mixture={"offline": 1.0}, qam=qam, optimiser=OPTIMISER
-        )
-        full = partial(update, nets=nets, optimisers=chain, stage=stage)
+    named: dict[str, Update] = {}
+    for variant in VARIANTS:
+        sampler, count = variant
+        full = partial(update, nets=nets, optimisers=chain, stage=stage(variant))
         named[f"LWD, {sampler}, T = {count}"] = jax.jit(full)
     named["SFT (flow matching only)"] = jax.jit(
         partial(sft_update, policy=nets.policy, optimisers=chain)
@@ -75,15 +78,15 @@ def steps(nets: Nets, chain: Optimisers) -> dict[str, Step]:
     return named
 
 
-def measure(named: dict[str, Step], state: TrainState) -> dict[str, list[float]]:
+def measure(named: dict[str, Update], state: TrainState) -> dict[str, list[float]]:
     """Seconds of every round after the warm-up; one round calls each variant once."""
     times: dict[str, list[float]] = {name: [] for name in named}
-    data = batch(0)
+    data, rate = batch(0), rates(stage(BASELINE))(0)
     for number in range(WARM_UP + ROUNDS):
         key = jax.random.key(number)
         for name, step in named.items():
             start = time.perf_counter()
-            jax.block_until_ready(step(state, data, key))
+            jax.block_until_ready(step(state, data, key, rate))
             if number >= WARM_UP:
                 times[name].append(time.perf_counter() - start)
     return times
@@ -107,7 +110,7 @@ def table(times: dict[str, list[float]]) -> str:
 
 def main() -> None:
     nets = Nets(*build("state", COMPACT))
-    chain = optimisers(OPTIMISER, 1)
+    chain = optimisers(OPTIMISER)
     state = init(jax.random.key(0), *nets, chain)
     sizes = {
         name: sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -221,6 +221,17 @@ def test_the_bootstrap_is_the_quantile_at_the_states_own_tau(form):
     assert float(metrics["value/bootstrap"]) == pytest.approx(float(value.mean()))
 
 
+def test_one_compiled_bootstrap_serves_both_stages():
+    """tau_base is 0.6 offline and 0.9 online; traced, it needs no second compilation."""
+    logits = jnp.log(jnp.asarray(random_probs(1, 0.5)))[None]
+    rest = {name: value for name, value in SETTINGS.items() if name != "tau_base"}
+    compiled = jax.jit(lambda base: divl.bootstrap(logits, ATOMS, tau_base=base, **rest)[0])
+    offline, online = compiled(jnp.float32(0.6)), compiled(jnp.float32(0.9))
+    assert compiled._cache_size() == 1
+    np.testing.assert_allclose(online, divl.bootstrap(logits, ATOMS, **SETTINGS)[0], rtol=1e-5)
+    assert float(offline[0]) < float(online[0])
+
+
 def test_the_bootstrap_counts_clipped_levels_and_stops_the_gradient():
     logits = jnp.stack([jnp.zeros(201), 1e4 * jnp.eye(201)[5]])
     narrow = {**SETTINGS, "tau_min": 0.7}
