@@ -325,6 +325,22 @@ def test_unusable_urls_say_what_to_give(unusable, hint):
         Catalog(unusable)
 
 
+def test_a_file_that_is_no_database_is_a_clear_error(sqlite_url, tmp_path):
+    (tmp_path / "catalog.db").write_text("These are my notes about robots. " * 50)
+    with pytest.raises(ServiceError, match=r"not a database.*backup"):
+        Catalog(sqlite_url)
+
+
+def test_a_restarted_database_is_connected_to_again(postgres):
+    url = create_database(postgres, uuid.uuid4().hex)
+    with Catalog(url) as catalog, Catalog(url) as killer:
+        assert catalog.insert_episode(row(1)) is True
+        with killer._engine.connect() as connection:
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> "
+            connection.exec_driver_sql(others + "pg_backend_pid() AND datname = current_database()")
+        assert catalog.insert_episode(row(1)) is False
+
+
 def test_a_database_that_is_away_is_a_clear_error(tmp_path):
     with pytest.raises(ServiceError, match=r"nobody.*failed"):
         Catalog(f"postgresql+psycopg://nobody:secret@/x?host={tmp_path}")

@@ -2,13 +2,23 @@
 
 import fcntl
 import logging
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lwd.errors import ConfigError, ServiceError
@@ -128,11 +138,8 @@ def _postgresql(url: URL) -> Engine:
 def _start_lock(url: URL) -> Iterator[None]:
     """SQLite switches to WAL and migrates under a file lock, which dies with its process."""
     if url.get_backend_name() != "sqlite":
-        with nullcontext():
-            yield
+        yield
         return
-    import sqlite3
-
     with Path(f"{url.database}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         connection = sqlite3.connect(str(url.database), timeout=BUSY_TIMEOUT_S)
@@ -145,12 +152,12 @@ def _start_lock(url: URL) -> Iterator[None]:
 
 @contextmanager
 def clear_errors(url: URL) -> Iterator[None]:
-    """Turn a driver's errors into one line that says what to do."""
-    import sqlite3
-
+    """Turn a driver's errors into one line that says what to do; bugs pass as they are."""
     try:
         yield
-    except (OperationalError, sqlite3.OperationalError, PoolTimeout, OSError) as error:
+    except (DatabaseError, InterfaceError, sqlite3.DatabaseError, PoolTimeout, OSError) as error:
+        if isinstance(error, IntegrityError | ProgrammingError | DataError):
+            raise
         cause = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         raise ServiceError(f"Catalog {_shown(url)}: {cause}.{_advice(cause)}") from error
 
@@ -162,6 +169,8 @@ def _advice(cause: str) -> str:
         "unable to open": " Check that the folder exists and that this user may write there.",
         "Permission denied": " Give this user write permission on the file and its folder.",
         "is locked": " Another process holds it for too long; look for a stuck one.",
+        "not a database": " Give the catalog's own file, or restore it from a backup.",
+        "malformed": " The file is damaged: restore it from a backup.",
         "refused": " Start the database or correct --catalog-url.",
     }
     return next((advice for words, advice in known.items() if words in cause), "")
