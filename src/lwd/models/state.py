@@ -45,7 +45,11 @@ def policy(layout: StateLayout, *, horizon: int, action: int, width: int = 256) 
             "out": _init_dense(out, width, horizon * action, scale=0.0),
         }
 
+    clock = layout.size - layout.scalars
+
     def encode(params: Params, inputs: Inputs) -> Array:
+        # Demonstrations end early: what the clock says later would be foreign to the policy.
+        inputs = inputs._replace(state=inputs.state.at[:, clock].set(0.0))
         return _dense(params["condition"], _encode(params["encoder"], inputs, layout))
 
     def velocity(params: Params, context: Array, a: Array, w: Array) -> Array:

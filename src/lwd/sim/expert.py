@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from lwd.sim.body import MAX_OPENING
 from lwd.sim.hands import SLOT, ExpertNoise, Faults, Hands
 from lwd.sim.items import Sku
 from lwd.sim.robot import SimRobot
+from lwd.sim.scene import ACTION
 from lwd.sim.task import Step
 
 
@@ -31,11 +33,14 @@ class Expert:
         self._hands: Hands
         self._item: Sku
         self._skill: Iterator[None] = iter(())
+        self._slip_ticks, self._slip_step = 0, np.zeros(ACTION)
 
     def act(self) -> np.ndarray:
         """[action] float32 targets for the robot's next tick."""
         if self._episode != self._robot.episode:
             self._begin()
+        if self._slipping():
+            return self._slip()
         if not np.array_equal(self._hands.target, self._robot.target):
             self._take_over()
         for _ in range(3):  # a skill that ends at once did nothing: try what comes next
@@ -52,10 +57,26 @@ class Expert:
         spec, scene = self._robot.spec, self._robot.scene
         return next((s for s in spec.steps if not s.done(scene, self._item)), None)
 
+    def _slipping(self) -> bool:
+        """Whether a slip goes on or begins now; after it the expert plans anew."""
+        noise, rate_hz = self._noise, self._robot.control.rate_hz
+        if self._slip_ticks == 0 and self._rng.random() < noise.slips_hz / rate_hz:
+            self._slip_ticks = round(self._rng.uniform(*noise.slip_s) * rate_hz)
+            self._slip_step = np.zeros(ACTION)
+            for side in self._hands.busy:
+                speed = self._rng.normal(scale=noise.slip_rad_s, size=8)
+                speed[7] = rate_hz * MAX_OPENING * (self._rng.random() < noise.slip_opens)
+                self._slip_step[SLOT[side]] = speed / rate_hz
+        return self._slip_ticks > 0
+
+    def _slip(self) -> np.ndarray:
+        self._slip_ticks -= 1
+        return (self._robot.target + self._slip_step).astype(np.float32)
+
     def _begin(self) -> None:
         """Draw this episode's pace and the item to start with."""
         robot, rng = self._robot, self._rng
-        self._episode = robot.episode
+        self._episode, self._slip_ticks = robot.episode, 0
         self._item = robot.scene.layout.target
         if rng.random() < self._faults.wrong_item:
             items = [item.sku for item in robot.scene.layout.items]

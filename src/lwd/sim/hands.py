@@ -35,6 +35,13 @@ class ExpertNoise:
     pause: float = 0.1
     """Probability of a pause before a motion."""
     pause_s: tuple[float, float] = (0.2, 0.5)
+    slips_hz: float = 0.0
+    """Slips of the busy arms per second; what follows shows how to recover."""
+    slip_s: tuple[float, float] = (0.3, 0.6)
+    slip_rad_s: float = 0.5
+    """Deviation of the joint speeds of a slip."""
+    slip_opens: float = 0.2
+    """Probability that a slip opens the gripper."""
 
 
 NO_NOISE = ExpertNoise(pace=(1.0, 1.0), jitter_m=(0.0, 0.0), pause=0.0)

@@ -19,7 +19,7 @@ _TIERS = ((0.0, 0.04, 0.08), (0.09, 0.05, 0.20))
 _HALF_WIDTH = 0.24
 _SHELF_X = 0.62
 _PLACES = tuple((x, y, height) for x, _, height in _TIERS for y in (-0.14, 0.0, 0.14))
-_SPOTS = tuple((x, y) for x in (0.37, 0.48) for y in (-0.35, -0.21, -0.07, 0.07, 0.21, 0.35))
+_SPOTS = tuple((0.42, y) for y in (-0.36, -0.22, -0.08, 0.08, 0.22, 0.36))
 _TOLERANCE = 0.04
 _NEIGHBOUR_TOLERANCE = 0.03
 
@@ -59,7 +59,7 @@ def draw(rng: np.random.Generator, evaluation: bool) -> Layout:
     for k, spot in enumerate(spots):
         x, y = np.array(_SPOTS[spot]) + rng.uniform(-0.015, 0.015, 2)
         sku = target if k == 0 else others.pop()
-        items.append(_placement(sku, (x, y, TABLE_Z), rng.uniform(-0.35, 0.35)))
+        items.append(_placement(sku, (x, y, TABLE_Z), rng.uniform(-0.2, 0.2)))
     goal = _on_shelf(_PLACES[gap], shelf, yaw)
     return Layout(target=target, items=tuple(items), fixture=(*shelf, yaw), goal=goal)
 
