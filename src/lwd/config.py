@@ -58,6 +58,7 @@ class StateLayout:
     """
 
     arms: int = 2
+    """Arms of the robot."""
     arm: int = 25
     """Per arm: joint positions 7 (rad), joint velocities 7, gripper opening (m) and its velocity,
     hand position 3, hand rotation 6D."""
@@ -178,8 +179,11 @@ class LearnerConfig:
     """Algorithm 1: SFT, then offline RL, then online RL."""
 
     sft: StageConfig
+    """Supervised fine-tuning on demonstrations."""
     offline: StageConfig
+    """RL on what was recorded before deployment."""
     online: StageConfig
+    """RL while the fleet is deployed."""
     preset: str = "state"
     """Model preset."""
     control: ControlConfig = FULL
@@ -310,8 +314,11 @@ class DemoConfig:
     rollouts: int = 60
     """Episodes of the SFT policy, both outcomes, of each task, for the offline buffer."""
     sft_updates: int = 2000
+    """Learner updates of supervised fine-tuning."""
     offline_updates: int = 800
+    """Learner updates of offline RL."""
     online_updates: int = 800
+    """Learner updates of online RL."""
     updates_per_episode: float = 8.0
     """Online updates for each episode of the fleet."""
     evaluation_episodes: int = 20

@@ -1,0 +1,193 @@
+"""What README and the pages say is so: commands parse, links lead somewhere, code runs."""
+
+import ast
+import functools
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tyro
+
+import lwd
+from lwd import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+SOURCES = sorted((ROOT / "src" / "lwd").rglob("*.py"))
+
+
+def fences(page: Path, language: str) -> list[str]:
+    """Bodies of the code blocks in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def code_lines(page: Path) -> Iterator[str]:
+    """Lines of shell blocks without comments, and code spans in the text."""
+    for block in fences(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield re.sub(r"\s+#.*", "", line).strip()
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    yield from (span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text))
+
+
+def lines_with(program: str) -> list[str]:
+    """What the pages run with a program, each once, environment variables left out."""
+    found = {re.sub(r"^(\w+=\S+ )+", "", line) for page in PAGES for line in code_lines(page)}
+    return sorted(line for line in found if line.startswith(f"{program} "))
+
+
+def functions() -> dict[tuple[str, ...], str]:
+    """Words of every subcommand to the name of its function in `lwd.cli`."""
+    tree = ast.parse(Path(cli.__file__).read_text())
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.decorator_list:
+            group = ast.unparse(node.decorator_list[0]).removesuffix(".command")
+            found[(node.name,) if group == "app" else (group, node.name)] = node.name
+    return found
+
+
+FUNCTIONS = functions()
+
+
+def parse(line: str) -> None:
+    """Parse a command line as `lwd` does, without doing what it says; SystemExit if it cannot.
+
+    A command without its arguments, as a text mentions it, only has to be there.
+    """
+    _, *words = shlex.split(line)
+    path = next((path for path in FUNCTIONS if list(path) == words[: len(path)]), None)
+    if path is None:
+        if words in (["sim"], ["--help"]):
+            return
+        sys.exit(f"{line}: there is no such command")
+
+    @functools.wraps(getattr(cli, FUNCTIONS[path]))
+    def nothing(*arguments: object, **settings: object) -> None:
+        """Stands in for the command."""
+
+    given = words[len(path) :]
+    if given not in ([], ["--help"]):
+        tyro.cli(nothing, args=given)
+
+
+@pytest.mark.parametrize("line", lines_with("lwd"))
+def test_every_command_on_the_pages_parses(line):
+    parse(line)
+
+
+@pytest.mark.parametrize("line", ["lwd fly", "lwd edge --rooot x", "lwd queue --port ten"])
+def test_a_wrong_command_does_not_parse(line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(line)
+    assert ended.value.code != 0
+
+
+def test_every_command_is_on_a_page():
+    said = [tuple(line.split()[1:3]) for line in lines_with("lwd")]
+    missing = [path for path in FUNCTIONS if not any(words[: len(path)] == path for words in said)]
+    assert missing == []
+    assert len(FUNCTIONS) >= 9
+
+
+def test_every_target_on_the_pages_is_in_the_makefile():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    said = {word for line in lines_with("make") for word in re.findall(r" ([a-z]+)\b(?!=)", line)}
+    assert {"demo", "test", "check", "bench"} <= said
+    assert said <= set(targets)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page):
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    paths = [target.partition("#")[0] for target in targets if "://" not in target]
+    assert [path for path in paths if not (page.parent / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_exists(page):
+    spans = re.findall(r"`((?:src|tests|docs|benchmarks|\.ci)/[\w./-]+)`", page.read_text())
+    assert [path for path in spans if not (ROOT / path).exists()] == []
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """A process of `lwd` takes SIGTERM and SIGINT; give them back."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if fences(page, "python")], ids=lambda page: page.name
+)
+def test_the_code_on_a_page_runs(page, tmp_path, monkeypatch, signals):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": page.stem}
+    for number, block in enumerate(fences(page, "python")):
+        exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+
+
+def templates() -> str:
+    """All texts in the source, one a line, with … where a value is filled in."""
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            constants = [part.value if isinstance(part, ast.Constant) else "…" for part in parts]
+            text = "".join(part for part in constants if isinstance(part, str))
+            found.append(re.sub(r"%[-.\d]*[sdf]", "…", text))
+    return "\n".join(found)
+
+
+def test_the_messages_on_the_page_are_those_of_the_code():
+    known = templates()
+    blocks = fences(ROOT / "docs" / "troubleshooting.md", "text")
+    quoted = [line.removeprefix("lwd: ") for block in blocks for line in block.splitlines()]
+    assert len(quoted) > 10
+    assert [line for line in quoted if line not in known] == []
+
+
+def undocumented() -> list[str]:
+    """Fields of `lwd.config` that no docstring follows, as CLASS.FIELD."""
+    found = []
+    for node in ast.parse((ROOT / "src" / "lwd" / "config.py").read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            for here, after in zip(node.body, [*node.body[1:], None], strict=True):
+                said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                if isinstance(here, ast.AnnAssign) and not said:
+                    found.append(f"{node.name}.{ast.unparse(here.target)}")
+    return found
+
+
+def test_every_setting_is_documented():
+    assert undocumented() == []
+
+
+def test_the_readme_shows_one_real_run():
+    text = (ROOT / "README.md").read_text()
+    (shown,) = re.findall(r"<!-- demo-output -->(.*?)<!-- /demo-output -->", text, re.DOTALL)
+    assert "held-out success" in shown
+    assert "0 lost, 0 doubled" in shown
+
+
+def test_everybody_agrees_on_the_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == lwd.__version__
+    assert f"\nversion: {lwd.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {lwd.__version__} - " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_an_unknown_benchmark_is_answered_with_all_there_are():
+    command = [sys.executable, "-m", "benchmarks", "sim_sped"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "Did you mean 'sim_speed'?" in ended.stderr
