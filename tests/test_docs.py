@@ -111,6 +111,18 @@ def test_every_link_leads_to_a_file(page):
     assert [path for path in paths if not (page.parent / path).exists()] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """What a link may name on a page: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_into_a_page_leads_to_a_heading(page):
+    links = re.findall(r"\]\(([\w./-]*\.md)#([\w-]+)\)", page.read_text())
+    assert [link for link in links if link[1] not in anchors(page.parent / link[0])] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_a_page_names_exists(page):
     spans = re.findall(r"`((?:src|tests|docs|benchmarks|\.ci)/[\w./-]+)`", page.read_text())
@@ -154,6 +166,16 @@ def test_the_messages_on_the_page_are_those_of_the_code():
     quoted = [line.removeprefix("lwd: ") for block in blocks for line in block.splitlines()]
     assert len(quoted) > 10
     assert [line for line in quoted if line not in known] == []
+
+
+def test_the_files_of_a_run_have_the_names_that_the_code_gives_them():
+    blocks = fences(ROOT / "docs" / "architecture.md", "")
+    (tree,) = (block for block in blocks if block.startswith("ROOT/"))
+    names = re.findall(r"^  ([\w.]+)", tree, re.MULTILINE)
+    known = templates()
+    missing = [name for name in names if not re.search(rf"^(…/)?{re.escape(name)}$", known, re.M)]
+    assert missing == []
+    assert len(names) > 10
 
 
 def undocumented() -> list[str]:
