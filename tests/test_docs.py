@@ -16,6 +16,7 @@ import tyro
 
 import lwd
 from lwd import cli
+from lwd.learner import recipes
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -95,6 +96,21 @@ def test_every_command_is_on_a_page():
     missing = [path for path in FUNCTIONS if not any(words[: len(path)] == path for words in said)]
     assert missing == []
     assert len(FUNCTIONS) >= 9
+
+
+def test_the_episodes_recorded_by_hand_are_those_that_the_learner_waits_for():
+    recipe = recipes.state()
+    robots = [shlex.split(line) for line in lines_with("lwd") if line.startswith("lwd robot ")]
+    asked = {
+        words[words.index("--kind") + 1]: int(words[words.index("--episodes") + 1])
+        for words in robots
+        if "--episodes" in words
+    }
+    assert asked["demo"] == recipe.sft.episodes
+    assert asked["demo"] + asked["rollout"] == recipe.offline.episodes
+    text = (ROOT / "README.md").read_text()
+    assert f"SFT at {recipe.sft.episodes} demonstrations" in text
+    assert f"offline RL at {recipe.offline.episodes} episodes" in text
 
 
 def test_every_target_on_the_pages_is_in_the_makefile():
