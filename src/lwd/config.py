@@ -220,6 +220,8 @@ class HostConfig:
     """Number of hosts."""
     gather_at: str = "127.0.0.1:8476"
     """Address at which host 0 gathers the others; unused with one host."""
+    silence_s: int = 30
+    """Seconds without a sign of life after which a host counts as dead and the job ends."""
 
     def __post_init__(self) -> None:
         _require(

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 from lwd.config import HostConfig, LearnerConfig, PlaneConfig
-from lwd.errors import ServiceError
+from lwd.errors import LwdError, ServiceError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.state import TrainState
@@ -24,6 +24,9 @@ from lwd.store.objects import Objects
 
 log = logging.getLogger(__name__)
 
+_LOST = ("Gloo", "NCCL", "heartbeat", "oordination service")
+"""What the messages of JAX's collectives have in common when another host is gone."""
+
 
 def run(
     plane: PlaneConfig,
@@ -35,7 +38,27 @@ def run(
     """Train until N_on updates are done (True) or `stop()` is true (False)."""
     if hosts.hosts > 1:
         _join(hosts)
-    catalog, objects = Catalog(plane.catalog), Objects(plane.objects)
+    try:
+        with Catalog(plane.catalog) as catalog:
+            return _train(catalog, plane, learner, hosts, stop)
+    except (ValueError, RuntimeError) as error:
+        if hosts.hosts == 1 or not _is_loss_of_a_host(error):
+            raise
+        raise ServiceError(
+            f"host {hosts.host} lost the group of {hosts.hosts} hosts: {error}. Start all of them "
+            f"again; they go on from the newest checkpoint."
+        ) from error
+
+
+def _train(
+    catalog: Catalog,
+    plane: PlaneConfig,
+    learner: LearnerConfig,
+    hosts: HostConfig,
+    stop: Callable[[], bool],
+) -> bool:
+    """`run` with an open catalog."""
+    objects = Objects(plane.objects)
     reader = Reader(
         catalog,
         objects,
@@ -109,10 +132,23 @@ def _publish(
 def _join(hosts: HostConfig) -> None:
     """Form the group of hosts; ServiceError when they do not find each other."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
     try:
-        jax.distributed.initialize(hosts.gather_at, hosts.hosts, hosts.host)
+        jax.distributed.initialize(
+            hosts.gather_at,
+            hosts.hosts,
+            hosts.host,
+            coordinator_bind_address=hosts.gather_at,
+            heartbeat_timeout_seconds=hosts.silence_s,
+            shutdown_timeout_seconds=hosts.silence_s,
+        )
     except RuntimeError as error:
         raise ServiceError(
             f"host {hosts.host} of {hosts.hosts} could not join at {hosts.gather_at}: {error}. "
             f"Start all hosts within five minutes and check that the address is reachable."
         ) from error
+
+
+def _is_loss_of_a_host(error: Exception) -> bool:
+    """Whether JAX says that it could not reach the rest of the group."""
+    return not isinstance(error, LwdError) and any(sign in str(error) for sign in _LOST)
