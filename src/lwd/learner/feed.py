@@ -35,12 +35,15 @@ def transitions(batch: Batch, normaliser: Normaliser, over: Mesh) -> Transitions
     )
 
 
+def everywhere(over: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(over, PartitionSpec())
+
+
 def replicate(tree: Any, over: Mesh) -> Any:
     """The same values on every device of every host."""
-    everywhere = NamedSharding(over, PartitionSpec())
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(everywhere, np.asarray(x)), tree
-    )
+    put = partial(jax.make_array_from_process_local_data, everywhere(over))
+    return jax.tree.map(lambda x: put(np.asarray(x)), tree)
 
 
 def smallest(version: int) -> int:

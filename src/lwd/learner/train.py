@@ -67,7 +67,7 @@ def train(
             normaliser = normaliser or fit_normaliser(reader)
             if stage == "offline":  # line 3: the reference is the supervised policy
                 state = state._replace(reference=jax.tree.map(jnp.copy, state.policy))
-            state = start_stage(state, optimisers(config.stage(stage).optimiser))
+            state = learner.start(state, stage)
         assert normaliser is not None
         state = learner.run(at, state, normaliser, publish)
     return state
@@ -92,11 +92,17 @@ class Learner:
 
     def resume(self) -> tuple[Position, TrainState, Normaliser | None]:
         """Where to go on: the newest checkpoint or a fresh start."""
-        key = jax.random.key(self.config.seed)
-        fresh = init(key, *self.nets, optimisers(self.config.sft.optimiser))
-        fresh = feed.replicate(fresh, self.mesh)
+        chain = optimisers(self.config.sft.optimiser)
+        start = partial(init, policy=self.nets.policy, critic=self.nets.critic, chain=chain)
+        place = jax.jit(start, out_shardings=feed.everywhere(self.mesh))
+        fresh = place(jax.random.key(self.config.seed))
         restored = self.checkpoints.restore(fresh)
         return restored or (Position("sft", 0), fresh, None)
+
+    def start(self, state: TrainState, stage: str) -> TrainState:
+        """The state of update 0, placed as every later one so that one compilation serves all."""
+        chain = optimisers(self.config.stage(stage).optimiser)
+        return feed.replicate(start_stage(state, chain), self.mesh)
 
     def wait_for_data(self, stage: str) -> None:
         """Until the snapshot holds enough episodes of every part that `stage` samples."""
@@ -144,10 +150,11 @@ class Learner:
         if last or at.update % config.report_every == 0:
             self.report(at, watch.means())
             self.reader.sync()
-        if last or at.update % config.checkpoint_every == 0:
-            self.checkpoints.save(at, state, normaliser)
+        # Published first: a kill in between repeats a publication instead of losing it.
         if last or (at.stage == "online" and at.update % config.publish_every == 0):
             publish(state, normaliser, at)
+        if last or at.update % config.checkpoint_every == 0:
+            self.checkpoints.save(at, state, normaliser)
         if at.update % config.report_every == 0:
             self._check_stop()
 
@@ -155,13 +162,13 @@ class Learner:
         """The jitted update of `stage`: supervised at first, then Algorithm 2."""
         settings = self.config.stage(stage)
         chain = optimisers(settings.optimiser)
+        jit = partial(jax.jit, donate_argnums=0, out_shardings=feed.everywhere(self.mesh))
         if stage == "sft":
-            step = partial(sft_update, policy=self.nets.policy, optimisers=chain)
-            return jax.jit(step, donate_argnums=0)
+            return jit(partial(sft_update, policy=self.nets.policy, optimisers=chain))
         static = _without_rates(settings)
         if str(static) not in self._compiled:
             step = partial(update, nets=self.nets, optimisers=chain, stage=static)
-            self._compiled[str(static)] = jax.jit(step, donate_argnums=0)
+            self._compiled[str(static)] = jit(step)
         return self._compiled[str(static)]
 
     def _draw(self, stage: str, number: int) -> int:

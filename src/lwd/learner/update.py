@@ -178,7 +178,7 @@ def _descend(
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
     steps, optimiser_state = optimiser.update(grads, optimiser_state, params)
     params = jax.tree.map(lambda p, step: p - rate * step, params, steps)
-    return params, optimiser_state, metrics | {f"{name}/grad_norm": optax.global_norm(grads)}
+    return params, optimiser_state, metrics | {f"{name}/grad_norm": optax.tree.norm(grads)}
 
 
 def _commit(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
