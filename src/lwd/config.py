@@ -313,17 +313,17 @@ class DemoConfig:
     """Successful demonstrations of each task."""
     play: int = 20
     """Episodes of play, with deliberate faults, of each task."""
-    rollouts: int = 60
+    rollouts: int = 150
     """Episodes of the SFT policy, both outcomes, of each task, for the offline buffer."""
-    sft_updates: int = 2000
+    sft_updates: int = 2500
     """Learner updates of supervised fine-tuning."""
-    offline_updates: int = 800
+    offline_updates: int = 400
     """Learner updates of offline RL."""
-    online_updates: int = 800
+    online_updates: int = 400
     """Learner updates of online RL."""
-    updates_per_episode: float = 8.0
+    updates_per_episode: float = 2.0
     """Online updates for each episode of the fleet."""
-    evaluation_episodes: int = 20
+    evaluation_episodes: int = 25
     """Held-out starts of each task, the same for all three policies."""
     intervene: bool = True
     """A simulated human takes over when a policy is stuck."""

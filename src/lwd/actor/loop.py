@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 
-from lwd.actor.operator import Operator
+from lwd.actor.operator import Demonstration, Operator
 from lwd.actor.policy import Policy
 from lwd.actor.recorder import Recorder, Recording
 from lwd.actor.robot import Robot, Status, Task, Tick
@@ -96,6 +96,8 @@ class _Acting:
         assert self._operator is not None
         command = np.asarray(self._operator.act(), np.float32)[None]
         intended = None if self._plan is None else self._plan[:1]
+        if isinstance(self._operator, Demonstration) and self._operator.slipping:
+            source = Source.PLAY
         self._execute(command, intended, source)
         self._advance(1)
 

@@ -53,3 +53,8 @@ class Demonstration:
         """[action] target of the next tick."""
         assert self._demonstrator is not None, "wants_control(None) starts an episode"
         return self._demonstrator.act()
+
+    @property
+    def slipping(self) -> bool:
+        """Whether the last action was a slip: recorded, but nothing to imitate."""
+        return getattr(self._demonstrator, "slipping", False)

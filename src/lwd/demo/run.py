@@ -172,7 +172,8 @@ class Demo:
     def _print(self, now: Progress) -> None:
         if time.monotonic() - self._printed >= PLAIN_S:
             self._printed = time.monotonic()
-            self.console.print(f"{self._printed - self.started:4.0f} s {view.line(now)}")
+            line = f"{self._printed - self.started:4.0f} s  {view.line(now)}"
+            self.console.print(line, soft_wrap=True)
 
     def _conclude(self, now: Progress) -> None:
         """Evaluate the three policies on the same starts; summary, table and picture."""

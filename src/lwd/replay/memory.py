@@ -15,7 +15,8 @@ from lwd.errors import EpisodeError
 
 PARTS = ("demo", "rollout", "play", "offline", "online", "human")
 """What a mixture may name: the kinds; `offline`, which is B_off; and `human`, every tick at which
-an operator had taken over."""
+an operator had taken over. `demo` is what to imitate: chunks without a demonstrator's slips, which
+`offline` has."""
 OFFLINE = (Kind.DEMO, Kind.ROLLOUT, Kind.PLAY)
 
 Pool = tuple[str, str]
@@ -153,6 +154,9 @@ class Memory:
         rows = first + np.flatnonzero(usable)
         kind, task = episode.header.kind, episode.header.task
         parts = {str(kind): rows, "human": first + np.flatnonzero(usable & human)}
+        if kind is Kind.DEMO:
+            slip = episode.source != Source.EXPERT
+            parts["demo"] = first + np.flatnonzero(usable & ~slip & unmixed(slip, self._horizon))
         if kind in OFFLINE:
             parts["offline"] = rows
         for part, starts in parts.items():

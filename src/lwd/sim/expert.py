@@ -34,12 +34,15 @@ class Expert:
         self._item: Sku
         self._skill: Iterator[None] = iter(())
         self._slip_ticks, self._slip_step = 0, np.zeros(ACTION)
+        self.slipping = False
+        """Whether the last action was a slip."""
 
     def act(self) -> np.ndarray:
         """[action] float32 targets for the robot's next tick."""
         if self._episode != self._robot.episode:
             self._begin()
-        if self._slipping():
+        self.slipping = self._slips()
+        if self.slipping:
             return self._slip()
         if not np.array_equal(self._hands.target, self._robot.target):
             self._take_over()
@@ -57,7 +60,7 @@ class Expert:
         spec, scene = self._robot.spec, self._robot.scene
         return next((s for s in spec.steps if not s.done(scene, self._item)), None)
 
-    def _slipping(self) -> bool:
+    def _slips(self) -> bool:
         """Whether a slip goes on or begins now; after it the expert plans anew."""
         noise, rate_hz = self._noise, self._robot.control.rate_hz
         if self._slip_ticks == 0 and self._rng.random() < noise.slips_hz / rate_hz:

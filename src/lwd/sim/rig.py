@@ -12,10 +12,13 @@ from lwd.actor.robot import Robot
 from lwd.config import ControlConfig
 from lwd.episode.types import Kind
 from lwd.sim.expert import Expert
-from lwd.sim.hands import Faults
+from lwd.sim.hands import ExpertNoise, Faults
 from lwd.sim.operator import SimOperator
 from lwd.sim.robot import SimRobot
 
+DEMO_NOISE = ExpertNoise(pace=(0.9, 1.1), slips_hz=0.25, slip_opens=0.15)
+"""A practised demonstrator with a steady pace who slips now and then. The policy imitates how they
+recover; the critic sees what a slip costs, and so learns to tell good actions from bad ones."""
 PLAY_FAULTS = Faults(offset_grasp=0.5, early_release=0.4, wrong_item=0.3)
 """How often play explores a failure on purpose."""
 
@@ -43,7 +46,7 @@ def rig(
         if kind is Kind.ONLINE:
             return SimOperator(on, rng)
         faults = PLAY_FAULTS if kind is Kind.PLAY else None
-        return Demonstration(partial(Expert, on, rng, faults=faults))
+        return Demonstration(partial(Expert, on, rng, noise=DEMO_NOISE, faults=faults))
 
     alone = kind is Kind.ROLLOUT or (kind is Kind.ONLINE and not intervene)
     acts = kind in (Kind.ROLLOUT, Kind.ONLINE)
