@@ -1,0 +1,78 @@
+"""Compilations are shared by all tests here and by the processes that they start."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+from learner.fleet import commit
+from processes import free_port
+
+TESTS = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folder of compiled programs; even with few optimisations an update takes seconds."""
+    folder = tmp_path_factory.mktemp("compiled")
+    settings = {"jax_compilation_cache_dir": str(folder), "jax_disable_most_optimizations": True}
+    defaults = {"jax_compilation_cache_dir": None, "jax_disable_most_optimizations": False}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+    yield folder
+    for name, value in defaults.items():
+        jax.config.update(name, value)
+        del os.environ[name.upper()]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A run's folder with episodes for all three stages."""
+    folder = tmp_path / "run"
+    commit(folder, *5 * ["demo"], "rollout", *5 * ["online"])
+    return folder
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator["Hosts"]:
+    group = Hosts(tmp_path)
+    yield group
+    group.close()
+
+
+class Hosts:
+    """Learner hosts as real processes; all are dead when the test ends."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs, self.started = logs, []
+
+    def start(self, root: Path, *, host: int = 0, hosts: int = 1, at: str = "", held: str = ""):
+        """Start a host; with `held` it waits in that stage after its first update."""
+        log = self.logs / f"{len(self.started)}.log"
+        command = [sys.executable, str(TESTS / "learner" / "host.py")]
+        settings = {"JAX_NUM_CPU_DEVICES": str(2 // hosts), "PYTHONPATH": str(TESTS)}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, str(root), at, str(host), str(hosts), held],
+                env=os.environ | settings,
+                stdout=output,
+                stderr=output,
+            )
+        process.log = log
+        self.started.append(process)
+        return process
+
+    def pair(self, root: Path, *, held: str = ""):
+        """Two hosts of one job."""
+        at = f"127.0.0.1:{free_port()}"
+        return [self.start(root, host=host, hosts=2, at=at, held=held) for host in (0, 1)]
+
+    def close(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.wait()

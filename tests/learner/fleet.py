@@ -1,0 +1,83 @@
+"""A catalog and an object store with small episodes of the real layout, and small settings."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lwd.config import (
+    COMPACT,
+    DivlConfig,
+    HostConfig,
+    LearnerConfig,
+    PlaneConfig,
+    QamConfig,
+    StageConfig,
+    StateLayout,
+)
+from lwd.edge.announce import describe
+from lwd.episode.payload import encode
+from lwd.episode.types import Source
+from lwd.learner.process import run
+from lwd.models.presets import ACTION
+from lwd.store.catalog import COORDINATOR, Catalog
+from lwd.store.objects import Objects, episode_key, sha256_of
+from sample_episodes import make_episode
+
+
+def commit(root: Path, *kinds: str, seed: int = 0) -> list[str]:
+    """Put an episode of each kind into the store and make them the next snapshot."""
+    plane = PlaneConfig(root=root)
+    objects, ids = Objects(plane.objects), []
+    with Catalog(plane.catalog) as catalog:
+        for number, kind in enumerate(kinds):
+            episode = make_episode(
+                12, state=StateLayout().size, action=ACTION, seed=seed + number, kind=kind
+            )
+            if kind == "demo":
+                episode = replace(episode, source=np.full(12, Source.EXPERT, np.uint8))
+            payload = encode(episode)
+            row = describe(episode, sha256=sha256_of(payload), size_bytes=len(payload))
+            objects.put(episode_key(row.sha256), payload)
+            catalog.insert_episode(row)
+            ids.append(row.episode_id)
+        token = catalog.acquire_lease(COORDINATOR, "test", 1e9)
+        assert token is not None
+        catalog.commit_snapshot(ids, token=token)
+    return ids
+
+
+def tiny(*, updates: int = 2, **changes) -> LearnerConfig:
+    """All three stages on batches of 8, with a report after every update."""
+    stage = StageConfig(
+        updates=updates,
+        batch=8,
+        mixture={},
+        divl=DivlConfig(atoms=51),
+        qam=QamConfig(steps=2, inv_temp=5.0),
+    )
+    config = LearnerConfig(
+        control=COMPACT,
+        sft=replace(stage, mixture={"demo": 1.0}),
+        offline=replace(stage, mixture={"offline": 1.0}),
+        online=replace(
+            stage,
+            mixture={"offline": 1.0, "online": 1.0},
+            divl=replace(stage.divl, tau_base=0.9, n_step=2),
+        ),
+        publish_every=1,
+        checkpoint_every=1,
+        report_every=1,
+    )
+    return replace(config, **changes)
+
+
+def learn(root: Path, config: LearnerConfig, stop: Callable[[], bool] = lambda: False) -> bool:
+    """Run the learner in this process, on two devices."""
+    return run(PlaneConfig(root=root), config, HostConfig(), stop=stop)
+
+
+def paced(config: LearnerConfig, stage: str, updates: float) -> LearnerConfig:
+    """The learner waits in `stage` after this many updates for each episode."""
+    return replace(config, **{stage: replace(config.stage(stage), updates_per_episode=updates)})

@@ -1,0 +1,49 @@
+"""What a learner's run leaves behind."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from learner.fleet import tiny
+from lwd.config import PlaneConfig
+from lwd.learner import feed
+from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.state import TrainState, init, optimisers
+from lwd.models.presets import build
+from lwd.store.catalog import Catalog
+from lwd.store.rows import WeightsRow
+
+
+def published(root: Path) -> list[WeightsRow]:
+    with Catalog(PlaneConfig(root=root).catalog) as catalog:
+        return catalog.list_weights()
+
+
+def versions(root: Path) -> list[tuple[str, int]]:
+    return [(row.stage, row.update) for row in published(root)]
+
+
+def reports(root: Path) -> list[dict]:
+    return [json.loads(line) for line in (root / "learner.jsonl").read_text().splitlines()]
+
+
+def saved(root: Path) -> tuple[Position, TrainState]:
+    """The newest checkpoint."""
+    config = tiny()
+    nets, chain = build("state", config.control, atoms=51), optimisers(config.sft.optimiser)
+    shapes = jax.eval_shape(lambda: init(jax.random.key(0), *nets, chain))
+    like = feed.replicate(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), feed.mesh())
+    checkpoints = Checkpoints(root / "checkpoints")
+    restored = checkpoints.restore(like)
+    checkpoints.close()
+    assert restored is not None
+    return restored[0], restored[1]
+
+
+def assert_same(left: TrainState, right: TrainState) -> None:
+    """Every leaf, bit for bit."""
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for (path, a), b in zip(jax.tree.leaves_with_path(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))

@@ -1,0 +1,65 @@
+"""Learning rates over a stage, and what a new stage keeps."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lwd.config import COMPACT, DivlConfig, OptimiserConfig, StageConfig
+from lwd.learner.state import init, optimisers, rates, start_stage
+from lwd.models.presets import build
+
+STAGE = StageConfig(
+    updates=1000,
+    mixture={},
+    optimiser=OptimiserConfig(policy_lr=2e-5, critic_lr=5e-4, warmup=100),
+    divl=DivlConfig(tau_base=0.9),
+)
+
+
+def test_rates_warm_up_peak_and_end_at_a_tenth():
+    at = rates(STAGE)
+    assert float(at(0).policy) == pytest.approx(2e-5 / 100)
+    assert float(at(49).policy) == pytest.approx(1e-5)
+    assert float(at(99).policy) == pytest.approx(2e-5)
+    assert float(at(999).policy) == pytest.approx(2e-6)
+    critic = np.array([at(number).critic for number in range(1000)])
+    assert critic.argmax() == 99
+    assert critic.max() == pytest.approx(5e-4)
+    assert (np.diff(critic[99:]) < 0).all()
+
+
+def test_the_quantile_level_is_the_one_of_the_stage_throughout():
+    at = rates(STAGE)
+    assert [float(at(number).tau_base) for number in (0, 500, 999)] == [pytest.approx(0.9)] * 3
+
+
+@pytest.mark.parametrize("updates", [1, 2, 20])
+def test_a_short_stage_shortens_its_warm_up_and_never_has_a_rate_of_zero(updates):
+    at = rates(replace(STAGE, updates=updates))
+    found = [float(at(number).policy) for number in range(updates)]
+    assert min(found) > 0
+    assert max(found) == pytest.approx(2e-5)
+
+
+def test_a_new_stage_keeps_networks_and_forgets_optimisers():
+    chain = optimisers(STAGE.optimiser)
+    state = init(jax.random.key(0), *build("state", COMPACT, atoms=51), chain)
+    used = jax.tree.map(lambda x: x + 1, state)
+    fresh = start_stage(used, chain)
+    for name in ("policy", "reference", "value", "q", "target_q"):
+        assert getattr(fresh, name) is getattr(used, name)
+    assert int(fresh.update) == 0
+    assert all(not jnp.any(leaf) for leaf in jax.tree.leaves(fresh.optimiser))
+    assert all(jnp.any(leaf) for leaf in jax.tree.leaves(used.optimiser))
+
+
+def test_the_target_and_the_reference_start_as_copies():
+    chain = optimisers(STAGE.optimiser)
+    state = init(jax.random.key(0), *build("state", COMPACT, atoms=51), chain)
+    for copy, original in ((state.target_q, state.q), (state.reference, state.policy)):
+        for a, b in zip(jax.tree.leaves(copy), jax.tree.leaves(original), strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a is not b  # donated separately

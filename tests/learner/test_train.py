@@ -1,0 +1,204 @@
+"""Algorithm 1 from a real catalog to published weights: stages, waits, stops and kills."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learner.fleet import commit, learn, tiny
+from learner.outcome import assert_same, published, reports, saved, versions
+from lwd.config import PlaneConfig
+from lwd.errors import NonFiniteError
+from lwd.learner import train
+from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.state import TrainState
+from lwd.learner.train import Watch
+from lwd.models.artifact import FlowPolicy
+from lwd.replay.batch import Batch
+from lwd.store import weights
+from lwd.store.catalog import Catalog
+from lwd.store.objects import Objects
+from processes import wait_until
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_run_is_the_same_bit_for_bit_with_kills_and_stops(root, hosts, tmp_path, caplog):
+    killed, stopped = tmp_path / "killed", tmp_path / "stopped"
+    for copy in (killed, stopped):
+        shutil.copytree(root, copy)
+    with caplog.at_level(logging.DEBUG, "jax._src.interpreters.pxla"):
+        assert learn(root, tiny())
+    compiled = [r.getMessage().split()[1] for r in caplog.records if "Compiling" in r.msg]
+    assert compiled.count("jit(sft_update)") == 1
+    assert compiled.count("jit(update)") == 1  # offline and online share it
+    at, whole = saved(root)
+    assert at == Position("online", 2)
+    assert [(r["stage"], r["update"]) for r in reports(root)] == [
+        (stage, update) for stage in ("sft", "offline", "online") for update in (1, 2)
+    ]
+    assert versions(root) == [("sft", 2), ("offline", 2), ("online", 1), ("online", 2)]
+    assert {row.snapshot for row in published(root)} == {1}
+    _check_that_robots_can_act_with(root, whole, tmp_path)
+
+    for stage in ("sft", "offline"):
+        host = hosts.start(killed, held=stage)
+        reached = {"stage": stage, "update": 1}
+        wait_until(lambda: _has(killed, reached) or host.poll(), f"an update of {stage}", 60)  # noqa: B023
+        assert host.poll() is None
+        host.kill()
+        host.wait()
+    assert learn(killed, tiny())
+    at, resumed = saved(killed)
+    assert at == Position("online", 2)
+    assert_same(resumed, whole)
+    assert versions(killed) == versions(root)
+
+    asked = iter([False, False, False, True])
+    assert not learn(stopped, tiny(), stop=lambda: next(asked))
+    assert saved(stopped)[0].stage in ("sft", "offline")
+    assert learn(stopped, tiny())
+    assert_same(saved(stopped)[1], whole)
+    assert [row.sha256 for row in published(stopped)] == [row.sha256 for row in published(root)]
+
+
+def _has(root: Path, wanted: dict) -> bool:
+    if not (root / "learner.jsonl").exists():
+        return False
+    return any(wanted.items() <= report.items() for report in reports(root))
+
+
+def _check_that_robots_can_act_with(root: Path, state: TrainState, folder: Path) -> None:
+    row = published(root)[-1]
+    found = weights.fetch(Objects(PlaneConfig(root=root).objects), row, folder=folder / "robot")
+    policy = FlowPolicy(*found, row.version, control=tiny().control)
+    for a, b in zip(jax.tree.leaves(policy.params), jax.tree.leaves(state.policy), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Checked:
+    """A `stop` that acts when the learner asks for the n-th time, which it does while it waits."""
+
+    def __init__(self, at: int, act: Callable[[], object]) -> None:
+        self.asked, self.at, self.act = 0, at, act
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        if self.asked == self.at:
+            self.act()
+        return False
+
+
+SFT_ONLY = replace(
+    tiny(), offline=replace(tiny().offline, updates=0), online=replace(tiny().online, updates=0)
+)
+
+
+@pytest.mark.slow
+def test_the_learner_waits_for_episodes_and_for_the_pace_of_the_fleet(tmp_path):
+    commit(tmp_path, *3 * ["demo"], "online")
+    config = replace(SFT_ONLY, sft=replace(SFT_ONLY.sft, episodes=4, updates_per_episode=0.25))
+    seen = []
+
+    def more(seed: int) -> None:
+        seen.append(len(reports(tmp_path)) if (tmp_path / "learner.jsonl").exists() else 0)
+        commit(tmp_path, "demo", seed=seed)
+
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked in (3, 9):
+            more(seed=100 + asked)
+        return False
+
+    assert learn(tmp_path, config, stop=stop)
+    # Nothing was learned from three demonstrations, one update from four, two from five.
+    assert seen == [0, 1]
+    assert [r["update"] for r in reports(tmp_path)] == [1, 2]
+    assert published(tmp_path)[0].snapshot == 3
+
+
+def test_a_stop_while_waiting_for_the_first_episodes_is_a_clean_end(tmp_path):
+    commit(tmp_path, "online")
+    asked = iter([False, True])
+    assert not learn(tmp_path, tiny(), stop=lambda: next(asked))
+    assert published(tmp_path) == []
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_too_many_skipped_updates_end_the_run_and_name_metric_and_episodes(root, monkeypatch):
+    real = train.sft_update
+
+    def poisoned(state, batch, *rest, **parts):
+        return real(state, batch._replace(action=batch.action * np.nan), *rest, **parts)
+
+    monkeypatch.setattr(train, "sft_update", poisoned)
+    config = replace(SFT_ONLY, max_skipped=1, sft=replace(SFT_ONLY.sft, updates=9))
+    with pytest.raises(NonFiniteError, match=r"2 updates in a row .* policy/sft_loss") as error:
+        learn(root, config)
+    with Catalog(PlaneConfig(root=root).catalog) as catalog:
+        known = {row.episode_id for row in catalog.snapshot_episodes(1)}
+    named = set(str(error.value).split("episodes ")[1].split(".")[0].split(", "))
+    assert named
+    assert named <= known
+    assert published(root) == []
+
+
+def test_a_kill_right_after_the_publication_of_a_stage_does_not_lose_it(root, monkeypatch):
+    class Killed(BaseException):
+        """Stands for SIGKILL."""
+
+    real = Checkpoints.save
+
+    def save(self, position, state, normaliser):
+        if position == Position("sft", 2):
+            raise Killed
+        real(self, position, state, normaliser)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save)
+        with pytest.raises(Killed):
+            learn(root, SFT_ONLY)
+    assert versions(root) == [("sft", 2)]
+    before = published(root)
+    assert learn(root, SFT_ONLY)
+    assert published(root) == before
+
+
+def rows(*episodes: str) -> Batch:
+    return Batch(*[np.zeros(len(episodes))] * 7, episode=np.array(episodes), tick=np.zeros(1))
+
+
+def seen(loss: float) -> dict:
+    values = {"loss": loss, "norm": 1.0, "finite": bool(np.isfinite(loss))}
+    return {name: jnp.asarray(value) for name, value in values.items()}
+
+
+def test_metrics_are_means_over_applied_updates_since_the_last_report():
+    watch = Watch(max_skipped=2)
+    for loss in (1.0, np.nan, 3.0):
+        watch.add(seen(loss), rows("e1"))
+    assert watch.means() == {"loss": 2.0, "norm": 1.0}
+    watch.add(seen(5.0), rows("e1"))
+    assert watch.means() == {"loss": 5.0, "norm": 1.0}
+    assert watch.means() == {}
+
+
+def test_only_skipped_updates_in_a_row_count(caplog):
+    watch = Watch(max_skipped=2)
+    for loss in 3 * [np.nan, np.inf, 1.0]:
+        watch.add(seen(loss), rows("e1", "e2"))
+    assert watch.means() == {"loss": 1.0, "norm": 1.0}
+    assert caplog.text.count("update skipped: not finite: loss episodes=e1,e2") == 6
+    for _ in range(3):
+        watch.add(seen(np.nan), rows("e7"))
+    with pytest.raises(NonFiniteError, match=r"3 updates in a row .* in loss; .* episodes e7\."):
+        watch.means()

@@ -1,0 +1,269 @@
+"""Algorithm 2 on small networks whose answers are known."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lwd.algorithms.flow import euler_sample
+from lwd.config import DivlConfig, OptimiserConfig, QamConfig, StageConfig
+from lwd.learner.state import Rates, TrainState, Transitions, init, optimisers
+from lwd.learner.update import Nets, sft_update, update
+from lwd.models.fns import CriticFns, Inputs, PolicyFns
+
+STATE, HORIZON, ACTION, BATCH, ATOMS = 3, 2, 2, 64, 51
+STAGE = StageConfig(
+    updates=1, mixture={}, divl=DivlConfig(atoms=ATOMS), qam=QamConfig(steps=4, inv_temp=2.0)
+)
+CHAIN = optimisers(STAGE.optimiser)
+SLOPE = jnp.array([[0.4, 0.0], [-0.2, 0.0]])
+"""dQ/da of the known critic."""
+
+
+def standard_flow(a, w):
+    """Velocity that carries N(0, 1) to N(0, 1), and how it changes when the goal moves by one."""
+    w = w[:, None, None]
+    slope = (2 * w - 1) / (jnp.square(1 - w) + jnp.square(w))
+    return slope * a, 1 - w * slope
+
+
+def velocity(params, context, a, w):
+    still, per_shift = standard_flow(a, w)
+    return still + per_shift * (params["shift"][None] + context)
+
+
+NETS = Nets(
+    PolicyFns(
+        init=lambda key: {
+            "shift": jnp.zeros((HORIZON, ACTION)),
+            "weight": 0.1 * jax.random.normal(key, (STATE, HORIZON * ACTION)),
+        },
+        encode=lambda params, inputs: (inputs.state @ params["weight"]).reshape(
+            -1, HORIZON, ACTION
+        ),
+        velocity=velocity,
+    ),
+    CriticFns(
+        init_value=lambda key: {"w": 0.1 * jax.random.normal(key, (STATE, ATOMS))},
+        init_q=lambda key: {
+            "slope": 0.1 * jax.random.normal(key, (2, HORIZON, ACTION)),
+            "bias": jnp.zeros(2),
+        },
+        value_logits=lambda params, inputs: inputs.state @ params["w"],
+        q=lambda params, inputs, a: (
+            jnp.einsum("cha,bha->cb", params["slope"], a) + params["bias"][:, None]
+        ),
+    ),
+)
+
+
+def apply(state, batch, key=0, *, stage=STAGE, policy=1e-2, critic=1e-2, tau_base=0.6):
+    return jitted(stage)(state, batch, jax.random.key(key), at(policy, critic, tau_base))
+
+
+def at(*rates: float) -> Rates:
+    return Rates(*map(jnp.float32, rates))
+
+
+COMPILED: dict = {}
+
+
+def jitted(stage):
+    if str(stage) not in COMPILED:
+        step = partial(update, nets=NETS, optimisers=CHAIN, stage=stage)
+        COMPILED[str(stage)] = jax.jit(step)
+    return COMPILED[str(stage)]
+
+
+@pytest.fixture
+def state() -> TrainState:
+    return init(jax.random.key(0), *NETS, CHAIN)
+
+
+@pytest.fixture
+def batch(rng) -> Transitions:
+    def normal(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    tokens = jnp.ones((BATCH, 1), jnp.int32)
+    return Transitions(
+        inputs=Inputs(normal(BATCH, STATE), tokens),
+        action=normal(BATCH, HORIZON, ACTION),
+        action_mask=jnp.ones((BATCH, HORIZON), bool),
+        returns=jnp.asarray(rng.uniform(size=BATCH), jnp.float32),
+        discount=jnp.where(jnp.arange(BATCH) % 2, 0.9, 0.0),
+        next_inputs=Inputs(normal(BATCH, STATE), tokens),
+    )
+
+
+def distance(a, b) -> float:
+    return max(
+        float(jnp.abs(x - y).max())
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def test_an_update_moves_every_network_but_the_reference(state, batch):
+    new, metrics = apply(state, batch)
+    for name in ("policy", "value", "q", "target_q"):
+        assert distance(getattr(new, name), getattr(state, name)) > 0, name
+    assert distance(new.reference, state.reference) == 0
+    assert int(new.update) == 1
+    assert bool(metrics["finite"])
+
+
+def test_the_target_follows_the_updated_q_at_the_ema_rate(state, batch):
+    state = state._replace(target_q=jax.tree.map(lambda x: x + 1, state.q))
+    new, _ = apply(state, batch)
+    wanted = jax.tree.map(lambda bar, phi: 0.995 * bar + 0.005 * phi, state.target_q, new.q)
+    assert distance(new.q, state.q) > 1e-3
+    assert distance(new.target_q, wanted) < 1e-6
+
+
+@pytest.mark.parametrize("poisoned", ["returns", "action", "state", "next_state"])
+def test_an_update_with_nan_changes_nothing_but_the_count(state, batch, poisoned):
+    def nan(x):
+        return x.at[3].set(jnp.nan)
+
+    state, _ = apply(state, batch)  # so that the optimisers have something to lose
+    if poisoned == "state":
+        bad = batch._replace(inputs=batch.inputs._replace(state=nan(batch.inputs.state)))
+    elif poisoned == "next_state":
+        inputs = batch.next_inputs._replace(state=nan(batch.next_inputs.state))
+        bad = batch._replace(next_inputs=inputs)
+    else:
+        bad = batch._replace(**{poisoned: nan(getattr(batch, poisoned))})
+    new, metrics = apply(state, bad, 1)
+    assert not bool(metrics["finite"])
+    assert int(new.update) == int(state.update) + 1
+    assert distance(new._replace(update=state.update), state) == 0
+    after, metrics = apply(new, batch, 2)
+    assert bool(metrics["finite"])
+    assert distance(after.q, new.q) > 0
+
+
+def test_a_zero_temperature_brings_the_policy_back_to_the_reference(state, batch):
+    stage = replace(STAGE, qam=replace(STAGE.qam, inv_temp=0.0))
+    state = state._replace(q=jax.tree.map(lambda x: x + 1, state.q))
+    _, metrics = apply(state, batch, stage=stage)
+    assert float(metrics["policy/grad_norm"]) < 1e-6
+    assert float(metrics["critic/grad_norm"]) > 1e-3
+    state = state._replace(policy=jax.tree.map(lambda x: x + 0.5, state.policy))
+    for number in range(200):
+        state, metrics = apply(state, batch, number, stage=stage)
+    assert float(metrics["policy/shift"]) < 0.02
+    assert distance(state.policy, state.reference) < 0.05
+
+
+def actions(params, batch, key):
+    context = NETS.policy.encode(params, batch.inputs)
+    noise = jax.random.normal(key, batch.action.shape)
+    return euler_sample(lambda a, w: velocity(params, context, a, w), noise, 10)
+
+
+@pytest.mark.parametrize("gradient", ["target_mean", "target_min", "online_mean"])
+def test_actions_move_along_the_gradient_of_q_by_the_inverse_temperature(state, batch, gradient):
+    # exp(k Q) tilts N(m, 1) to N(m + k dQ/da, 1) when Q is linear (Eq. 8).
+    q = {"slope": jnp.stack([SLOPE, SLOPE]), "bias": jnp.zeros(2)}
+    state = state._replace(q=q, target_q=jax.tree.map(jnp.copy, q))
+    stage = replace(STAGE, qam=replace(STAGE.qam, critic_gradient=gradient))
+    before = actions(state.policy, batch, jax.random.key(9)).mean(0)
+    for number in range(400):
+        state, _ = apply(state, batch, number, stage=stage, policy=1e-2, critic=0.0)
+    after = actions(state.policy, batch, jax.random.key(9)).mean(0)
+    np.testing.assert_allclose(after - before, 2.0 * SLOPE, atol=0.1)
+    assert distance(state.q, q) == 0
+
+
+def test_without_a_bootstrap_q_learns_the_returns(state, batch):
+    batch = batch._replace(returns=jnp.full(BATCH, 0.7), discount=jnp.zeros(BATCH))
+    for number in range(300):
+        state, metrics = apply(state, batch, number, critic=3e-2, policy=0.0)
+    assert float(metrics["critic/loss"]) < 1e-3
+    np.testing.assert_allclose(NETS.critic.q(state.q, batch.inputs, batch.action), 0.7, atol=0.05)
+
+
+def test_v_learns_the_smaller_of_the_target_heads(state, batch):
+    target = {"slope": jnp.zeros((2, HORIZON, ACTION)), "bias": jnp.array([0.3, 0.8])}
+    constant = batch._replace(
+        inputs=batch.inputs._replace(state=jnp.ones((BATCH, STATE))),
+        next_inputs=batch.next_inputs._replace(state=jnp.ones((BATCH, STATE))),
+    )
+    for number in range(300):
+        state = state._replace(target_q=target)
+        state, metrics = apply(state, constant, number, critic=3e-2, policy=0.0)
+    np.testing.assert_allclose(metrics["value/bootstrap"], 0.3, atol=0.03)
+
+
+def test_a_higher_quantile_level_gives_a_higher_bootstrap(state, batch):
+    low, high = (apply(state, batch, tau_base=level)[1] for level in (0.6, 0.9))
+    assert float(high["value/tau"] - low["value/tau"]) == pytest.approx(0.3, abs=1e-3)
+    assert float(high["value/bootstrap"]) > float(low["value/bootstrap"]) + 0.1
+
+
+def test_rates_of_zero_change_no_network(state, batch):
+    new, metrics = apply(state, batch, policy=0.0, critic=0.0)
+    assert distance((new.policy, new.value, new.q), (state.policy, state.value, state.q)) == 0
+    assert float(metrics["critic/grad_norm"]) > 0
+
+
+def test_a_large_gradient_is_clipped_network_by_network(state, batch):
+    huge = batch._replace(returns=1e6 * batch.returns)
+    new, metrics = apply(state, huge, critic=1e-2)
+    assert float(metrics["critic/grad_norm"]) > 1e3
+    assert bool(metrics["finite"])
+    first_moment = new.optimiser.q[1].mu
+    clipped = 0.1 * STAGE.optimiser.clip_norm
+    assert float(jnp.sqrt(sum(jnp.square(x).sum() for x in jax.tree.leaves(first_moment)))) == (
+        pytest.approx(clipped, rel=1e-3)
+    )
+
+
+def test_supervised_updates_lower_the_flow_loss_and_touch_only_the_policy(state, batch):
+    target = batch._replace(action=batch.action * 0.1 + 1.5)
+    step = jax.jit(partial(sft_update, policy=NETS.policy, optimisers=CHAIN))
+    losses, first = [], state
+    for _ in range(200):
+        state, metrics = step(state, target, jax.random.key(0), at(2e-2, 0.0, 0.6))
+        losses.append(float(metrics["policy/sft_loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert distance(state.policy, first.policy) > 0.5
+    untouched = {"policy": first.policy, "optimiser": first.optimiser, "update": first.update}
+    assert distance(state._replace(**untouched), first) == 0
+    assert int(state.update) == 200
+
+
+def test_a_supervised_update_with_nan_changes_nothing_but_the_count(state, batch):
+    step = jax.jit(partial(sft_update, policy=NETS.policy, optimisers=CHAIN))
+    bad = batch._replace(action=batch.action.at[0].set(jnp.nan))
+    new, metrics = step(state, bad, jax.random.key(0), at(1e-2, 0.0, 0.6))
+    assert not bool(metrics["finite"])
+    assert distance(new._replace(update=state.update), state) == 0
+    assert int(new.update) == 1
+
+
+def test_the_padding_behind_the_end_of_an_episode_teaches_nothing(state, batch):
+    mask = batch.action_mask.at[:, 1].set(False)
+    one = batch._replace(action_mask=mask)
+    other = one._replace(action=batch.action.at[:, 1].add(100.0))
+    step = jax.jit(partial(sft_update, policy=NETS.policy, optimisers=CHAIN))
+    for name, each in (("cut", one), ("full", batch)):
+        moved, _ = step(state, each, jax.random.key(0), at(1e-2, 0.0, 0.6))
+        shift = jnp.abs(moved.policy["shift"]).max(-1)
+        assert (float(shift[1]) > 1e-4) == (name == "full")
+    losses = [
+        float(step(state, each, jax.random.key(0), at(1e-2, 0.0, 0.6))[1]["policy/sft_loss"])
+        for each in (one, other)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_optimisers_decay_the_policy_only():
+    chain = optimisers(OptimiserConfig(weight_decay=0.5))
+    params = {"w": jnp.ones(3)}
+    nothing = {"w": jnp.zeros(3)}
+    steps = [t.update(nothing, t.init(params), params)[0]["w"] for t in chain]
+    assert [float(step[0]) for step in steps] == [0.5, 0.0, 0.0]
