@@ -80,6 +80,10 @@ def _train(
     except Stopped:
         log.info("learner stopped")
         return False
+    except (ValueError, RuntimeError) as error:
+        if _is_loss_of_a_host(error):  # said now: JAX may abort while the checkpoint is closed
+            log.error("lost the group host=%d hosts=%d", hosts.host, hosts.hosts)
+        raise
     finally:
         checkpoints.close()
         reader.close()
