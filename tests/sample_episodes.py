@@ -43,8 +43,11 @@ def make_episode(ticks: int = 25, *, state: int = 6, action: int = 4, seed: int 
     wanted[: ticks // 4] = np.nan
     source = np.full(ticks, Source.POLICY, np.uint8)
     source[: ticks // 4] = Source.HUMAN
+    header = make_header(**changes)
+    if header.kind is Kind.DEMO:
+        source[:] = Source.EXPERT
     return Episode(
-        header=make_header(**changes),
+        header=header,
         time=1_700_000_000.0 + 0.1 * np.arange(ticks + 1),
         state=rng.normal(size=(ticks + 1, state)).astype(np.float32),
         action=rng.normal(size=(ticks, action)).astype(np.float32),

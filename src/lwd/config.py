@@ -166,6 +166,9 @@ class StageConfig:
     """Episodes of the rarest part of the mixture that must be in the snapshot to start."""
     updates_per_episode: float = math.inf
     """Updates allowed for each episode of the rarest part; the learner waits for more data."""
+    policy_every: int = 1
+    """Updates of V and Q for each one of the policy; the paper has 1. More let a critic that
+    starts from nothing get ahead of the policy that follows it."""
     divl: DivlConfig = field(default_factory=DivlConfig)
     """Value learning in this stage."""
     qam: QamConfig = field(default_factory=QamConfig)
@@ -317,11 +320,11 @@ class DemoConfig:
     """Episodes of the SFT policy, both outcomes, of each task, for the offline buffer."""
     sft_updates: int = 2500
     """Learner updates of supervised fine-tuning."""
-    offline_updates: int = 400
+    offline_updates: int = 1000
     """Learner updates of offline RL."""
-    online_updates: int = 400
+    online_updates: int = 1000
     """Learner updates of online RL."""
-    updates_per_episode: float = 2.0
+    updates_per_episode: float = 5.0
     """Online updates for each episode of the fleet."""
     evaluation_episodes: int = 25
     """Held-out starts of each task, the same for all three policies."""

@@ -19,7 +19,7 @@ def state(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
     hundredths: `inv_temp` brings its gradient to the scale of normalised actions.
     """
     rl = OptimiserConfig(policy_lr=3e-4, critic_lr=5e-4, ema_rate=0.02)
-    qam = QamConfig(steps=4, inv_temp=150.0)
+    qam = QamConfig(steps=4, inv_temp=60.0)
     return LearnerConfig(
         preset="state",
         control=control,
@@ -31,7 +31,8 @@ def state(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
             optimiser=OptimiserConfig(policy_lr=2e-3),
         ),
         offline=StageConfig(
-            updates=400,
+            updates=1000,
+            policy_every=4,
             mixture={"offline": 1.0},
             episodes=280,
             divl=DivlConfig(tau_base=0.6, n_step=3),
@@ -39,7 +40,8 @@ def state(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
             optimiser=rl,
         ),
         online=StageConfig(
-            updates=400,
+            updates=1000,
+            policy_every=4,
             mixture={"offline": 1.0, "online": 1.0},
             updates_per_episode=8.0,
             divl=DivlConfig(tau_base=0.9, n_step=1),

@@ -16,7 +16,7 @@ from lwd.errors import NonFiniteError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.state import TrainState, init, optimisers, rates, start_stage
-from lwd.learner.update import Metrics, Nets, Update, sft_update, update
+from lwd.learner.update import Metrics, Nets, Update, critic_update, sft_update, update
 from lwd.models.normaliser import Normaliser
 from lwd.models.presets import build
 from lwd.replay.batch import Batch
@@ -117,7 +117,7 @@ class Learner:
         self, at: Position, state: TrainState, normaliser: Normaliser, publish: Publish
     ) -> TrainState:
         """The updates of one stage from `at`, with reports, checkpoints and publications."""
-        settings, step = self.config.stage(at.stage), self._update(at.stage)
+        settings = self.config.stage(at.stage)
         rate = rates(settings)
         seed = jax.random.fold_in(jax.random.key(self.config.seed), 1 + STAGES.index(at.stage))
         watch = Watch(self.config.max_skipped)
@@ -128,6 +128,7 @@ class Learner:
                 n_step = settings.divl.n_step
                 rows = self.reader.sample(draw, settings.mixture, settings.batch, n_step=n_step)
                 batch = feed.transitions(rows, normaliser, self.mesh)
+                step = self._update(at.stage, number)
                 state, metrics = step(state, batch, jax.random.fold_in(seed, number), rate(number))
                 watch.add(metrics, rows)
                 at = Position(at.stage, number + 1)
@@ -158,18 +159,22 @@ class Learner:
         if at.update % config.report_every == 0:
             self._check_stop()
 
-    def _update(self, stage: str) -> Update:
-        """The jitted update of `stage`: supervised at first, then Algorithm 2."""
+    def _update(self, stage: str, number: int) -> Update:
+        """The jitted update: supervised at first, then Algorithm 2 with or without the policy."""
         settings = self.config.stage(stage)
         chain = optimisers(settings.optimiser)
-        jit = partial(jax.jit, donate_argnums=0, out_shardings=feed.everywhere(self.mesh))
-        if stage == "sft":
-            return jit(partial(sft_update, policy=self.nets.policy, optimisers=chain))
         static = _without_rates(settings)
-        if str(static) not in self._compiled:
+        if stage == "sft":
+            step = partial(sft_update, policy=self.nets.policy, optimisers=chain)
+        elif (number + 1) % settings.policy_every:
+            step = partial(critic_update, nets=self.nets, optimisers=chain, stage=static)
+        else:
             step = partial(update, nets=self.nets, optimisers=chain, stage=static)
-            self._compiled[str(static)] = jit(step)
-        return self._compiled[str(static)]
+        name = f"{step.func.__name__} {static}"
+        if name not in self._compiled:
+            placed = feed.everywhere(self.mesh)
+            self._compiled[name] = jax.jit(step, donate_argnums=0, out_shardings=placed)
+        return self._compiled[name]
 
     def _draw(self, stage: str, number: int) -> int:
         """Number of the draw from replay, different in every stage."""
@@ -217,7 +222,8 @@ class Watch:
         """Mean of every metric over the applied updates since the last call."""
         self._look(self._pending)
         read, self._pending, self._read = self._read, [], []
-        return {name: float(np.mean([m[name] for m in read])) for name in (read[0] if read else ())}
+        names = dict.fromkeys(name for metrics in read for name in metrics)
+        return {name: float(np.mean([m[name] for m in read if name in m])) for name in names}
 
     def _look(self, seen: Iterable[Seen]) -> None:
         for metrics, rows in seen:
@@ -250,6 +256,7 @@ def _without_rates(stage: StageConfig) -> StageConfig:
         mixture={},
         episodes=0,
         updates_per_episode=0.0,
+        policy_every=1,
         divl=divl,
         optimiser=peaks,
     )

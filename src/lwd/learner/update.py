@@ -16,7 +16,7 @@ from jax import Array
 from lwd.algorithms import divl, flow, qam
 from lwd.algorithms.ema import ema
 from lwd.config import DivlConfig, QamConfig, StageConfig
-from lwd.learner.state import Optimisers, OptimiserStates, Rates, TrainState, Transitions
+from lwd.learner.state import Optimisers, Rates, TrainState, Transitions
 from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
 
 Metrics = dict[str, Array]
@@ -42,49 +42,81 @@ def update(
     optimisers: Optimisers,
     stage: StageConfig,
 ) -> tuple[TrainState, Metrics]:
-    """Algorithm 2, line by line."""
-    policy, critic = nets
-    atoms = divl.support(stage.divl.v_min, stage.divl.v_max, stage.divl.atoms)
-    optimiser = state.optimiser
+    """Algorithm 2: learn the values of the batch, then extract the policy from them."""
+    valued, value_metrics = learn_values(state, batch, rates, nets.critic, optimisers, stage)
+    new, policy_metrics = extract_policy(valued, batch, key, rates, nets, optimisers, stage)
+    return _commit(state, new, value_metrics | policy_metrics)
 
-    # Distributional implicit value learning (lines 2-6)
+
+def critic_update(
+    state: TrainState,
+    batch: Transitions,
+    key: Array,
+    rates: Rates,
+    *,
+    nets: Nets,
+    optimisers: Optimisers,
+    stage: StageConfig,
+) -> tuple[TrainState, Metrics]:
+    """Algorithm 2 without lines 7-11, for the updates between two of the policy."""
+    del key  # nothing is drawn
+    return _commit(state, *learn_values(state, batch, rates, nets.critic, optimisers, stage))
+
+
+def learn_values(
+    state: TrainState,
+    batch: Transitions,
+    rates: Rates,
+    critic: CriticFns,
+    optimisers: Optimisers,
+    stage: StageConfig,
+) -> tuple[TrainState, Metrics]:
+    """Distributional implicit value learning (Algorithm 2, lines 2-6)."""
+    atoms = divl.support(stage.divl.v_min, stage.divl.v_max, stage.divl.atoms)
     q_replay = critic.q(state.target_q, batch.inputs, batch.action).min(0)
 
     def value_loss(psi: Params) -> tuple[Array, Metrics]:  # Eq. 12
         return divl.value_loss(critic.value_logits(psi, batch.inputs), q_replay, atoms)
 
     psi, value_state, value_metrics = _descend(
-        "value", value_loss, state.value, optimisers.value, optimiser.value, rates.critic
+        "value", value_loss, state.value, optimisers.value, state.optimiser.value, rates.critic
     )
-
     y, target_metrics = _td_target(critic, psi, batch, atoms, rates.tau_base, stage.divl)  # Eq. 19
 
     def q_loss(phi: Params) -> tuple[Array, Metrics]:  # Eq. 15
         return divl.critic_loss(critic.q(phi, batch.inputs, batch.action), y)
 
     phi, q_state, q_metrics = _descend(
-        "critic", q_loss, state.q, optimisers.q, optimiser.q, rates.critic
+        "critic", q_loss, state.q, optimisers.q, state.optimiser.q, rates.critic
     )
-    target_q = ema(state.target_q, phi, stage.optimiser.ema_rate)
-
-    # Policy extraction by Q-learning with adjoint matching (lines 7-11)
-    policy_loss = partial(
-        _adjoint_matching, state.reference, batch, key, policy, stage.qam,
-        _action_gradient(critic, phi, target_q, batch.inputs, stage.qam.critic_gradient),
-    )  # fmt: skip
-    theta, policy_state, policy_metrics = _descend(
-        "policy", policy_loss, state.policy, optimisers.policy, optimiser.policy, rates.policy
-    )
-
     new = state._replace(
-        policy=theta,
         value=psi,
         q=phi,
-        target_q=target_q,
-        optimiser=OptimiserStates(policy_state, value_state, q_state),
+        target_q=ema(state.target_q, phi, stage.optimiser.ema_rate),
+        optimiser=state.optimiser._replace(value=value_state, q=q_state),
     )
-    metrics = value_metrics | target_metrics | q_metrics | policy_metrics
-    return _commit(state, new, metrics)
+    return new, value_metrics | target_metrics | q_metrics
+
+
+def extract_policy(
+    state: TrainState,
+    batch: Transitions,
+    key: Array,
+    rates: Rates,
+    nets: Nets,
+    optimisers: Optimisers,
+    stage: StageConfig,
+) -> tuple[TrainState, Metrics]:
+    """Q-learning with adjoint matching (Algorithm 2, lines 7-11)."""
+    gradient = _action_gradient(nets.critic, state, batch.inputs, stage.qam.critic_gradient)
+    policy_loss = partial(
+        _adjoint_matching, state.reference, batch, key, nets.policy, stage.qam, gradient
+    )
+    theta, policy_state, metrics = _descend(
+        "policy", policy_loss, state.policy, optimisers.policy, state.optimiser.policy, rates.policy
+    )
+    optimiser = state.optimiser._replace(policy=policy_state)
+    return state._replace(policy=theta, optimiser=optimiser), metrics
 
 
 def sft_update(
@@ -138,10 +170,10 @@ def _td_target(
 
 
 def _action_gradient(
-    critic: CriticFns, phi: Params, target_q: Params, inputs: Inputs, which: str
+    critic: CriticFns, state: TrainState, inputs: Inputs, which: str
 ) -> Callable[[Array], Array]:
     """a to dQ/da, the source of the adjoint (Eq. 10)."""
-    params = phi if which == "online_mean" else target_q
+    params = state.q if which == "online_mean" else state.target_q
     reduce = jnp.min if which == "target_min" else jnp.mean
     return jax.grad(lambda a: reduce(critic.q(params, inputs, a), axis=0).sum())
 

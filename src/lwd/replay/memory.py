@@ -160,9 +160,10 @@ class Memory:
         if kind in OFFLINE:
             parts["offline"] = rows
         for part, starts in parts.items():
+            # An episode of a kind counts even if no window may start in it: others wait for it.
+            self._counts[part, task] += part != "human" or bool(len(starts))
             if len(starts):
                 self._starts[part, task].extend(starts)
-                self._counts[part, task] += 1
 
 
 def unmixed(human: np.ndarray, horizon: int) -> np.ndarray:
