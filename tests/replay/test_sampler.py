@@ -211,3 +211,24 @@ def test_other_layouts_are_refused_whole() -> None:
         memory.append(make_episode(ticks=5, state=7))
     assert len(memory) == 1
     assert len(memory.owner) == len(memory.action) == 6
+
+
+def test_slips_of_a_demonstrator_are_not_shown_but_count_as_experience() -> None:
+    episode = make_episode(20, kind=Kind.DEMO)
+    source = episode.source.copy()
+    source[8:10] = Source.PLAY
+    memory = Memory(horizon=5, discount=0.99)
+    memory.append(replace(episode, source=source))
+    view = memory.view()
+    shown = memory.starts(("demo", "restocking"), view.ticks["demo", "restocking"])
+    assert shown.tolist() == [0, 1, 2, 3, *range(10, 20)]
+    assert view.ticks["offline", "restocking"] == 20
+    assert view.counts["demo", "restocking"] == 1
+
+
+def test_a_demonstration_that_is_all_slips_still_counts_as_an_episode() -> None:
+    episode = make_episode(6, kind=Kind.DEMO)
+    memory = Memory(horizon=5, discount=0.99)
+    memory.append(replace(episode, source=np.full(6, Source.PLAY, np.uint8)))
+    assert memory.view().counts["demo", "restocking"] == 1
+    assert ("demo", "restocking") not in memory.view().ticks
