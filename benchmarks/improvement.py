@@ -1,9 +1,9 @@
 """Does deployment improve the policy? The demo's whole ring over several seeds, paired by start.
 
 `python -m benchmarks.improvement [--seeds 0 1 2] [--episodes 100]` runs `lwd demo` once for each
-seed (data, initial parameters and held-out starts all change with it) and writes
-benchmarks/results/improvement.md. A seed that has finished is not run again: an interrupted
-benchmark goes on.
+seed (data, initial parameters and held-out starts all change with it), with more data and updates
+than the demo's default, and writes benchmarks/results/improvement.md. A seed that has finished is
+not run again: an interrupted benchmark goes on.
 """
 
 import argparse
@@ -18,6 +18,14 @@ from benchmarks.record import REPOSITORY, header
 from lwd.config import STAGES
 from lwd.eval.results import Attempt, Evaluation, load
 
+BUDGET = {
+    "demos": 300,
+    "rollouts": 250,
+    "sft-updates": 4000,
+    "offline-updates": 1600,
+    "online-updates": 1600,
+}
+"""What differs from the demo's default."""
 PAIRS = (("offline", "sft"), ("online", "offline"), ("online", "sft"))
 
 
@@ -67,7 +75,9 @@ def report(runs: Path, seeds: Sequence[int], command: str) -> str:
 def _run(out: Path, seed: int, episodes: int) -> None:
     if (out / "summary.json").exists():
         return
-    command = ["demo", "--out", out, "--seed", seed, "--evaluation-episodes", episodes, "--plain"]
+    budget = [word for name, value in BUDGET.items() for word in (f"--{name}", value)]
+    command = ["demo", "--out", out, "--seed", seed, "--plain", *budget]
+    command += ["--evaluation-episodes", episodes]
     subprocess.run([sys.executable, "-m", "lwd", *map(str, command)], check=True)
 
 

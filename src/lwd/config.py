@@ -312,17 +312,17 @@ class DemoConfig:
     """Robots in the fleet, each with processes of its own."""
     tasks: tuple[str, ...] = ("restocking", "freezer")
     """Tasks, dealt to the robots in turn."""
-    demos: int = 200
+    demos: int = 220
     """Successful demonstrations of each task."""
     play: int = 20
     """Episodes of play, with deliberate faults, of each task."""
     rollouts: int = 150
     """Episodes of the SFT policy, both outcomes, of each task, for the offline buffer."""
-    sft_updates: int = 2500
+    sft_updates: int = 3000
     """Learner updates of supervised fine-tuning."""
     offline_updates: int = 1000
     """Learner updates of offline RL."""
-    online_updates: int = 1000
+    online_updates: int = 800
     """Learner updates of online RL."""
     updates_per_episode: float = 5.0
     """Online updates for each episode of the fleet."""
