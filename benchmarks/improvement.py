@@ -36,23 +36,24 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--episodes", type=int, default=100, help="held-out starts per task")
     parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs" / "improvement")
     options = parser.parse_args(arguments)
-    for seed in options.seeds:
-        _run(options.runs / f"seed-{seed}", seed, options.episodes)
     command = f"python -m benchmarks.improvement {' '.join(arguments)}".strip()
-    text = report(options.runs, options.seeds, command)
+    for seed in options.seeds:
+        _run(options.runs / f"seed-{seed}", seed, options.episodes, command)
+    text = report(options.runs, options.seeds)
     (REPOSITORY / "benchmarks" / "results" / "improvement.md").write_text(text)
     print(text)
 
 
-def report(runs: Path, seeds: Sequence[int], command: str) -> str:
+def report(runs: Path, seeds: Sequence[int]) -> str:
     """Success of each stage, and paired differences on the same starts over all seeds."""
     found = {seed: load(runs / f"seed-{seed}" / "evaluation.json") for seed in seeds}
     pooled = Evaluation(attempts=tuple(a for seed in seeds for a in _marked(found[seed], seed)))
     summaries = [json.loads((runs / f"seed-{s}" / "summary.json").read_text()) for s in seeds]
-    lines = ["# Success after SFT, offline RL and online RL\n", header(command)]
-    lines.append(
-        f"\n{len(seeds)} seeds; held-out starts, no operator, the same for all policies.\n"
-    )
+    records = [(runs / f"seed-{seed}" / "record.md").read_text() for seed in seeds]
+    lines = ["# Success after SFT, offline RL and online RL\n", *records]
+    budget = ", ".join(f"{value} {name}" for name, value in BUDGET.items())
+    lines.append(f"Seeds {', '.join(map(str, seeds))}; {budget}; demos and rollouts per task.")
+    lines.append("Held-out starts without an operator, the same for all policies of a seed.\n")
     lines.append("| seed | task | " + " | ".join(STAGES) + " |\n|---|---|---|---|---|")
     for seed, evaluation in [*found.items(), ("all", pooled)]:
         for task in [*evaluation.tasks, "all"]:
@@ -72,13 +73,14 @@ def report(runs: Path, seeds: Sequence[int], command: str) -> str:
     return "\n".join(lines)
 
 
-def _run(out: Path, seed: int, episodes: int) -> None:
+def _run(out: Path, seed: int, episodes: int, command: str) -> None:
     if (out / "summary.json").exists():
         return
     budget = [word for name, value in BUDGET.items() for word in (f"--{name}", value)]
-    command = ["demo", "--out", out, "--seed", seed, "--plain", *budget]
-    command += ["--evaluation-episodes", episodes]
-    subprocess.run([sys.executable, "-m", "lwd", *map(str, command)], check=True)
+    demo = ["demo", "--out", out, "--seed", seed, "--plain", *budget]
+    demo += ["--evaluation-episodes", episodes]
+    subprocess.run([sys.executable, "-m", "lwd", *map(str, demo)], check=True)
+    (out / "record.md").write_text(header(command))
 
 
 def _marked(evaluation: Evaluation, seed: int) -> list[Attempt]:
