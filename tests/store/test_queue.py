@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -174,5 +176,7 @@ def test_a_server_that_cannot_run_is_given_up_with_its_last_words(tmp_path: Path
     folder = tmp_path / "queue"
     folder.mkdir()
     (folder / "jetstream").write_text("a file where the server needs a folder")
-    with pytest.raises(ServiceError, match=r"died 5 times.*not a directory"):
-        serve_queue(tmp_path, free_port(), threading.Event())
+    command = [sys.executable, "-c", QUEUE, str(tmp_path), str(free_port())]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0
+    assert re.search(r"ServiceError: .*died 5 times.*not a directory", ended.stderr)
