@@ -25,7 +25,7 @@ Plane = Annotated[PlaneConfig, arg(name="")]
 Algorithm = Annotated[LearnerConfig, arg(name="")]
 Hosts = Annotated[HostConfig, arg(name="")]
 Demo = Annotated[DemoConfig, arg(name="")]
-TASKS = ("restocking", "freezer")
+TASKS = DemoConfig().tasks
 EXTRAS = {
     "plane": ("alembic", "fastapi", "uvicorn"),
     "postgres": ("psycopg",),

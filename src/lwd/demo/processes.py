@@ -18,8 +18,6 @@ GRACE_S = 20.0
 """Time a process has to end after SIGTERM."""
 RESTARTS = 3
 """Deaths of one process after which the demo gives up."""
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-"""Environment of a process that shall not take more than its core."""
 
 
 @dataclass

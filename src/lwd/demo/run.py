@@ -12,10 +12,11 @@ from pathlib import Path
 
 from rich.live import Live
 
+from lwd.actor.threads import SINGLE_THREAD
 from lwd.config import COMPACT, STAGES, DemoConfig, LearnerConfig, PlaneConfig
 from lwd.demo import picture, summary, view
 from lwd.demo.plan import Assignment, assignments, episodes
-from lwd.demo.processes import ONE_THREAD, Processes
+from lwd.demo.processes import Processes
 from lwd.demo.progress import Observer, Progress, waiting
 from lwd.episode.types import Kind
 from lwd.errors import ConfigError, ServiceError
@@ -23,6 +24,7 @@ from lwd.eval.evaluate import Starts, evaluate
 from lwd.eval.results import Evaluation
 from lwd.learner.recipes import state as state_recipe
 from lwd.sim.tasks import task as find_task
+from lwd.store import weights
 from lwd.store.catalog import Catalog
 from lwd.store.client import ServiceClient
 from lwd.store.objects import Objects
@@ -136,7 +138,7 @@ class Demo:
             *("--kind", kind.value, *quota, "--tasks", *robot.tasks, "--root", self.out),
             *("--queue-url", self.plane.queue_url, "--service-url", self.plane.service_url),
             "--intervene" if self.config.intervene else "--no-intervene",
-            environment=ONE_THREAD,
+            environment=SINGLE_THREAD,
             niceness=5,  # robots shall not starve the learner of its cores
         )
 
@@ -197,7 +199,7 @@ class Demo:
                 raise ServiceError(f"no weights of stage {stage!r} were published; see the logs.")
             policies[stage] = self.out / "policies" / f"{stage}.safetensors"
             policies[stage].parent.mkdir(exist_ok=True)
-            objects.get_to(f"weights/{row.sha256}.safetensors", policies[stage], sha256=row.sha256)
+            objects.get_to(weights.key(row.sha256), policies[stage], sha256=row.sha256)
         starts = Starts(
             tasks=self.config.tasks,
             episodes=self.config.evaluation_episodes,

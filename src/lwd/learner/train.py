@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +118,7 @@ class Learner:
     ) -> TrainState:
         """The updates of one stage from `at`, with reports, checkpoints and publications."""
         settings = self.config.stage(at.stage)
-        rate = rates(settings)
+        rate, step = rates(settings), self._updates(at.stage)
         seed = jax.random.fold_in(jax.random.key(self.config.seed), 1 + STAGES.index(at.stage))
         watch = Watch(self.config.max_skipped)
         try:
@@ -128,8 +128,8 @@ class Learner:
                 n_step = settings.divl.n_step
                 rows = self.reader.sample(draw, settings.mixture, settings.batch, n_step=n_step)
                 batch = feed.transitions(rows, normaliser, self.mesh)
-                step = self._update(at.stage, number)
-                state, metrics = step(state, batch, jax.random.fold_in(seed, number), rate(number))
+                key = jax.random.fold_in(seed, number)
+                state, metrics = step(number)(state, batch, key, rate(number))
                 watch.add(metrics, rows)
                 at = Position(at.stage, number + 1)
                 self._after(at, state, normaliser, publish, watch)
@@ -159,21 +159,27 @@ class Learner:
         if at.update % config.report_every == 0:
             self._check_stop()
 
-    def _update(self, stage: str, number: int) -> Update:
-        """The jitted update: supervised at first, then Algorithm 2 with or without the policy."""
+    def _updates(self, stage: str) -> Callable[[int], Update]:
+        """Number of an update to the jitted update: supervised at first, then Algorithm 2, with
+        the policy in every `policy_every`-th."""
         settings = self.config.stage(stage)
-        chain = optimisers(settings.optimiser)
-        static = _without_rates(settings)
+        chain, static = optimisers(settings.optimiser), _without_rates(settings)
         if stage == "sft":
-            step = partial(sft_update, policy=self.nets.policy, optimisers=chain)
-        elif (number + 1) % settings.policy_every:
-            step = partial(critic_update, nets=self.nets, optimisers=chain, stage=static)
-        else:
-            step = partial(update, nets=self.nets, optimisers=chain, stage=static)
-        name = f"{step.func.__name__} {static}"
+            supervised = self._jit(sft_update, policy=self.nets.policy, optimisers=chain)
+            return lambda _: supervised
+        shared = {"nets": self.nets, "optimisers": chain, "stage": static}
+        whole, values = self._jit(update, **shared), self._jit(critic_update, **shared)
+        return lambda number: values if (number + 1) % settings.policy_every else whole
+
+    def _jit(self, step: Callable[..., Any], **settings: Any) -> Update:
+        """`step` with its settings, compiled at its first call and once for all stages."""
+        name = f"{step.__name__} {settings.get('stage')}"
         if name not in self._compiled:
-            placed = feed.everywhere(self.mesh)
-            self._compiled[name] = jax.jit(step, donate_argnums=0, out_shardings=placed)
+            self._compiled[name] = jax.jit(
+                partial(step, **settings),
+                donate_argnums=0,
+                out_shardings=feed.everywhere(self.mesh),
+            )
         return self._compiled[name]
 
     def _draw(self, stage: str, number: int) -> int:
