@@ -179,3 +179,37 @@ def test_a_time_scale_holds_the_robot_back():
     started = time.monotonic()
     robot.apply(np.tile(REST, (10, 1)))
     assert time.monotonic() - started >= 0.05
+
+
+@pytest.mark.parametrize("task", ["restocking", "freezer"])
+def test_a_saved_moment_comes_back_bit_for_bit_any_number_of_times(task):
+    robot = SimRobot(task, control=COMPACT)
+    robot.reset(3)
+    robot.apply(wild(30))
+    moment = robot.save()
+    seen = []
+    for _ in range(2):
+        ticks = robot.apply(wild(60)[30:])
+        seen.append(np.stack([t.observation.state for t in ticks] + [robot.observe().state]))
+        robot.restore(moment)
+    np.testing.assert_array_equal(*seen)
+    assert robot.elapsed_s == 3.0
+    np.testing.assert_array_equal(robot.observe().state, seen[0][0])
+
+
+def test_a_restored_episode_runs_again_after_its_end(robot):
+    robot.reset(0)
+    moment = robot.save()
+    while robot.status is Status.RUNNING:
+        robot.apply(np.tile(REST, (50, 1)))
+    robot.restore(moment)
+    assert robot.status is Status.RUNNING
+    assert len(robot.apply(REST[None])) == 1
+
+
+def test_a_moment_of_another_episode_is_refused(robot):
+    robot.reset(0)
+    moment = robot.save()
+    robot.reset(1)
+    with pytest.raises(ValueError, match="another episode"):
+        robot.restore(moment)

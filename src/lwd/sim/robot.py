@@ -1,6 +1,7 @@
 """A simulated robot: `lwd.actor.robot.Robot` on top of a scene."""
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,12 +10,23 @@ from lwd.config import ControlConfig
 from lwd.sim.body import JOINT_LIMIT, MAX_OPENING, MAX_SPEED
 from lwd.sim.cameras import Cameras
 from lwd.sim.items import Sku
-from lwd.sim.scene import ACTION, REST, Scene
+from lwd.sim.scene import ACTION, REST, Scene, SceneMoment
 from lwd.sim.task import TaskSpec
 from lwd.sim.tasks import task as find_task
 
 _LOWEST = np.tile(np.append(-JOINT_LIMIT, 0.0), 2)
 _HIGHEST = np.tile(np.append(JOINT_LIMIT, MAX_OPENING), 2)
+
+
+class Moment(NamedTuple):
+    """A robot and its world at one time."""
+
+    scene: SceneMoment
+    tick: int
+    target: np.ndarray
+    status: Status
+    held: frozenset[Sku]
+    fallen: frozenset[Sku]
 
 
 class SimRobot:
@@ -79,6 +91,25 @@ class SimRobot:
             time_limit_s=self.spec.time_limit_s,
             seed=seed,
         )
+
+    def save(self) -> "Moment":
+        """This moment of the episode, to which `restore` comes back any number of times."""
+        return Moment(
+            scene=self.scene.save(),
+            tick=self._tick,
+            target=self.target.copy(),
+            status=self.status,
+            held=frozenset(self._held),
+            fallen=frozenset(self._fallen),
+        )
+
+    def restore(self, moment: "Moment") -> None:
+        """Back to a moment of the running episode; ValueError if it is of another one."""
+        self.scene.restore(moment.scene)
+        self._tick, self.status = moment.tick, moment.status
+        self.target = moment.target.copy()
+        self._held, self._fallen = set(moment.held), set(moment.fallen)
+        self._observation = None
 
     @property
     def elapsed_s(self) -> float:

@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from copy import copy
 from functools import cache
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -63,6 +64,15 @@ def compile_model(furnish: Callable[[mujoco.MjsBody], None], timestep_s: float) 
     return spec.compile()
 
 
+class SceneMoment(NamedTuple):
+    """A world at one time."""
+
+    data: mujoco.MjData
+    layout: Layout
+    slots: tuple[Sku, ...]
+    opened: bool
+
+
 class Scene:
     """One world of a task, reset to a layout and stepped by joint targets.
 
@@ -113,6 +123,20 @@ class Scene:
             self.teleport(item.sku, item.position, item.yaw)
         self.step(REST, round(_SETTLE_S / self.model.opt.timestep))
         data.time = 0.0
+
+    def save(self) -> "SceneMoment":
+        """The world now, for `restore`."""
+        return SceneMoment(copy(self.data), self.layout, tuple(self._slots), self.opened)
+
+    def restore(self, moment: "SceneMoment") -> None:
+        """Back to a moment of the same episode: the same actions give the same states again.
+
+        Raises ValueError for a moment of another layout, whose fixture stood elsewhere.
+        """
+        if moment.layout is not self.layout:
+            raise ValueError("the moment is of another episode; restore it before the next reset.")
+        mujoco.mj_copyData(self.data, self.model, moment.data)
+        self._slots, self.opened, self._touches = list(moment.slots), moment.opened, None
 
     def teleport(self, sku: Sku, position: tuple[float, ...], yaw: float = 0.0) -> None:
         """Put an item's centre upright at a position, at rest."""
