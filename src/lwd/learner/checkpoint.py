@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import orbax.checkpoint as ocp
 
+from lwd.errors import ConfigError
 from lwd.learner.state import TrainState
 from lwd.models.normaliser import Normaliser
 
@@ -38,11 +39,19 @@ class Checkpoints:
             ),
         )
 
-    def restore(self, like: TrainState) -> tuple[Position, TrainState, Normaliser] | None:
-        """The newest checkpoint in the shape and sharding of `like`; None where there is none."""
-        step = self._manager.latest_step()
-        if step is None:
+    def restore(
+        self, like: TrainState, *, step: int | None = None
+    ) -> tuple[Position, TrainState, Normaliser] | None:
+        """The newest checkpoint in the shape and sharding of `like`; None where there is none.
+
+        With `step`, the checkpoint of that number; ConfigError if it is not there.
+        """
+        known = sorted(self._manager.all_steps())
+        if step is not None and step not in known:
+            raise ConfigError(f"checkpoint {step} is not there; there are {known}.")
+        if not known:
             return None
+        step = known[-1] if step is None else step
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
