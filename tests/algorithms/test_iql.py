@@ -55,3 +55,20 @@ def test_gradient_descent_on_the_loss_finds_the_expectile():
 def test_no_gradient_reaches_the_critic():
     gradient = jax.grad(lambda q: iql.expectile_loss(jnp.zeros(2), q, 0.9)[0])(jnp.ones(2))
     np.testing.assert_array_equal(gradient, np.zeros(2))
+
+
+def test_one_compiled_loss_serves_every_level():
+    compiled = jax.jit(lambda tau: iql.expectile_loss(jnp.zeros(2), jnp.array([1.0, -1.0]), tau)[0])
+    for tau in (0.6, 0.9):
+        assert float(compiled(jnp.float32(tau))) == pytest.approx(0.5)
+    assert compiled._cache_size() == 1
+
+
+def test_the_bootstrap_is_the_value_in_float32_without_a_gradient():
+    value, metrics = iql.bootstrap(jnp.array([0.25, 0.75], jnp.bfloat16), 0.9)
+    np.testing.assert_array_equal(value, [0.25, 0.75])
+    assert value.dtype == jnp.float32
+    assert float(metrics["value/bootstrap"]) == 0.5
+    assert float(metrics["value/tau"]) == pytest.approx(0.9)
+    gradient = jax.grad(lambda v: iql.bootstrap(v, 0.9)[0].sum())(jnp.ones(2))
+    np.testing.assert_array_equal(gradient, np.zeros(2))
