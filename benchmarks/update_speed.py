@@ -16,8 +16,9 @@ import numpy as np
 
 from benchmarks.record import header
 from lwd.config import COMPACT, OptimiserConfig, QamConfig, StageConfig, StateLayout
-from lwd.learner.state import Optimisers, TrainState, Transitions, init, optimisers, rates
-from lwd.learner.update import Nets, Update, sft_update, update
+from lwd.learner.state import Nets, Optimisers, TrainState, Transitions, init, optimisers, rates
+from lwd.learner.train import Update
+from lwd.learner.update import sft_update, update
 from lwd.models.fns import Inputs
 from lwd.models.presets import ACTION, build
 from lwd.models.tokenizer import tokenize
@@ -73,7 +74,7 @@ def steps(nets: Nets, chain: Optimisers) -> dict[str, Update]:
         full = partial(update, nets=nets, optimisers=chain, stage=stage(variant))
         named[f"LWD, {sampler}, T = {count}"] = jax.jit(full)
     named["SFT (flow matching only)"] = jax.jit(
-        partial(sft_update, policy=nets.policy, optimisers=chain)
+        partial(sft_update, nets=nets, optimisers=chain, stage=stage(BASELINE))
     )
     return named
 

@@ -16,7 +16,7 @@ import tyro
 
 import lwd
 from lwd import cli
-from lwd.learner import recipes
+from lwd.learner.recipes import recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -76,7 +76,8 @@ def parse(line: str) -> None:
 
     given = words[len(path) :]
     if given not in ([], ["--help"]):
-        tyro.cli(nothing, args=given)
+        settings = {"algorithm": cli.asked_recipe(given)} if path == ("learner",) else {}
+        tyro.cli(functools.partial(nothing, **settings), args=given)
 
 
 @pytest.mark.parametrize("line", lines_with("lwd"))
@@ -99,18 +100,18 @@ def test_every_command_is_on_a_page():
 
 
 def test_the_episodes_recorded_by_hand_are_those_that_the_learner_waits_for():
-    recipe = recipes.state()
+    stages = recipe("lwd").stages
     robots = [shlex.split(line) for line in lines_with("lwd") if line.startswith("lwd robot ")]
     asked = {
         words[words.index("--kind") + 1]: int(words[words.index("--episodes") + 1])
         for words in robots
         if "--episodes" in words
     }
-    assert asked["demo"] == recipe.sft.episodes
-    assert asked["demo"] + asked["rollout"] == recipe.offline.episodes
+    assert asked["demo"] == stages["sft"].episodes
+    assert asked["demo"] + asked["rollout"] == stages["offline"].episodes
     text = (ROOT / "README.md").read_text()
-    assert f"SFT at {recipe.sft.episodes} demonstrations" in text
-    assert f"offline RL at {recipe.offline.episodes} episodes" in text
+    assert f"SFT at {stages['sft'].episodes} demonstrations" in text
+    assert f"offline RL at {stages['offline'].episodes} episodes" in text
 
 
 def test_every_target_on_the_pages_is_in_the_makefile():

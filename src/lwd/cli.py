@@ -9,6 +9,9 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +20,6 @@ from tyro.extras import SubcommandApp
 
 from lwd.config import ActorConfig, DemoConfig, HostConfig, LearnerConfig, PlaneConfig, control
 from lwd.errors import LwdError
-from lwd.learner.recipes import state as state_recipe
 
 Rate = Literal["compact", "full"]
 Actor = Annotated[ActorConfig, arg(name="")]
@@ -125,14 +127,22 @@ def coordinator(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
 @app.command
 def learner(
     plane: Plane = PlaneConfig(),  # noqa: B008
-    algorithm: Algorithm = state_recipe(),  # noqa: B008
+    algorithm: Algorithm = LearnerConfig(stages={}),  # noqa: B008
     hosts: Hosts = HostConfig(),  # noqa: B008
 ) -> None:
-    """Train by Algorithm 1 (SFT, offline RL, online RL) from the newest checkpoint on."""
+    """Train the stages of a recipe, from the newest checkpoint on."""
     from lwd.learner.process import run
     from lwd.store.process import stop_on_signals
 
     run(plane, algorithm, hosts, stop=stop_on_signals().is_set)
+
+
+def asked_recipe(words: Sequence[str]) -> LearnerConfig:
+    """Settings of the recipe that `--recipe` names: the defaults of the learner's other flags."""
+    from lwd.learner.recipes import recipe
+
+    joined = " ".join(words).replace("--recipe=", "--recipe ").split()
+    return recipe(next((b for a, b in pairwise(joined) if a == "--recipe"), "lwd"))
 
 
 @sim.command
@@ -197,6 +207,9 @@ def main() -> None:
     logging.getLogger("lwd").setLevel(os.environ.get("LWD_LOG", "INFO"))
     _die_with_parent()
     try:
+        if sys.argv[1:2] == ["learner"]:
+            asked = partial(learner, algorithm=asked_recipe(sys.argv))
+            app.command(name="learner", help=learner.__doc__)(asked)
         app.cli(prog="lwd", description="Learning while Deploying.")
     except LwdError as error:
         sys.exit(f"lwd: {error}")

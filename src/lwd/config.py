@@ -5,10 +5,12 @@ Section numbers point to the LWD paper (arXiv 2605.00416).
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
 
 from lwd.errors import ConfigError, unknown
 
@@ -16,6 +18,25 @@ from lwd.errors import ConfigError, unknown
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
+
+
+def _require_each(
+    config: Any, names: tuple[str, ...], holds: Callable[[Any], bool], expected: str
+) -> None:
+    """The same condition on several fields; the message names the first that breaks it."""
+    for name in names:
+        value = getattr(config, name)
+        _require(holds(value), f"{name} is {value}; {expected}.")
+
+
+def _require_positive(config: Any, *names: str) -> None:
+    """Finite numbers above 0."""
+    _require_each(config, names, lambda x: 0 < x < math.inf, "it must be positive and finite")
+
+
+def _require_not_negative(config: Any, *names: str) -> None:
+    """Finite numbers, 0 or above."""
+    _require_each(config, names, lambda x: 0 <= x < math.inf, "it must be finite and not negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +135,69 @@ class DivlConfig:
     """Upper clip of tau; the paper does not give it."""
     quantile: Literal["interpolated", "atom"] = "interpolated"
     """`atom` is Eq. 13 to the letter and erases the discount in one-step backups."""
-    n_step: int = 1
-    """Chunks in a TD window (Eq. 19): offline 10 for long tasks, 1 for short; online 1."""
+    projection: Literal["two_hot", "hl_gauss"] = "two_hot"
+    """Targets of the value distribution: C51's, as in the paper, or a Gaussian for each value."""
+    sigma: float = 0.75
+    """Width of that Gaussian in spacings of the atoms."""
+    value: Literal["categorical", "expectile"] = "categorical"
+    """`expectile` is IQL's scalar V, the ablation of Table V: tau_base is its expectile level, the
+    same in every state, and what is said here of atoms does not apply."""
+    n_step: int | Mapping[str, int] = 1
+    """Chunks in a TD window (Eq. 19): offline 10 for long tasks, 1 for short; online 1. One number,
+    or by task; tasks that are not named use 1."""
     target_clip: tuple[float, float] | None = None
     """Clip of the TD target; returns are in [0, 1] although the support reaches 1.1."""
+
+    def __post_init__(self) -> None:
+        self._check_support()
+        levels = ("tau_base", "tau_min", "tau_max")
+        expected = "a quantile level lies strictly between 0 and 1"
+        _require_each(self, levels, lambda tau: 0 < tau < 1, expected)
+        _require(
+            self.tau_min <= self.tau_max,
+            f"tau_min is {self.tau_min}, above tau_max, {self.tau_max}; swap them.",
+        )
+        _require_not_negative(self, "alpha")
+        steps = self.n_step.values() if isinstance(self.n_step, Mapping) else (self.n_step,)
+        _require(
+            all(n >= 1 for n in steps),
+            f"n_step is {self.n_step}; a TD window has at least 1 chunk.",
+        )
+
+    def _check_support(self) -> None:
+        _require(self.atoms >= 2, f"atoms is {self.atoms}; a value distribution has at least 2.")
+        _require(
+            -math.inf < self.v_min < self.v_max < math.inf,
+            f"v_min is {self.v_min} and v_max is {self.v_max}; the support goes from a lower "
+            f"number to a higher one, and every return lies between them.",
+        )
+        _require_positive(self, "sigma")
+        clip = self.target_clip
+        _require(
+            clip is None or clip[0] < clip[1],
+            f"target_clip is {clip}; give the lower bound first, or leave it out.",
+        )
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the value network: one for each atom, or a scalar."""
+        return self.atoms if self.value == "categorical" else 1
+
+    @property
+    def width(self) -> float:
+        """`sigma` as `lwd.algorithms.categorical` counts it: 0 for two-hot targets."""
+        return self.sigma if self.projection == "hl_gauss" else 0.0
+
+    def require_support(self, lowest: float, highest: float) -> None:
+        """ConfigError unless the support (and the clip) cover these returns."""
+        ranges = {"The support": (self.v_min, self.v_max), "target_clip": self.target_clip}
+        for name, bounds in ranges.items():
+            _require(
+                bounds is None or bounds[0] <= lowest <= highest <= bounds[1],
+                f"{name} is {bounds}, but the returns in the snapshot go from {lowest:g} to "
+                f"{highest:g}: values outside cannot be learnt. Set divl.v_min and divl.v_max (or "
+                f"target_clip) below and above them, with a margin, in all stages.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +212,12 @@ class QamConfig:
     """`bridge` preserves the marginals; `euler` is the scheme of the official QAM code."""
     critic_gradient: Literal["target_mean", "target_min", "online_mean"] = "target_mean"
     """Which Q gives the action gradient; the paper does not say."""
+    gate: float | None = None
+    """Follow the critic only in states where even the most cautious head sees a gain over the
+    reference of more than this many standard deviations between heads; elsewhere the reference is
+    the target. None, as in the paper: everywhere."""
+    gate_step: float = 0.1
+    """Step along the gradient whose gain the gate asks for: root mean square, normalised units."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +236,16 @@ class OptimiserConfig:
     """Linear warm-up updates."""
     ema_rate: float = 0.005
     """Step of the target Q: target += ema_rate * (online - target)."""
+    value_ema_rate: float | None = None
+    """The same for a target V that is then bootstrapped from (-B2 has one, with 0.005); None
+    bootstraps from V itself, as Eq. 14 and 19 do."""
+
+    def __post_init__(self) -> None:
+        _require_not_negative(self, "policy_lr", "critic_lr", "weight_decay", "warmup")
+        _require_positive(self, "clip_norm")
+        expected = "a step of an average lies above 0 and goes up to 1, which copies the network"
+        rates = ("ema_rate", *(["value_ema_rate"] if self.value_ema_rate is not None else []))
+        _require_each(self, rates, lambda rate: 0 < rate <= 1, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,18 +271,18 @@ class StageConfig:
     """Policy extraction in this stage."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """Learning rates of this stage."""
+    deployed: bool = False
+    """Robots act with the policy while it learns; otherwise only its end is published."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
-    """Algorithm 1: SFT, then offline RL, then online RL."""
+    """A recipe with its settings; `lwd` is Algorithm 1: SFT, then offline RL, then online RL."""
 
-    sft: StageConfig
-    """Supervised fine-tuning on demonstrations."""
-    offline: StageConfig
-    """RL on what was recorded before deployment."""
-    online: StageConfig
-    """RL while the fleet is deployed."""
+    stages: Annotated[dict[str, StageConfig], arg(name="")]
+    """Stages by name, in the order in which they are trained."""
+    recipe: str = "lwd"
+    """Module of `lwd.learner.recipes` that says what each stage learns by."""
     preset: str = "state"
     """Model preset."""
     control: ControlConfig = FULL
@@ -194,7 +290,7 @@ class LearnerConfig:
     seed: int = 0
     """Initial parameters and every random draw of an update."""
     publish_every: int = 100
-    """Online updates between two published versions, N_sync."""
+    """Updates of a deployed stage between two published versions, N_sync."""
     checkpoint_every: int = 500
     """Updates between checkpoints; the end of a stage is always one."""
     report_every: int = 20
@@ -202,15 +298,29 @@ class LearnerConfig:
     max_skipped: int = 10
     """Updates in a row that may be skipped for non-finite numbers before the learner stops."""
 
+    def __post_init__(self) -> None:
+        divl = [stage.divl for stage in self.stages.values()]
+        supports = {(d.outputs, d.v_min, d.v_max) for d in divl}
+        _require(
+            len(supports) <= 1,
+            f"stages have different value supports (atoms, v_min, v_max): {sorted(supports)}; all "
+            f"of {', '.join(self.stages)} share one critic, give each the same.",
+        )
+
     def stage(self, name: str) -> StageConfig:
-        """Stage by name: `sft`, `offline` or `online`."""
-        if name not in STAGES:
-            raise unknown("stage", name, STAGES)
-        return getattr(self, name)
+        """Stage by name; ConfigError if the recipe has none of that name."""
+        if name not in self.stages:
+            raise unknown("stage", name, self.stages)
+        return self.stages[name]
+
+    def with_stage(self, name: str, **changes: Any) -> "LearnerConfig":
+        """The same recipe with other settings in one stage."""
+        changed = replace(self.stage(name), **changes)
+        return replace(self, stages=self.stages | {name: changed})
 
 
 STAGES = ("sft", "offline", "online")
-"""Order of Algorithm 1."""
+"""Stages of Algorithm 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,3 +448,33 @@ class DemoConfig:
         _require(bool(self.tasks), "tasks is empty; name at least one.")
         for name in ("demos", "rollouts", "evaluation_episodes", "offline_updates"):
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisConfig:
+    """What a critic is examined with."""
+
+    source: Literal["fresh", "held-out", "recorded"] = "fresh"
+    """Episodes: `fresh` ones from held-out scenes of the simulator, by the checkpoint's policy;
+    the newest `held-out` ones of the catalog; or `recorded`, its newest online ones, which the
+    critic was probably trained on."""
+    episodes: int = 30
+    """Episodes of each task."""
+    seed: int = 0
+    """Scenes of fresh episodes, noises, and bootstrap draws."""
+    tasks: tuple[str, ...] = ("restocking", "freezer")
+    """Tasks whose episodes are looked at."""
+    checkpoint: int | None = None
+    """Number of the checkpoint; the newest if none is given."""
+    samples: int = 8
+    """Chunks drawn of each kind in each state."""
+    simulate: bool = False
+    """Also execute several chunks from the same states of the simulator and compare outcomes."""
+    simulated_episodes: int = 10
+    """Episodes of each task whose states are used for that."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.tasks), "tasks is empty; name at least one.")
+        for name, least in (("episodes", 1), ("samples", 2), ("simulated_episodes", 1)):
+            value = getattr(self, name)
+            _require(value >= least, f"{name} is {value}; at least {least}.")

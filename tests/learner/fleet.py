@@ -57,20 +57,18 @@ def tiny(*, updates: int = 2, **changes) -> LearnerConfig:
         divl=DivlConfig(atoms=51),
         qam=QamConfig(steps=2, inv_temp=5.0),
     )
-    config = LearnerConfig(
-        control=COMPACT,
-        sft=replace(stage, mixture={"demo": 1.0}),
-        offline=replace(stage, mixture={"offline": 1.0}),
-        online=replace(
+    stages = {
+        "sft": replace(stage, mixture={"demo": 1.0}),
+        "offline": replace(stage, mixture={"offline": 1.0}),
+        "online": replace(
             stage,
             mixture={"offline": 1.0, "online": 1.0},
             divl=replace(stage.divl, tau_base=0.9, n_step=2),
+            deployed=True,
         ),
-        publish_every=1,
-        checkpoint_every=1,
-        report_every=1,
-    )
-    return replace(config, **changes)
+    }
+    every = {"publish_every": 1, "checkpoint_every": 1, "report_every": 1}
+    return replace(LearnerConfig(stages=stages, control=COMPACT), **(every | changes))
 
 
 def learn(root: Path, config: LearnerConfig, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -80,4 +78,4 @@ def learn(root: Path, config: LearnerConfig, stop: Callable[[], bool] = lambda: 
 
 def paced(config: LearnerConfig, stage: str, updates: float) -> LearnerConfig:
     """The learner waits in `stage` after this many updates for each episode."""
-    return replace(config, **{stage: replace(config.stage(stage), updates_per_episode=updates)})
+    return config.with_stage(stage, updates_per_episode=updates)

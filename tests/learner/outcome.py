@@ -10,8 +10,8 @@ from learner.fleet import tiny
 from lwd.config import PlaneConfig
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
-from lwd.learner.state import TrainState, init, optimisers
-from lwd.models.presets import build
+from lwd.learner.recipes import fresh
+from lwd.learner.state import TrainState
 from lwd.store.catalog import Catalog
 from lwd.store.rows import WeightsRow
 
@@ -31,9 +31,7 @@ def reports(root: Path) -> list[dict]:
 
 def saved(root: Path) -> tuple[Position, TrainState]:
     """The newest checkpoint."""
-    config = tiny()
-    nets, chain = build("state", config.control, atoms=51), optimisers(config.sft.optimiser)
-    shapes = jax.eval_shape(lambda: init(jax.random.key(0), *nets, chain))
+    shapes = jax.eval_shape(lambda: fresh(tiny(), jax.random.key(0)))
     like = feed.replicate(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), feed.mesh())
     checkpoints = Checkpoints(root / "checkpoints")
     restored = checkpoints.restore(like)

@@ -15,10 +15,12 @@ from learner.fleet import commit, learn, tiny
 from learner.outcome import assert_same, published, reports, saved, versions
 from lwd.config import PlaneConfig
 from lwd.errors import NonFiniteError
-from lwd.learner import train
 from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.loss import Loss
+from lwd.learner.recipes.lwd import LOSSES
 from lwd.learner.state import TrainState
 from lwd.learner.train import Watch
+from lwd.learner.update import sft_update
 from lwd.models.artifact import FlowPolicy
 from lwd.replay.batch import Batch
 from lwd.store import weights
@@ -95,15 +97,13 @@ class Checked:
         return False
 
 
-SFT_ONLY = replace(
-    tiny(), offline=replace(tiny().offline, updates=0), online=replace(tiny().online, updates=0)
-)
+SFT_ONLY = tiny().with_stage("offline", updates=0).with_stage("online", updates=0)
 
 
 @pytest.mark.slow
 def test_the_learner_waits_for_episodes_and_for_the_pace_of_the_fleet(tmp_path):
     commit(tmp_path, *3 * ["demo"], "online")
-    config = replace(SFT_ONLY, sft=replace(SFT_ONLY.sft, episodes=4, updates_per_episode=0.25))
+    config = SFT_ONLY.with_stage("sft", episodes=4, updates_per_episode=0.25)
     seen = []
 
     def more(seed: int) -> None:
@@ -135,13 +135,11 @@ def test_a_stop_while_waiting_for_the_first_episodes_is_a_clean_end(tmp_path):
 
 
 def test_too_many_skipped_updates_end_the_run_and_name_metric_and_episodes(root, monkeypatch):
-    real = train.sft_update
-
     def poisoned(state, batch, *rest, **parts):
-        return real(state, batch._replace(action=batch.action * np.nan), *rest, **parts)
+        return sft_update(state, batch._replace(action=batch.action * np.nan), *rest, **parts)
 
-    monkeypatch.setattr(train, "sft_update", poisoned)
-    config = replace(SFT_ONLY, max_skipped=1, sft=replace(SFT_ONLY.sft, updates=9))
+    monkeypatch.setitem(LOSSES, "sft", Loss(lambda stage, number: poisoned))
+    config = replace(SFT_ONLY.with_stage("sft", updates=9), max_skipped=1)
     with pytest.raises(NonFiniteError, match=r"2 updates in a row .* policy/sft_loss") as error:
         learn(root, config)
     with Catalog(PlaneConfig(root=root).catalog) as catalog:

@@ -10,8 +10,8 @@ import pytest
 
 from lwd.algorithms.flow import euler_sample
 from lwd.config import DivlConfig, OptimiserConfig, QamConfig, StageConfig
-from lwd.learner.state import Rates, TrainState, Transitions, init, optimisers
-from lwd.learner.update import Nets, sft_update, update
+from lwd.learner.state import Nets, Rates, TrainState, Transitions, init, optimisers
+from lwd.learner.update import sft_update, update
 from lwd.models.fns import CriticFns, Inputs, PolicyFns
 
 STATE, HORIZON, ACTION, BATCH, ATOMS = 3, 2, 2, 64, 51
@@ -224,7 +224,7 @@ def test_a_large_gradient_is_clipped_network_by_network(state, batch):
 
 def test_supervised_updates_lower_the_flow_loss_and_touch_only_the_policy(state, batch):
     target = batch._replace(action=batch.action * 0.1 + 1.5)
-    step = jax.jit(partial(sft_update, policy=NETS.policy, optimisers=CHAIN))
+    step = jax.jit(partial(sft_update, nets=NETS, optimisers=CHAIN, stage=STAGE))
     losses, first = [], state
     for _ in range(200):
         state, metrics = step(state, target, jax.random.key(0), at(2e-2, 0.0, 0.6))
@@ -237,7 +237,7 @@ def test_supervised_updates_lower_the_flow_loss_and_touch_only_the_policy(state,
 
 
 def test_a_supervised_update_with_nan_changes_nothing_but_the_count(state, batch):
-    step = jax.jit(partial(sft_update, policy=NETS.policy, optimisers=CHAIN))
+    step = jax.jit(partial(sft_update, nets=NETS, optimisers=CHAIN, stage=STAGE))
     bad = batch._replace(action=batch.action.at[0].set(jnp.nan))
     new, metrics = step(state, bad, jax.random.key(0), at(1e-2, 0.0, 0.6))
     assert not bool(metrics["finite"])
@@ -249,7 +249,7 @@ def test_the_padding_behind_the_end_of_an_episode_teaches_nothing(state, batch):
     mask = batch.action_mask.at[:, 1].set(False)
     one = batch._replace(action_mask=mask)
     other = one._replace(action=batch.action.at[:, 1].add(100.0))
-    step = jax.jit(partial(sft_update, policy=NETS.policy, optimisers=CHAIN))
+    step = jax.jit(partial(sft_update, nets=NETS, optimisers=CHAIN, stage=STAGE))
     for name, each in (("cut", one), ("full", batch)):
         moved, _ = step(state, each, jax.random.key(0), at(1e-2, 0.0, 0.6))
         shift = jnp.abs(moved.policy["shift"]).max(-1)
@@ -266,4 +266,4 @@ def test_optimisers_decay_the_policy_only():
     params = {"w": jnp.ones(3)}
     nothing = {"w": jnp.zeros(3)}
     steps = [t.update(nothing, t.init(params), params)[0]["w"] for t in chain]
-    assert [float(step[0]) for step in steps] == [0.5, 0.0, 0.0]
+    assert [float(step[0]) for step in steps] == [0.5, 0.0, 0.0, 0.0]

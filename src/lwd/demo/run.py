@@ -22,7 +22,7 @@ from lwd.episode.types import Kind
 from lwd.errors import ConfigError, ServiceError
 from lwd.eval.evaluate import Starts, evaluate
 from lwd.eval.results import Evaluation
-from lwd.learner.recipes import state as state_recipe
+from lwd.learner.recipes import recipe
 from lwd.sim.tasks import task as find_task
 from lwd.store import weights
 from lwd.store.catalog import Catalog
@@ -217,29 +217,22 @@ class Demo:
 
 def _learner(config: DemoConfig, fleet: list[Assignment]) -> LearnerConfig:
     """The recipe with the demo's budgets; each stage starts when its data are there."""
-    recipe = state_recipe(COMPACT, seed=config.seed)
-    return replace(
-        recipe,
-        report_every=10,
-        sft=replace(recipe.sft, updates=config.sft_updates, episodes=episodes(fleet, Kind.DEMO)),
-        offline=replace(
-            recipe.offline,
-            updates=config.offline_updates,
-            episodes=episodes(fleet, Kind.DEMO, Kind.PLAY, Kind.ROLLOUT),
-        ),
-        online=replace(
-            recipe.online,
-            updates=config.online_updates,
-            updates_per_episode=config.updates_per_episode,
-        ),
-    )
+    data = {
+        "sft": episodes(fleet, Kind.DEMO),
+        "offline": episodes(fleet, Kind.DEMO, Kind.PLAY, Kind.ROLLOUT),
+    }
+    settings = replace(recipe("lwd", COMPACT, seed=config.seed), report_every=10)
+    for stage, count in data.items():
+        settings = settings.with_stage(stage, episodes=count)
+    for stage in STAGES:
+        settings = settings.with_stage(stage, updates=getattr(config, f"{stage}_updates"))
+    return settings.with_stage("online", updates_per_episode=config.updates_per_episode)
 
 
 def _flags(learner: LearnerConfig) -> list[str]:
     """The settings in which the demo's learner differs from the recipe, as flags."""
     flags = ["--seed", str(learner.seed), "--report-every", str(learner.report_every)]
-    for stage in STAGES:
-        settings = learner.stage(stage)
+    for stage, settings in learner.stages.items():
         for name in ("updates", "episodes", "updates_per_episode"):
             flags += [f"--{stage}.{name.replace('_', '-')}", str(getattr(settings, name))]
     return flags

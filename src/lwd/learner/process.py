@@ -35,7 +35,7 @@ def run(
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train until N_on updates are done (True) or `stop()` is true (False)."""
+    """Train until the last stage is done (True) or `stop()` is true (False)."""
     if hosts.hosts > 1:
         _join(hosts)
     try:
@@ -65,7 +65,6 @@ def _train(
         plane.root / "cache" / f"learner-{hosts.host}",
         horizon=learner.control.horizon,
         discount=learner.control.discount(),
-        n_step=learner.offline.divl.n_step,
         host=hosts.host,
         hosts=hosts.hosts,
         seed=learner.seed,

@@ -28,12 +28,21 @@ class Transitions(NamedTuple):
     next_inputs: Inputs
 
 
+class Nets(NamedTuple):
+    """The functions of the networks, chosen by preset."""
+
+    policy: PolicyFns
+    critic: CriticFns
+
+
 class Optimisers(NamedTuple):
     """A gradient transformation per network (-B2)."""
 
     policy: optax.GradientTransformation
     value: optax.GradientTransformation
     q: optax.GradientTransformation
+    extra: optax.GradientTransformation
+    """For each of the networks that only some recipes have."""
 
 
 class OptimiserStates(NamedTuple):
@@ -42,6 +51,7 @@ class OptimiserStates(NamedTuple):
     policy: optax.OptState
     value: optax.OptState
     q: optax.OptState
+    extra: dict[str, optax.OptState]
 
 
 class TrainState(NamedTuple):
@@ -57,6 +67,8 @@ class TrainState(NamedTuple):
     """phi, the Q heads."""
     target_q: Params
     """phi bar, their exponential moving average."""
+    extra: dict[str, Params]
+    """Networks that only some recipes have, by name."""
     optimiser: OptimiserStates
     update: Array
     """Updates applied or skipped in the current stage."""
@@ -92,11 +104,19 @@ def optimisers(config: OptimiserConfig) -> Optimisers:
     clip, adam = optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam()
     decay = optax.add_decayed_weights(config.weight_decay)
     critic = optax.chain(clip, adam)
-    return Optimisers(policy=optax.chain(clip, adam, decay), value=critic, q=critic)
+    policy = optax.chain(clip, adam, decay)
+    return Optimisers(policy=policy, value=critic, q=critic, extra=critic)
 
 
-def init(key: Array, policy: PolicyFns, critic: CriticFns, chain: Optimisers) -> TrainState:
-    """Fresh networks; the target starts as a copy of Q (Algorithm 1, line 4)."""
+def init(
+    key: Array,
+    policy: PolicyFns,
+    critic: CriticFns,
+    chain: Optimisers,
+    extra: dict[str, Params] | None = None,
+) -> TrainState:
+    """Fresh networks beside `extra`; the target starts as a copy of Q (Algorithm 1, line 4)."""
+    extra = extra or {}
     policy_key, value_key, q_key = jax.random.split(key, 3)
     theta, psi, phi = policy.init(policy_key), critic.init_value(value_key), critic.init_q(q_key)
     return TrainState(
@@ -105,18 +125,24 @@ def init(key: Array, policy: PolicyFns, critic: CriticFns, chain: Optimisers) ->
         value=psi,
         q=phi,
         target_q=jax.tree.map(jnp.copy, phi),
-        optimiser=OptimiserStates(
-            chain.policy.init(theta), chain.value.init(psi), chain.q.init(phi)
-        ),
+        extra=extra,
+        optimiser=_remember_nothing(chain, theta, psi, phi, extra),
         update=jnp.zeros((), jnp.int32),
     )
 
 
 def start_stage(state: TrainState, chain: Optimisers) -> TrainState:
     """The same networks with fresh optimisers and the update count at zero."""
-    return state._replace(
-        optimiser=OptimiserStates(
-            chain.policy.init(state.policy), chain.value.init(state.value), chain.q.init(state.q)
-        ),
-        update=jnp.zeros((), jnp.int32),
+    fresh = _remember_nothing(chain, state.policy, state.value, state.q, state.extra)
+    return state._replace(optimiser=fresh, update=jnp.zeros((), jnp.int32))
+
+
+def _remember_nothing(
+    chain: Optimisers, policy: Params, value: Params, q: Params, extra: dict[str, Params]
+) -> OptimiserStates:
+    return OptimiserStates(
+        policy=chain.policy.init(policy),
+        value=chain.value.init(value),
+        q=chain.q.init(q),
+        extra={name: chain.extra.init(params) for name, params in extra.items()},
     )

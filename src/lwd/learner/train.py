@@ -1,24 +1,25 @@
-"""Algorithm 1, the learner's side: SFT, fixed reference, offline RL, online RL."""
+"""Algorithm 1, the learner's side: the stages of a recipe, one after the other."""
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from lwd.config import STAGES, LearnerConfig, StageConfig
+from lwd.config import LearnerConfig, StageConfig
 from lwd.errors import NonFiniteError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
-from lwd.learner.state import TrainState, init, optimisers, rates, start_stage
-from lwd.learner.update import Metrics, Nets, Update, critic_update, sft_update, update
+from lwd.learner.loss import Metrics, Step
+from lwd.learner.recipes import fresh, losses, nets
+from lwd.learner.state import Rates, TrainState, Transitions, optimisers, rates, start_stage
 from lwd.models.normaliser import Normaliser
-from lwd.models.presets import build
 from lwd.replay.batch import Batch
 from lwd.replay.reader import Reader
 
@@ -39,6 +40,9 @@ class Publish(Protocol):
     def __call__(self, state: TrainState, normaliser: Normaliser, at: Position) -> None: ...
 
 
+Update = Callable[[TrainState, Transitions, Array, Rates], tuple[TrainState, Metrics]]
+"""A jitted step with its settings."""
+
 Report = Callable[[Position, dict[str, float]], None]
 """Receives the mean of every metric since the last report."""
 
@@ -54,19 +58,18 @@ def train(
 ) -> TrainState:
     """Algorithm 1 from the newest checkpoint, or from the start where there is none.
 
-    Returns the state after N_on updates. Raises `Stopped` once `stop()` is true on any host and
+    Returns the state after the last stage. Raises `Stopped` once `stop()` is true on any host and
     NonFiniteError after `max_skipped` updates in a row that could not be applied.
     """
     learner = Learner(config, reader, checkpoints, report, stop)
     at, state, normaliser = learner.resume()
-    for stage in STAGES[STAGES.index(at.stage) :]:
+    stages = list(config.stages)
+    for stage in stages[stages.index(at.stage) :]:
         if at.stage != stage:
             at = Position(stage, 0)
         learner.wait_for_data(stage)
         if at.update == 0:
             normaliser = normaliser or fit_normaliser(reader)
-            if stage == "offline":  # line 3: the reference is the supervised policy
-                state = state._replace(reference=jax.tree.map(jnp.copy, state.policy))
             state = learner.start(state, stage)
         assert normaliser is not None
         state = learner.run(at, state, normaliser, publish)
@@ -86,23 +89,22 @@ class Learner:
     ) -> None:
         self.config, self.reader, self.checkpoints = config, reader, checkpoints
         self.report, self.stop = report, stop
-        self.nets = Nets(*build(config.preset, config.control, atoms=config.offline.divl.atoms))
-        self.mesh = feed.mesh()
+        self.losses = losses(config.recipe)
+        self.nets, self.mesh = nets(config), feed.mesh()
         self._compiled: dict[str, Update] = {}
 
     def resume(self) -> tuple[Position, TrainState, Normaliser | None]:
         """Where to go on: the newest checkpoint or a fresh start."""
-        chain = optimisers(self.config.sft.optimiser)
-        start = partial(init, policy=self.nets.policy, critic=self.nets.critic, chain=chain)
-        place = jax.jit(start, out_shardings=feed.everywhere(self.mesh))
-        fresh = place(jax.random.key(self.config.seed))
-        restored = self.checkpoints.restore(fresh)
-        return restored or (Position("sft", 0), fresh, None)
+        place = jax.jit(partial(fresh, self.config), out_shardings=feed.everywhere(self.mesh))
+        state = place(jax.random.key(self.config.seed))
+        restored = self.checkpoints.restore(state)
+        return restored or (Position(next(iter(self.config.stages)), 0), state, None)
 
     def start(self, state: TrainState, stage: str) -> TrainState:
         """The state of update 0, placed as every later one so that one compilation serves all."""
         chain = optimisers(self.config.stage(stage).optimiser)
-        return feed.replicate(start_stage(state, chain), self.mesh)
+        started = self.losses[stage].start(state)
+        return feed.replicate(start_stage(started, chain), self.mesh)
 
     def wait_for_data(self, stage: str) -> None:
         """Until the snapshot holds enough episodes of every part that `stage` samples."""
@@ -119,7 +121,8 @@ class Learner:
         """The updates of one stage from `at`, with reports, checkpoints and publications."""
         settings = self.config.stage(at.stage)
         rate, step = rates(settings), self._updates(at.stage)
-        seed = jax.random.fold_in(jax.random.key(self.config.seed), 1 + STAGES.index(at.stage))
+        number_of_stage = list(self.config.stages).index(at.stage)
+        seed = jax.random.fold_in(jax.random.key(self.config.seed), 1 + number_of_stage)
         watch = Watch(self.config.max_skipped)
         try:
             for number in range(at.update, settings.updates):
@@ -147,12 +150,13 @@ class Learner:
         watch: "Watch",
     ) -> None:
         """What happens between two updates."""
-        config, last = self.config, at.update == self.config.stage(at.stage).updates
+        config, settings = self.config, self.config.stage(at.stage)
+        last = at.update == settings.updates
         if last or at.update % config.report_every == 0:
             self.report(at, watch.means())
             self.reader.sync()
         # Published first: a kill in between repeats a publication instead of losing it.
-        if last or (at.stage == "online" and at.update % config.publish_every == 0):
+        if last or (settings.deployed and at.update % config.publish_every == 0):
             publish(state, normaliser, at)
         if last or at.update % config.checkpoint_every == 0:
             self.checkpoints.save(at, state, normaliser)
@@ -160,23 +164,18 @@ class Learner:
             self._check_stop()
 
     def _updates(self, stage: str) -> Callable[[int], Update]:
-        """Number of an update to the jitted update: supervised at first, then Algorithm 2, with
-        the policy in every `policy_every`-th."""
-        settings = self.config.stage(stage)
-        chain, static = optimisers(settings.optimiser), _without_rates(settings)
-        if stage == "sft":
-            supervised = self._jit(sft_update, policy=self.nets.policy, optimisers=chain)
-            return lambda _: supervised
-        shared = {"nets": self.nets, "optimisers": chain, "stage": static}
-        whole, values = self._jit(update, **shared), self._jit(critic_update, **shared)
-        return lambda number: values if (number + 1) % settings.policy_every else whole
+        """Number of an update to the jitted update."""
+        settings, step = self.config.stage(stage), self.losses[stage].step
+        return lambda number: self._jit(step(settings, number), settings)
 
-    def _jit(self, step: Callable[..., Any], **settings: Any) -> Update:
+    def _jit(self, step: Step, settings: StageConfig) -> Update:
         """`step` with its settings, compiled at its first call and once for all stages."""
-        name = f"{step.__name__} {settings.get('stage')}"
+        static = _without_rates(settings)
+        name = f"{step.__name__} {static}"
         if name not in self._compiled:
+            chain = optimisers(settings.optimiser)
             self._compiled[name] = jax.jit(
-                partial(step, **settings),
+                partial(step, nets=self.nets, optimisers=chain, stage=static),
                 donate_argnums=0,
                 out_shardings=feed.everywhere(self.mesh),
             )
@@ -184,7 +183,8 @@ class Learner:
 
     def _draw(self, stage: str, number: int) -> int:
         """Number of the draw from replay, different in every stage."""
-        return number + sum(self.config.stage(s).updates for s in STAGES[: STAGES.index(stage)])
+        earlier = itertools.takewhile(lambda name: name != stage, self.config.stages)
+        return number + sum(self.config.stage(name).updates for name in earlier)
 
     def _wait_for_pace(self, number: int, settings: StageConfig) -> None:
         """Hold back updates that the fleet's data does not yet pay for."""
@@ -255,7 +255,7 @@ class Watch:
 def _without_rates(stage: StageConfig) -> StageConfig:
     """What an update is compiled for: stages that differ only in `Rates` or in data share it."""
     peaks = replace(stage.optimiser, policy_lr=0.0, critic_lr=0.0, warmup=0)
-    divl = replace(stage.divl, tau_base=0.0, n_step=0)
+    divl = replace(stage.divl, tau_base=0.5, n_step=1)
     return replace(
         stage,
         updates=0,
@@ -265,6 +265,7 @@ def _without_rates(stage: StageConfig) -> StageConfig:
         policy_every=1,
         divl=divl,
         optimiser=peaks,
+        deployed=False,
     )
 
 

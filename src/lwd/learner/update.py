@@ -6,7 +6,6 @@ are not finite leaves everything but the update count as it was.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +15,9 @@ from jax import Array
 from lwd.algorithms import divl, flow, qam
 from lwd.algorithms.ema import ema
 from lwd.config import DivlConfig, QamConfig, StageConfig
-from lwd.learner.state import Optimisers, Rates, TrainState, Transitions
+from lwd.learner.loss import Metrics
+from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
 from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
-
-Metrics = dict[str, Array]
-
-
-class Nets(NamedTuple):
-    """The functions of the networks, chosen by preset."""
-
-    policy: PolicyFns
-    critic: CriticFns
-
-
-Update = Callable[[TrainState, Transitions, Array, Rates], tuple[TrainState, Metrics]]
 
 
 def update(
@@ -125,10 +113,12 @@ def sft_update(
     key: Array,
     rates: Rates,
     *,
-    policy: PolicyFns,
+    nets: Nets,
     optimisers: Optimisers,
+    stage: StageConfig,
 ) -> tuple[TrainState, Metrics]:
     """Flow matching on demonstrations (Algorithm 1, line 2; Eq. 34)."""
+    policy = nets.policy
     noise_key, time_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, batch.action.shape)
     times = jax.random.uniform(time_key, batch.action.shape[:1])

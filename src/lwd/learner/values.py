@@ -13,9 +13,8 @@ from lwd.episode.types import Episode
 from lwd.errors import ConfigError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints
-from lwd.learner.state import init, optimisers
+from lwd.learner.recipes import fresh, nets
 from lwd.models.fns import Inputs
-from lwd.models.presets import build
 from lwd.models.tokenizer import tokenize
 
 
@@ -31,21 +30,20 @@ class Curve(NamedTuple):
 
 def value_curves(config: LearnerConfig, folder: Path, episodes: list[Episode]) -> list[Curve]:
     """Curves of `episodes` by the critic of the newest checkpoint in `folder`."""
-    nets = build(config.preset, config.control, atoms=config.online.divl.atoms)
-    chain = optimisers(config.online.optimiser)
-    like = feed.replicate(init(jax.random.key(0), *nets, chain), feed.mesh())
+    critic = nets(config).critic
+    like = feed.replicate(fresh(config, jax.random.key(0)), feed.mesh())
     checkpoints = Checkpoints(folder)
     restored = checkpoints.restore(like)
     checkpoints.close()
     if restored is None:
         raise ConfigError(f"{folder} holds no checkpoint; train first, or give another folder.")
     _, state, normaliser = restored
-    settings = config.online.divl
+    settings = list(config.stages.values())[-1].divl
     atoms = divl.support(settings.v_min, settings.v_max, settings.atoms)
 
     @jax.jit
     def quantiles(inputs: Inputs) -> list[jax.Array]:
-        probs = jax.nn.softmax(nets[1].value_logits(state.value, inputs))
+        probs = jax.nn.softmax(critic.value_logits(state.value, inputs))
         levels = [jnp.full(len(probs), level) for level in (0.1, 0.5, 0.9)]
         return [divl.quantile(probs, atoms, tau, settings.quantile) for tau in levels]
 

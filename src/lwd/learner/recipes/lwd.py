@@ -1,0 +1,77 @@
+"""Learning while deploying: SFT, offline RL, online RL (Algorithm 1), with DIVL and QAM."""
+
+import jax
+import jax.numpy as jnp
+
+from lwd.config import (
+    COMPACT,
+    ControlConfig,
+    DivlConfig,
+    LearnerConfig,
+    OptimiserConfig,
+    QamConfig,
+    StageConfig,
+)
+from lwd.learner.loss import Loss, Step
+from lwd.learner.state import TrainState
+from lwd.learner.update import critic_update, sft_update, update
+
+
+def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
+    """Policy and critic on state vectors; minutes on two cores.
+
+    The networks start from nothing, so rates are higher than the paper's, which fine-tunes a
+    pretrained VLA, and targets move faster. Q is at most 1 and a chunk changes it by a few
+    hundredths: `inv_temp` brings its gradient to the scale of normalised actions.
+    """
+    rl = OptimiserConfig(policy_lr=3e-4, critic_lr=5e-4, ema_rate=0.02)
+    qam = QamConfig(steps=4, inv_temp=60.0)
+    sft = StageConfig(
+        updates=2500,
+        mixture={"demo": 1.0},
+        episodes=120,
+        optimiser=OptimiserConfig(policy_lr=2e-3),
+    )
+    offline = StageConfig(
+        updates=1000,
+        policy_every=4,
+        mixture={"offline": 1.0},
+        episodes=280,
+        divl=DivlConfig(tau_base=0.6, n_step=3),
+        qam=qam,
+        optimiser=rl,
+    )
+    online = StageConfig(
+        updates=1000,
+        policy_every=4,
+        mixture={"offline": 1.0, "online": 1.0},
+        updates_per_episode=8.0,
+        divl=DivlConfig(tau_base=0.9, n_step=1),
+        qam=qam,
+        optimiser=rl,
+        deployed=True,
+    )
+    stages = {"sft": sft, "offline": offline, "online": online}
+    return LearnerConfig(recipe="lwd", stages=stages, control=control, seed=seed)
+
+
+def supervised(stage: StageConfig, number: int) -> Step:
+    """Flow matching in every update."""
+    return sft_update
+
+
+def algorithm_2(stage: StageConfig, number: int) -> Step:
+    """Algorithm 2, with the policy in every `policy_every`-th update."""
+    return critic_update if (number + 1) % stage.policy_every else update
+
+
+def fix_reference(state: TrainState) -> TrainState:
+    """The reference is the supervised policy (Algorithm 1, line 3)."""
+    return state._replace(reference=jax.tree.map(jnp.copy, state.policy))
+
+
+LOSSES = {
+    "sft": Loss(supervised),
+    "offline": Loss(algorithm_2, start=fix_reference),
+    "online": Loss(algorithm_2),
+}

@@ -1,0 +1,38 @@
+"""Recipes: found by name, and every stage has a loss."""
+
+import pytest
+
+from lwd.cli import asked_recipe
+from lwd.config import DivlConfig
+from lwd.errors import ConfigError
+from lwd.learner.recipes import losses, names, recipe
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_stage_of_a_recipe_has_a_loss_and_its_own_name(name):
+    settings = recipe(name, seed=7)
+    assert settings.recipe == name
+    assert settings.seed == 7
+    assert list(settings.stages) == list(losses(name))
+
+
+def test_an_unknown_recipe_is_answered_with_near_misses():
+    with pytest.raises(ConfigError, match=r"recipe 'lvd' is unknown\. Did you mean 'lwd'"):
+        recipe("lvd")
+
+
+@pytest.mark.parametrize(
+    "words", [["--recipe", "lwd"], ["--root", "x", "--recipe=lwd"], ["--root", "x"]]
+)
+def test_the_flag_chooses_the_defaults_of_the_others(words):
+    assert asked_recipe(words) == recipe("lwd")
+
+
+def test_an_unknown_stage_is_answered_with_near_misses():
+    with pytest.raises(ConfigError, match=r"stage 'ofline' is unknown\. Did you mean 'offline'"):
+        recipe("lwd").with_stage("ofline", updates=1)
+
+
+def test_stages_that_cannot_share_a_critic_are_refused():
+    with pytest.raises(ConfigError, match=r"different value supports.*\(51, -0.1, 1.1\)"):
+        recipe("lwd").with_stage("offline", divl=DivlConfig(atoms=51))
