@@ -1,13 +1,16 @@
 """Checkpoints that survive a kill at any moment and resume to the same bits."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from lwd.errors import ConfigError
 from lwd.learner.state import TrainState
+from lwd.models.fns import Params
 from lwd.models.normaliser import Normaliser
 
 
@@ -39,23 +42,34 @@ class Checkpoints:
             ),
         )
 
-    def restore(
-        self, like: TrainState, *, step: int | None = None
-    ) -> tuple[Position, TrainState, Normaliser] | None:
-        """The newest checkpoint in the shape and sharding of `like`; None where there is none.
+    def restore(self, like: TrainState) -> tuple[Position, TrainState, Normaliser] | None:
+        """The newest checkpoint in the shape and sharding of `like`; None where there is none."""
+        step = self._manager.latest_step()
+        return None if step is None else self._read(step, ocp.args.StandardRestore(like))
 
-        With `step`, the checkpoint of that number; ConfigError if it is not there.
+    def networks(
+        self, like: Mapping[str, Params], *, step: int | None = None
+    ) -> tuple[Position, dict[str, Params], Normaliser] | None:
+        """Some networks of `TrainState` by name, without the rest; None where nothing is saved.
+
+        Also reads what an older version saved, whose state had other parts. The newest checkpoint,
+        or the one numbered `step`; ConfigError if that is not there.
         """
         known = sorted(self._manager.all_steps())
         if step is not None and step not in known:
             raise ConfigError(f"checkpoint {step} is not there; there are {known}.")
         if not known:
             return None
-        step = known[-1] if step is None else step
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, dict(like))
+        placed = ocp.checkpoint_utils.construct_restore_args(shapes)
+        wanted = ocp.args.PyTreeRestore(shapes, restore_args=placed, partial_restore=True)
+        return self._read(known[-1] if step is None else step, wanted)
+
+    def _read(self, step: int, state: ocp.args.CheckpointArgs) -> tuple[Position, Any, Normaliser]:
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like),
+                state=state,
                 normaliser=ocp.args.StandardRestore(),
                 position=ocp.args.JsonRestore(),
             ),
