@@ -18,7 +18,16 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from lwd.config import ActorConfig, DemoConfig, HostConfig, LearnerConfig, PlaneConfig, control
+from lwd.config import (
+    ActorConfig,
+    DemoConfig,
+    DiagnosisConfig,
+    HostConfig,
+    LearnerConfig,
+    PlaneConfig,
+    StageConfig,
+    control,
+)
 from lwd.errors import LwdError
 
 Rate = Literal["compact", "full"]
@@ -27,7 +36,10 @@ Plane = Annotated[PlaneConfig, arg(name="")]
 Algorithm = Annotated[LearnerConfig, arg(name="")]
 Hosts = Annotated[HostConfig, arg(name="")]
 Demo = Annotated[DemoConfig, arg(name="")]
+Diagnosis = Annotated[DiagnosisConfig, arg(name="")]
 TASKS = DemoConfig().tasks
+UNTIL_ASKED = LearnerConfig(stages={"sft": StageConfig(updates=0, mixture={"demo": 1.0})})
+"""Stands for the recipe that `lwd learner` is asked for; recipes load JAX."""
 EXTRAS = {
     "plane": ("alembic", "fastapi", "uvicorn"),
     "postgres": ("psycopg",),
@@ -40,6 +52,8 @@ EXTRAS = {
 app = SubcommandApp()
 sim = SubcommandApp()
 app.command(sim, name="sim", help="The simulated robots: measure the expert, photograph it.")
+diagnose = SubcommandApp()
+app.command(diagnose, name="diagnose", help="What a trained run is worth: its critic.")
 
 
 @app.command
@@ -127,7 +141,7 @@ def coordinator(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
 @app.command
 def learner(
     plane: Plane = PlaneConfig(),  # noqa: B008
-    algorithm: Algorithm = LearnerConfig(stages={}),  # noqa: B008
+    algorithm: Algorithm = UNTIL_ASKED,
     hosts: Hosts = HostConfig(),  # noqa: B008
 ) -> None:
     """Train the stages of a recipe, from the newest checkpoint on."""
@@ -143,6 +157,44 @@ def asked_recipe(words: Sequence[str]) -> LearnerConfig:
 
     joined = " ".join(words).replace("--recipe=", "--recipe ").split()
     return recipe(next((b for a, b in pairwise(joined) if a == "--recipe"), "lwd"))
+
+
+@diagnose.command
+def critic(
+    wanted: Diagnosis = DiagnosisConfig(),  # noqa: B008
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    recipe: str = "lwd",
+    rate: Rate = "compact",
+    out: Path | None = None,
+    as_json: Annotated[bool, arg(name="json")] = False,
+) -> None:
+    """Examine a run's critic on episodes that it was not trained on: does it rank actions or only
+    states, do V and Q mean what they say, how far does dQ/da reach.
+
+    Args:
+        wanted: Episodes, and what is asked of them.
+        plane: The run: its checkpoints, and its catalog where recorded episodes are wanted.
+        recipe: Recipe that the run was trained by.
+        rate: Control preset that it was trained with.
+        out: Folder of critic.json and critic.png; ROOT/diagnosis if none is given.
+        as_json: Print the findings as one JSON object instead of tables.
+    """
+    from rich.console import Console
+
+    from lwd.eval.critic import examine, to_json, write
+    from lwd.eval.critic_table import render
+    from lwd.learner.recipes import recipe as find_recipe
+    from lwd.sim.tasks import task
+
+    for name in wanted.tasks:
+        task(name)
+    found = examine(plane, find_recipe(recipe, control(rate)), wanted)
+    paths = write(found, out or plane.root / "diagnosis")
+    if as_json:
+        print(json.dumps(to_json(found)))
+        return
+    Console().print(render(found))
+    print(*paths)
 
 
 @sim.command

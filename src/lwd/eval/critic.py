@@ -1,0 +1,165 @@
+"""`lwd diagnose critic`: a checkpoint's critic on episodes that it was not trained on."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lwd.actor.loop import run_episode
+from lwd.actor.recorder import Recording
+from lwd.config import DiagnosisConfig, LearnerConfig, PlaneConfig
+from lwd.episode.payload import decode
+from lwd.episode.types import Episode, Kind, Outcome
+from lwd.errors import ConfigError
+from lwd.eval import true_ranking
+from lwd.eval.evaluate import Starts
+from lwd.eval.true_ranking import TrueRanking
+from lwd.learner.diagnose.report import Diagnosis, as_json, diagnose
+from lwd.learner.diagnose.trained import Trained, load
+from lwd.models.artifact import FlowPolicy, pack
+from lwd.sim.robot import SimRobot
+from lwd.store.catalog import Catalog
+from lwd.store.disk import written_aside
+from lwd.store.objects import Objects, episode_key
+from lwd.store.rows import EpisodeRow
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """A diagnosis with where its episodes came from."""
+
+    episodes_from: str
+    """One sentence: which episodes, and whether anything was trained on them."""
+    trained_on: bool
+    """Whether the critic may have been trained on them: then calibration flatters it."""
+    diagnosis: Diagnosis
+    true_ranking: TrueRanking | None
+    """Where the simulator was asked."""
+
+
+def examine(plane: PlaneConfig, learner: LearnerConfig, wanted: DiagnosisConfig) -> Examined:
+    """Load the checkpoint, get the episodes, measure."""
+    trained = load(learner, plane.root / "checkpoints", step=wanted.checkpoint)
+    at = f"{trained.at.stage} update {trained.at.update}"
+    if wanted.source == "fresh":
+        episodes = fresh(trained, learner, wanted)
+        told = (
+            f"{len(episodes)} fresh episodes of the policy of {at} in held-out scenes of the "
+            f"simulator (seed {wanted.seed}), without an operator; nothing was trained on them"
+        )
+    else:
+        episodes = recorded(plane, wanted)
+        told = _provenance(episodes, wanted)
+    log.info("diagnose episodes=%d source=%s", len(episodes), wanted.source)
+    found = diagnose(trained, episodes, samples=wanted.samples, seed=wanted.seed)
+    return Examined(
+        episodes_from=told,
+        trained_on=wanted.source == "recorded",
+        diagnosis=found,
+        true_ranking=_simulated(trained, learner, wanted) if wanted.simulate else None,
+    )
+
+
+def fresh(trained: Trained, learner: LearnerConfig, wanted: DiagnosisConfig) -> list[Episode]:
+    """Episodes of the checkpoint's policy from held-out scenes, collected now."""
+    policy, robot = _policy(trained, learner), _robots(trained)
+    robots = {task: robot(task) for task in wanted.tasks}
+    found = []
+    for task, seed in _starts(trained, wanted, wanted.episodes).scenes():
+        episode = run_episode(
+            robots[task],
+            seed,
+            policy,
+            None,
+            kind=Kind.ROLLOUT,
+            recording=Recording(held_out=True),
+        )
+        assert episode is not None, "nothing stops it before its first tick"
+        found.append(episode)
+    return found
+
+
+def recorded(plane: PlaneConfig, wanted: DiagnosisConfig) -> list[Episode]:
+    """The newest episodes of each task in the catalog: held-out ones, or online ones."""
+    with Catalog(plane.catalog) as catalog:
+        rows = catalog.snapshot_episodes(catalog.snapshot_version())
+    held_out = wanted.source == "held-out"
+    usable = [
+        row
+        for row in sorted(rows, key=lambda row: row.produced_at)
+        if row.outcome != Outcome.INTERRUPTED
+        and row.held_out == held_out
+        and (held_out or row.kind == Kind.ONLINE)
+    ]
+    chosen: list[EpisodeRow] = []
+    for task in wanted.tasks:
+        chosen += [row for row in usable if row.task == task][-wanted.episodes :]
+    if not chosen:
+        kind = "held-out" if held_out else "online"
+        raise ConfigError(
+            f"the catalog has no finished {kind} episode of {', '.join(wanted.tasks)} among "
+            f"{len(rows)}; use --source fresh, which collects them in the simulator."
+        )
+    objects = Objects(plane.objects)
+    return [decode(objects.get(episode_key(row.sha256)), images=False) for row in chosen]
+
+
+def write(examined: Examined, folder: Path) -> list[Path]:
+    """FOLDER/critic.json and FOLDER/critic.png, each whole or absent."""
+    from lwd.eval.critic_figure import draw
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {folder} is not usable: {error.strerror}.") from error
+    paths = [folder / "critic.json", folder / "critic.png"]
+    with written_aside(paths[0]) as file:
+        file.write(json.dumps(to_json(examined), indent=1).encode() + b"\n")
+    draw(examined, paths[1])
+    return paths
+
+
+def to_json(examined: Examined) -> dict[str, Any]:
+    """What critic.json holds; numbers that are not defined are null."""
+    return as_json(examined)
+
+
+def _simulated(trained: Trained, learner: LearnerConfig, wanted: DiagnosisConfig) -> TrueRanking:
+    trials = true_ranking.try_chunks(
+        trained,
+        _policy(trained, learner),
+        _starts(trained, wanted, wanted.simulated_episodes),
+        true_ranking.Effort(),
+        robot=_robots(trained),
+    )
+    return true_ranking.agreement(trials)
+
+
+def _starts(trained: Trained, wanted: DiagnosisConfig, episodes: int) -> Starts:
+    return Starts(tasks=wanted.tasks, episodes=episodes, seed=wanted.seed, control=trained.control)
+
+
+def _robots(trained: Trained) -> Callable[[str], SimRobot]:
+    return lambda task: SimRobot(task, control=trained.control, held_out=True)
+
+
+def _policy(trained: Trained, learner: LearnerConfig) -> FlowPolicy:
+    artifact = pack(
+        trained.networks.policy, trained.normaliser, preset=learner.preset, control=learner.control
+    )
+    return FlowPolicy(*artifact, 1, control=learner.control)
+
+
+def _provenance(episodes: Sequence[Episode], wanted: DiagnosisConfig) -> str:
+    if wanted.source == "held-out":
+        return (
+            f"{len(episodes)} newest held-out episodes of the catalog; nothing was trained on them"
+        )
+    return (
+        f"{len(episodes)} newest online episodes of the catalog; the critic was probably trained "
+        f"on them, so its calibration looks better than it is"
+    )
