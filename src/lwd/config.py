@@ -274,6 +274,22 @@ class StageConfig:
     deployed: bool = False
     """Robots act with the policy while it learns; otherwise only its end is published."""
 
+    def __post_init__(self) -> None:
+        for name, least in (("updates", 0), ("batch", 1), ("episodes", 0), ("policy_every", 1)):
+            value = getattr(self, name)
+            _require(value >= least, f"{name} is {value}; it must be at least {least}.")
+        _require(
+            self.updates_per_episode > 0,
+            f"updates_per_episode is {self.updates_per_episode}; it must be positive, and inf does "
+            f"not wait for data.",
+        )
+        weights = self.mixture.values()
+        _require(
+            all(0 <= weight < math.inf for weight in weights) and sum(weights) > 0,
+            f"mixture is {dict(self.mixture)}; name at least one replay part, with weights that "
+            f"are finite, not negative and not all 0, such as demo 1.0.",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
@@ -299,6 +315,10 @@ class LearnerConfig:
     """Updates in a row that may be skipped for non-finite numbers before the learner stops."""
 
     def __post_init__(self) -> None:
+        for name in ("publish_every", "checkpoint_every", "report_every"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; at least 1.")
+        _require(self.max_skipped >= 0, f"max_skipped is {self.max_skipped}; at least 0.")
+        _require(bool(self.stages), "stages is empty; a recipe has at least one.")
         divl = [stage.divl for stage in self.stages.values()]
         supports = {(d.outputs, d.v_min, d.v_max) for d in divl}
         _require(

@@ -53,7 +53,7 @@ def tiny(*, updates: int = 2, **changes) -> LearnerConfig:
     stage = StageConfig(
         updates=updates,
         batch=8,
-        mixture={},
+        mixture={"demo": 1.0},
         divl=DivlConfig(atoms=51),
         qam=QamConfig(steps=2, inv_temp=5.0),
     )

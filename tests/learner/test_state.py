@@ -13,7 +13,7 @@ from lwd.models.presets import build
 
 STAGE = StageConfig(
     updates=1000,
-    mixture={},
+    mixture={"demo": 1.0},
     optimiser=OptimiserConfig(policy_lr=2e-5, critic_lr=5e-4, warmup=100),
     divl=DivlConfig(tau_base=0.9),
 )

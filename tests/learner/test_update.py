@@ -8,64 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learner.nets import (
+    ACTION,
+    BATCH,
+    CHAIN,
+    HORIZON,
+    NETS,
+    SLOPE,
+    STAGE,
+    STATE,
+    at,
+    distance,
+    fresh,
+    random_batch,
+    velocity,
+)
 from lwd.algorithms.flow import euler_sample
-from lwd.config import DivlConfig, OptimiserConfig, QamConfig, StageConfig
-from lwd.learner.state import Nets, Rates, TrainState, Transitions, init, optimisers
+from lwd.config import OptimiserConfig
+from lwd.learner.state import TrainState, Transitions, optimisers
 from lwd.learner.update import sft_update, update
-from lwd.models.fns import CriticFns, Inputs, PolicyFns
-
-STATE, HORIZON, ACTION, BATCH, ATOMS = 3, 2, 2, 64, 51
-STAGE = StageConfig(
-    updates=1, mixture={}, divl=DivlConfig(atoms=ATOMS), qam=QamConfig(steps=4, inv_temp=2.0)
-)
-CHAIN = optimisers(STAGE.optimiser)
-SLOPE = jnp.array([[0.4, 0.0], [-0.2, 0.0]])
-"""dQ/da of the known critic."""
-
-
-def standard_flow(a, w):
-    """Velocity that carries N(0, 1) to N(0, 1), and how it changes when the goal moves by one."""
-    w = w[:, None, None]
-    slope = (2 * w - 1) / (jnp.square(1 - w) + jnp.square(w))
-    return slope * a, 1 - w * slope
-
-
-def velocity(params, context, a, w):
-    still, per_shift = standard_flow(a, w)
-    return still + per_shift * (params["shift"][None] + context)
-
-
-NETS = Nets(
-    PolicyFns(
-        init=lambda key: {
-            "shift": jnp.zeros((HORIZON, ACTION)),
-            "weight": 0.1 * jax.random.normal(key, (STATE, HORIZON * ACTION)),
-        },
-        encode=lambda params, inputs: (inputs.state @ params["weight"]).reshape(
-            -1, HORIZON, ACTION
-        ),
-        velocity=velocity,
-    ),
-    CriticFns(
-        init_value=lambda key: {"w": 0.1 * jax.random.normal(key, (STATE, ATOMS))},
-        init_q=lambda key: {
-            "slope": 0.1 * jax.random.normal(key, (2, HORIZON, ACTION)),
-            "bias": jnp.zeros(2),
-        },
-        value_logits=lambda params, inputs: inputs.state @ params["w"],
-        q=lambda params, inputs, a: (
-            jnp.einsum("cha,bha->cb", params["slope"], a) + params["bias"][:, None]
-        ),
-    ),
-)
 
 
 def apply(state, batch, key=0, *, stage=STAGE, policy=1e-2, critic=1e-2, tau_base=0.6):
     return jitted(stage)(state, batch, jax.random.key(key), at(policy, critic, tau_base))
-
-
-def at(*rates: float) -> Rates:
-    return Rates(*map(jnp.float32, rates))
 
 
 COMPILED: dict = {}
@@ -80,30 +45,12 @@ def jitted(stage):
 
 @pytest.fixture
 def state() -> TrainState:
-    return init(jax.random.key(0), *NETS, CHAIN)
+    return fresh()
 
 
 @pytest.fixture
 def batch(rng) -> Transitions:
-    def normal(*shape):
-        return jnp.asarray(rng.normal(size=shape), jnp.float32)
-
-    tokens = jnp.ones((BATCH, 1), jnp.int32)
-    return Transitions(
-        inputs=Inputs(normal(BATCH, STATE), tokens),
-        action=normal(BATCH, HORIZON, ACTION),
-        action_mask=jnp.ones((BATCH, HORIZON), bool),
-        returns=jnp.asarray(rng.uniform(size=BATCH), jnp.float32),
-        discount=jnp.where(jnp.arange(BATCH) % 2, 0.9, 0.0),
-        next_inputs=Inputs(normal(BATCH, STATE), tokens),
-    )
-
-
-def distance(a, b) -> float:
-    return max(
-        float(jnp.abs(x - y).max())
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
+    return random_batch(rng)
 
 
 def test_an_update_moves_every_network_but_the_reference(state, batch):

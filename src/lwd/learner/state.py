@@ -63,6 +63,8 @@ class TrainState(NamedTuple):
     """beta, fixed after SFT (Algorithm 1, line 3)."""
     value: Params
     """psi, the categorical value distribution."""
+    target_value: Params | None
+    """Its exponential moving average, where a stage bootstraps from one; else None."""
     q: Params
     """phi, the Q heads."""
     target_q: Params
@@ -114,8 +116,9 @@ def init(
     critic: CriticFns,
     chain: Optimisers,
     extra: dict[str, Params] | None = None,
+    average_value: bool = False,
 ) -> TrainState:
-    """Fresh networks beside `extra`; the target starts as a copy of Q (Algorithm 1, line 4)."""
+    """Fresh networks beside `extra`; targets start as copies (Algorithm 1, line 4)."""
     extra = extra or {}
     policy_key, value_key, q_key = jax.random.split(key, 3)
     theta, psi, phi = policy.init(policy_key), critic.init_value(value_key), critic.init_q(q_key)
@@ -123,6 +126,7 @@ def init(
         policy=theta,
         reference=jax.tree.map(jnp.copy, theta),
         value=psi,
+        target_value=jax.tree.map(jnp.copy, psi) if average_value else None,
         q=phi,
         target_q=jax.tree.map(jnp.copy, phi),
         extra=extra,

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from lwd.config import LearnerConfig, StageConfig
-from lwd.errors import NonFiniteError
+from lwd.errors import NonFiniteError, unknown
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.loss import Metrics, Step
@@ -21,6 +21,7 @@ from lwd.learner.recipes import fresh, losses, nets
 from lwd.learner.state import Rates, TrainState, Transitions, optimisers, rates, start_stage
 from lwd.models.normaliser import Normaliser
 from lwd.replay.batch import Batch
+from lwd.replay.memory import PARTS
 from lwd.replay.reader import Reader
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def train(
         if at.stage != stage:
             at = Position(stage, 0)
         learner.wait_for_data(stage)
+        learner.check_data(stage)
         if at.update == 0:
             normaliser = normaliser or fit_normaliser(reader)
             state = learner.start(state, stage)
@@ -89,6 +91,9 @@ class Learner:
     ) -> None:
         self.config, self.reader, self.checkpoints = config, reader, checkpoints
         self.report, self.stop = report, stop
+        for part in (part for stage in config.stages.values() for part in stage.mixture):
+            if part not in PARTS:
+                raise unknown("replay part", part, PARTS)
         self.losses = losses(config.recipe)
         self.nets, self.mesh = nets(config), feed.mesh()
         self._compiled: dict[str, Update] = {}
@@ -114,6 +119,20 @@ class Learner:
             self._check_stop()
             time.sleep(POLL_S)
             self.reader.sync()
+
+    def check_data(self, stage: str) -> None:
+        """ConfigError if V cannot express the returns in the snapshot; a warning if the window of
+        a task is set that the snapshot does not have."""
+        settings = self.config.stage(stage)
+        settings.divl.require_support(*self.reader.returns(settings.mixture))
+        counts = self.reader.statistics()
+        tasks = {task for part in settings.mixture for task in counts[part].tasks}
+        named = settings.divl.n_step if isinstance(settings.divl.n_step, Mapping) else {}
+        if unseen := set(named) - tasks:
+            log.warning(
+                "no episodes of tasks in n_step stage=%s tasks=%s seen=%s",
+                stage, ",".join(sorted(unseen)), ",".join(sorted(tasks)),
+            )  # fmt: skip
 
     def run(
         self, at: Position, state: TrainState, normaliser: Normaliser, publish: Publish
@@ -240,6 +259,7 @@ class Watch:
                 continue
             self.skipped += 1
             bad = sorted(name for name, value in values.items() if not np.isfinite(value))
+            bad = bad or ["parameters or moments of an optimiser"]
             episodes = sorted(set(rows.episode.tolist()))
             log.error(
                 "update skipped: not finite: %s episodes=%s", ",".join(bad), ",".join(episodes)
@@ -259,9 +279,9 @@ def _without_rates(stage: StageConfig) -> StageConfig:
     return replace(
         stage,
         updates=0,
-        mixture={},
+        mixture={"demo": 1.0},
         episodes=0,
-        updates_per_episode=0.0,
+        updates_per_episode=1.0,
         policy_every=1,
         divl=divl,
         optimiser=peaks,

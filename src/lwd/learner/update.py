@@ -14,9 +14,11 @@ from jax import Array
 
 from lwd.algorithms import divl, flow, qam
 from lwd.algorithms.ema import ema
-from lwd.config import DivlConfig, QamConfig, StageConfig
+from lwd.config import QamConfig, StageConfig
+from lwd.learner import value_head
 from lwd.learner.loss import Metrics
 from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
+from lwd.learner.trust import trusted
 from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
 
 
@@ -33,7 +35,7 @@ def update(
     """Algorithm 2: learn the values of the batch, then extract the policy from them."""
     valued, value_metrics = learn_values(state, batch, rates, nets.critic, optimisers, stage)
     new, policy_metrics = extract_policy(valued, batch, key, rates, nets, optimisers, stage)
-    return _commit(state, new, value_metrics | policy_metrics)
+    return commit(state, new, value_metrics | policy_metrics)
 
 
 def critic_update(
@@ -48,7 +50,7 @@ def critic_update(
 ) -> tuple[TrainState, Metrics]:
     """Algorithm 2 without lines 7-11, for the updates between two of the policy."""
     del key  # nothing is drawn
-    return _commit(state, *learn_values(state, batch, rates, nets.critic, optimisers, stage))
+    return commit(state, *learn_values(state, batch, rates, nets.critic, optimisers, stage))
 
 
 def learn_values(
@@ -60,30 +62,36 @@ def learn_values(
     stage: StageConfig,
 ) -> tuple[TrainState, Metrics]:
     """Distributional implicit value learning (Algorithm 2, lines 2-6)."""
-    atoms = divl.support(stage.divl.v_min, stage.divl.v_max, stage.divl.atoms)
     q_replay = critic.q(state.target_q, batch.inputs, batch.action).min(0)
 
     def value_loss(psi: Params) -> tuple[Array, Metrics]:  # Eq. 12
-        return divl.value_loss(critic.value_logits(psi, batch.inputs), q_replay, atoms)
+        outputs = critic.value_logits(psi, batch.inputs)
+        return value_head.loss(outputs, q_replay, rates.tau_base, stage.divl)
 
-    psi, value_state, value_metrics = _descend(
+    psi, value_state, value_metrics = descend(
         "value", value_loss, state.value, optimisers.value, state.optimiser.value, rates.critic
     )
-    y, target_metrics = _td_target(critic, psi, batch, atoms, rates.tau_base, stage.divl)  # Eq. 19
+    averaged = _average(state.target_value, psi, stage.optimiser.value_ema_rate)
+    outputs = critic.value_logits(psi if averaged is None else averaged, batch.next_inputs)
+    bootstrap, bootstrap_metrics = value_head.bootstrap(outputs, rates.tau_base, stage.divl)
+    y, target_metrics = divl.td_target(  # Eq. 19
+        batch.returns, batch.discount, bootstrap, stage.divl.target_clip
+    )
 
     def q_loss(phi: Params) -> tuple[Array, Metrics]:  # Eq. 15
         return divl.critic_loss(critic.q(phi, batch.inputs, batch.action), y)
 
-    phi, q_state, q_metrics = _descend(
+    phi, q_state, q_metrics = descend(
         "critic", q_loss, state.q, optimisers.q, state.optimiser.q, rates.critic
     )
     new = state._replace(
         value=psi,
+        target_value=averaged,
         q=phi,
         target_q=ema(state.target_q, phi, stage.optimiser.ema_rate),
         optimiser=state.optimiser._replace(value=value_state, q=q_state),
     )
-    return new, value_metrics | target_metrics | q_metrics
+    return new, value_metrics | bootstrap_metrics | target_metrics | q_metrics
 
 
 def extract_policy(
@@ -97,14 +105,15 @@ def extract_policy(
 ) -> tuple[TrainState, Metrics]:
     """Q-learning with adjoint matching (Algorithm 2, lines 7-11)."""
     gradient = _action_gradient(nets.critic, state, batch.inputs, stage.qam.critic_gradient)
+    gradient, trust_metrics = trusted(gradient, state, batch, key, nets, stage.qam)
     policy_loss = partial(
         _adjoint_matching, state.reference, batch, key, nets.policy, stage.qam, gradient
     )
-    theta, policy_state, metrics = _descend(
+    theta, policy_state, metrics = descend(
         "policy", policy_loss, state.policy, optimisers.policy, state.optimiser.policy, rates.policy
     )
     optimiser = state.optimiser._replace(policy=policy_state)
-    return state._replace(policy=theta, optimiser=optimiser), metrics
+    return state._replace(policy=theta, optimiser=optimiser), metrics | trust_metrics
 
 
 def sft_update(
@@ -130,33 +139,18 @@ def sft_update(
             batch.action, noise, times, batch.action_mask,
         )  # fmt: skip
 
-    theta, policy_state, metrics = _descend(
+    theta, policy_state, metrics = descend(
         "policy", loss, state.policy, optimisers.policy, state.optimiser.policy, rates.policy
     )
     new = state._replace(policy=theta, optimiser=state.optimiser._replace(policy=policy_state))
-    return _commit(state, new, metrics)
+    return commit(state, new, metrics)
 
 
-def _td_target(
-    critic: CriticFns,
-    psi: Params,
-    batch: Transitions,
-    atoms: Array,
-    tau_base: Array,
-    config: DivlConfig,
-) -> tuple[Array, Metrics]:
-    """y_Q of Eq. 19 with the entropy-adaptive quantile of Eq. 13, 17 and 18."""
-    value, value_metrics = divl.bootstrap(
-        critic.value_logits(psi, batch.next_inputs),
-        atoms,
-        tau_base=tau_base,
-        alpha=config.alpha,
-        tau_min=config.tau_min,
-        tau_max=config.tau_max,
-        form=config.quantile,
-    )
-    y, metrics = divl.td_target(batch.returns, batch.discount, value, config.target_clip)
-    return y, metrics | value_metrics
+def _average(target: Params | None, psi: Params, rate: float | None) -> Params | None:
+    """The next target value network, where the learner keeps one; without a rate a copy of V."""
+    if target is None or rate is None:
+        return None if target is None else jax.tree.map(jnp.copy, psi)
+    return ema(target, psi, rate)
 
 
 def _action_gradient(
@@ -188,7 +182,7 @@ def _adjoint_matching(
     )
 
 
-def _descend(
+def descend(
     name: str,
     loss: Callable[[Params], tuple[Array, Metrics]],
     params: Params,
@@ -196,15 +190,22 @@ def _descend(
     optimiser_state: optax.OptState,
     rate: Array,
 ) -> tuple[Params, optax.OptState, Metrics]:
-    """One gradient step on the network `name`; metrics gain its gradient norm."""
+    """One gradient step on the network `name`; metrics gain the norms of gradient and step."""
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
     steps, optimiser_state = optimiser.update(grads, optimiser_state, params)
-    params = jax.tree.map(lambda p, step: p - rate * step, params, steps)
-    return params, optimiser_state, metrics | {f"{name}/grad_norm": optax.tree.norm(grads)}
+    new = jax.tree.map(lambda p, step: p - rate * step, params, steps)
+    norms = {
+        f"{name}/grad_norm": optax.tree.norm(grads),
+        f"{name}/step_norm": rate * optax.tree.norm(steps),
+    }
+    return new, optimiser_state, metrics | norms
 
 
-def _commit(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
-    """All of the update or nothing of it."""
-    finite = jnp.stack([jnp.isfinite(metric) for metric in metrics.values()]).all()
-    state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+def commit(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+    """All of the update or nothing of it: only if every metric, every parameter and everything
+    that an optimiser remembers is finite."""
+    pairs = list(zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True))
+    written = [leaf for leaf, before in pairs if leaf is not before]
+    finite = jnp.stack([jnp.isfinite(x).all() for x in (*metrics.values(), *written)]).all()
+    state = jax.tree.map(lambda a, b: a if a is b else jnp.where(finite, a, b), new, old)
     return state._replace(update=old.update + 1), metrics | {"finite": finite}

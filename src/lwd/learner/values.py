@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lwd.algorithms import divl
 from lwd.config import LearnerConfig
 from lwd.episode.types import Episode
 from lwd.errors import ConfigError
-from lwd.learner import feed
+from lwd.learner import feed, value_head
 from lwd.learner.checkpoint import Checkpoints
 from lwd.learner.recipes import fresh, nets
 from lwd.models.fns import Inputs
@@ -39,17 +38,15 @@ def value_curves(config: LearnerConfig, folder: Path, episodes: list[Episode]) -
         raise ConfigError(f"{folder} holds no checkpoint; train first, or give another folder.")
     _, state, normaliser = restored
     settings = list(config.stages.values())[-1].divl
-    atoms = divl.support(settings.v_min, settings.v_max, settings.atoms)
 
     @jax.jit
-    def quantiles(inputs: Inputs) -> list[jax.Array]:
-        probs = jax.nn.softmax(critic.value_logits(state.value, inputs))
-        levels = [jnp.full(len(probs), level) for level in (0.1, 0.5, 0.9)]
-        return [divl.quantile(probs, atoms, tau, settings.quantile) for tau in levels]
+    def quantiles(inputs: Inputs) -> jax.Array:
+        outputs = critic.value_logits(state.value, inputs)
+        return value_head.quantiles(outputs, (0.1, 0.5, 0.9), settings)
 
     curves = []
     for episode in episodes:
         tokens = tokenize([episode.header.instruction] * len(episode.state))
         inputs = Inputs(jnp.asarray(normaliser.state(episode.state)), jnp.asarray(tokens))
-        curves.append(Curve(*map(np.asarray, quantiles(inputs))))
+        curves.append(Curve(*np.asarray(quantiles(inputs)).T))
     return curves

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -193,6 +193,13 @@ class Reader:
             episodes = sum(n for (p, _), n in self._view.counts.items() if p == part)
             sizes[part] = PartSize(episodes, sum(tasks.values()), tasks)
         return sizes
+
+    def returns(self, parts: Iterable[str]) -> tuple[float, float]:
+        """Lowest and highest discounted reward that follows a start tick of these parts; 0 and 0
+        where they have none."""
+        found = [self._memory.to_go.rows[self._starts(part)] for part in parts]
+        values = np.concatenate(found) if any(map(len, found)) else np.zeros(1)
+        return float(values.min()), float(values.max())
 
     def windows(self, part: str, *, limit: int = 100_000) -> Chunks:
         """At most `limit` windows of a part, evenly spread over all of its start ticks."""

@@ -54,7 +54,9 @@ def fresh(config: LearnerConfig, key: Array) -> TrainState:
     extra, inits = {}, dict.fromkeys(loss.extra for loss in losses(config.recipe).values())
     for number, begin in enumerate(inits, start=1):
         extra |= begin(jax.random.fold_in(key, number), functions)
-    return init(key, *functions, chain, extra)
+    rates = [stage.optimiser.value_ema_rate for stage in config.stages.values()]
+    averaged = any(rate is not None for rate in rates)
+    return init(key, *functions, chain, extra, average_value=averaged)
 
 
 def _module(name: str) -> Recipe:
