@@ -29,10 +29,13 @@ class Fleet:
     asked: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def publish(self, gain: float, *, robot: str = "point", size: int = 1) -> int:
+    def publish(self, gain: float, *, robot: str = "point", size: int = 1, extra: int = 0) -> int:
+        """`extra` is the size of a tensor that only some ways of acting need."""
         with self.changed:
             version = len(self.rows) + 1
             self.tensors[version] = {"gain": np.full(size, gain, np.float32)}
+            if extra:
+                self.tensors[version]["extra/editor/w"] = np.zeros(extra, np.float32)
             self.metadata[version] = {"robot": robot}
             self.rows.append(
                 WeightsRow(

@@ -99,6 +99,18 @@ def test_weights_that_do_not_fit_keep_the_last_good(fleet, store, caplog, bad, r
     assert take(store).version == 3
 
 
+def test_a_version_that_acts_in_another_way_is_taken_over_if_the_rest_fits(fleet, store):
+    fleet.publish(0.5)
+    assert take(store).version == 1
+    fleet.publish(0.6, extra=3)
+    assert take(store).version == 2
+    fleet.publish(0.7, extra=3, size=2)
+    until(lambda: 3 in store.rejected)
+    assert "tensor 'gain' has shape (2,)" in store.rejected[3]
+    fleet.publish(0.8)
+    assert take(store).version == 4
+
+
 def test_a_damaged_download_is_tried_again_then_given_up(fleet, store):
     fleet.fails[1] = [IntegrityError("other hash"), IntegrityError("other hash")]
     fleet.publish(0.5)

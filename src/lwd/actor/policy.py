@@ -9,10 +9,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from lwd.store.rows import LoadRow, WeightsRow
 from lwd.store.weights import Metadata, Shapes, Tensors, check_shapes
 
 log = logging.getLogger(__name__)
+
+EXTRA = "extra/"
+"""Names of tensors that one way of acting needs; a version that acts differently has others."""
 
 
 @runtime_checkable
@@ -271,10 +274,15 @@ class PolicyStore:
     def _built(self, row: WeightsRow) -> Loaded:
         tensors, metadata = self._download(row)
         current = self._current
-        if current is not None:
-            check_shapes(tensors, current.shapes)
+        if current is not None:  # what else an act needs is for `build` to check
+            check_shapes(*(_without_extra(named) for named in (tensors, current.shapes)))
         policy = self._build(tensors, metadata, row.version)
         if policy.version != row.version:
             raise ValueError(f"the policy says version {policy.version}, not {row.version}.")
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         return Loaded(policy=policy, row=row, shapes=shapes)
+
+
+def _without_extra(named: Mapping[str, Any]) -> dict[str, Any]:
+    """What every version has, however it acts."""
+    return {name: value for name, value in named.items() if not name.startswith(EXTRA)}

@@ -1,17 +1,17 @@
 """A policy as it travels: tensors and metadata of one safetensors file, and back to actions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lwd.algorithms.flow import euler_sample
 from lwd.config import ControlConfig
 from lwd.errors import IntegrityError
-from lwd.models.fns import Inputs, Params, PolicyFns
+from lwd.models.acts import Acting, Parts, act_of
+from lwd.models.fns import Inputs, Params
 from lwd.models.normaliser import Normaliser
 from lwd.models.presets import build
 from lwd.models.tokenizer import TOKENIZER_HASH, tokenize
@@ -31,10 +31,22 @@ class Sensed(Protocol):
 
 
 def pack(
-    params: Params, normaliser: Normaliser, *, preset: str, control: ControlConfig
+    params: Params,
+    normaliser: Normaliser,
+    *,
+    preset: str,
+    control: ControlConfig,
+    acting: Acting | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors by path and the metadata that a robot needs to act with them."""
-    tensors = {f"policy/{name}": np.asarray(leaf) for name, leaf in _named(params)}
+    """Tensors by path and the metadata that a robot needs to act with them: by the plain flow, or
+    as `acting` says. Raises ValueError unless `acting` has the networks and settings of its act."""
+    acting = acting or Acting()
+    act = act_of(acting.act)
+    needed = sorted([*act.extra(*build(preset, control)), *act.settings])
+    if (given := sorted([*acting.extra, *acting.settings])) != needed:
+        raise ValueError(f"act {acting.act!r} got {given}; it needs {needed}.")
+    nets = {"policy": params, **{f"extra/{name}": net for name, net in acting.extra.items()}}
+    tensors = {name: np.asarray(leaf) for name, leaf in _tensors_of(nets)}
     tensors |= {f"normaliser/{name}": array for name, array in normaliser.tensors().items()}
     metadata = {
         "preset": preset,
@@ -43,35 +55,54 @@ def pack(
         "flow_steps": str(FLOW_STEPS),
         "normalisation_hash": normaliser.sha256,
         "tokenizer_hash": TOKENIZER_HASH,
+        "act": acting.act,
     }
-    return tensors, metadata
+    return tensors, metadata | {f"act.{k}": str(v) for k, v in acting.settings.items()}
+
+
+class Unpacked(NamedTuple):
+    """What an artifact holds, checked."""
+
+    params: Params
+    """Of the flow."""
+    normaliser: Normaliser
+    acting: Acting
 
 
 def unpack(
     tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], control: ControlConfig
-) -> tuple[Params, Normaliser, PolicyFns]:
+) -> Unpacked:
     """Inverse of `pack`; IntegrityError says which tensor or setting does not fit."""
     for name, here in (("horizon", str(control.horizon)), ("tokenizer_hash", TOKENIZER_HASH)):
         if metadata.get(name) != here:
             raise IntegrityError(
                 f"weights have {name} {metadata.get(name)!r}, here it is {here!r}."
             )
-    fns, _ = build(metadata.get("preset", "absent"), control)
-    shapes = jax.eval_shape(fns.init, jax.random.key(0))
-    leaves = [_tensor(tensors, f"policy/{name}", leaf.shape) for name, leaf in _named(shapes)]
+    act = metadata.get("act", "flow")
+    settings = {name: _setting(metadata, name, read) for name, read in act_of(act).settings.items()}
+    like = _shapes(metadata.get("preset", "absent"), control, act)
+    wanted = dict(_tensors_of(like))
+    named = {name for name in tensors if not name.startswith("normaliser/")}
+    if strange := sorted(named - wanted.keys()):
+        raise IntegrityError(f"weights have tensor {strange[0]!r}, which act {act!r} does not use.")
+    leaves = [_tensor(tensors, name, leaf.shape) for name, leaf in wanted.items()]
+    nets = jax.tree.unflatten(jax.tree.structure(like), leaves)
     normaliser = Normaliser.from_tensors(
         {name.removeprefix("normaliser/"): t for name, t in tensors.items() if "normaliser" in name}
     )
     if normaliser.sha256 != metadata.get("normalisation_hash"):
         raise IntegrityError("normalisation statistics differ from the hash in the metadata.")
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves), normaliser, fns
+    params = nets.pop("policy")
+    extra = {name.removeprefix("extra/"): net for name, net in nets.items()}
+    return Unpacked(params, normaliser, Acting(act=act, extra=extra, settings=settings))
 
 
-def expected_shapes(preset: str, control: ControlConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every policy tensor of `preset`, by its name in the artifact."""
-    fns, _ = build(preset, control)
-    shapes = jax.eval_shape(fns.init, jax.random.key(0))
-    return {f"policy/{name}": tuple(leaf.shape) for name, leaf in _named(shapes)}
+def expected_shapes(
+    preset: str, control: ControlConfig, act: str = "flow"
+) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor of the networks of `preset` and `act`, by its name in the artifact."""
+    named = _tensors_of(_shapes(preset, control, act))
+    return {name: tuple(leaf.shape) for name, leaf in named}
 
 
 class FlowPolicy:
@@ -86,10 +117,14 @@ class FlowPolicy:
         control: ControlConfig,
     ) -> None:
         self.version = version
-        self.params, self.normaliser, _ = unpack(tensors, metadata, control)
+        self.params, self.normaliser, acting = unpack(tensors, metadata, control)
         self.normalisation_hash = metadata["normalisation_hash"]
         self.tokenizer_hash = metadata["tokenizer_hash"]
-        self._sample = _sampler(metadata["preset"], control, int(metadata["flow_steps"]))
+        self.act, self.extra = acting.act, acting.extra
+        settings = tuple(sorted(acting.settings.items()))
+        self._draws = act_of(self.act).draws(acting.settings)
+        steps = int(metadata["flow_steps"])
+        self._sample = _sampler(metadata["preset"], control, steps, self.act, settings)
         self._rng = np.random.default_rng(0)
 
     def reset(self, seed: int) -> None:
@@ -101,26 +136,54 @@ class FlowPolicy:
         state = observation.state[None]
         tokens = jnp.asarray(tokenize([instruction]))
         inputs = Inputs(jnp.asarray(self.normaliser.state(state)), tokens)
-        noise = self._rng.standard_normal((1, *self.normaliser.action_mean.shape), np.float32)
-        return self.normaliser.restore(state, np.asarray(self._sample(self.params, inputs, noise)))[
-            0
-        ]
+        shape = (self._draws, 1, *self.normaliser.action_mean.shape)
+        noise = self._rng.standard_normal(shape, np.float32)
+        chunk = np.asarray(self._sample(self.params, self.extra, inputs, noise))
+        return self.normaliser.restore(state, chunk)[0]
 
 
 @cache
-def _sampler(preset: str, control: ControlConfig, steps: int):
-    """Jitted (params, inputs, noise) to normalised actions, compiled once per process."""
-    fns, _ = build(preset, control)
+def _sampler(
+    preset: str,
+    control: ControlConfig,
+    steps: int,
+    act: str,
+    settings: tuple[tuple[str, Any], ...],
+):
+    """Jitted (params, extra, inputs, noise) to normalised actions, compiled once per process."""
+    policy, critic = build(preset, control)
 
     @jax.jit
-    def sample(params: Params, inputs: Inputs, noise: jax.Array) -> jax.Array:
-        context = fns.encode(params, inputs)
-        return euler_sample(lambda a, w: fns.velocity(params, context, a, w), noise, steps)
+    def sample(
+        params: Params, extra: Mapping[str, Params], inputs: Inputs, noise: jax.Array
+    ) -> jax.Array:
+        parts = Parts(
+            policy=policy, critic=critic, params=params, extra=extra, inputs=inputs, steps=steps
+        )
+        return act_of(act).sample(parts, noise, dict(settings))
 
     return sample
 
 
-def _named(tree: Params) -> list[tuple[str, Any]]:
+def _shapes(preset: str, control: ControlConfig, act: str) -> dict[str, Params]:
+    """Shapes of all networks of an artifact, by the path of their tensors."""
+    policy, critic = build(preset, control)
+    inits = {f"extra/{name}": init for name, init in act_of(act).extra(policy, critic).items()}
+    key = jax.random.key(0)
+    return {name: jax.eval_shape(f, key) for name, f in ({"policy": policy.init} | inits).items()}
+
+
+def _setting(metadata: Mapping[str, str], name: str, read: Callable[[str], Any]) -> Any:
+    """A setting of the act, read from text."""
+    try:
+        return read(metadata[f"act.{name}"])
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(
+            f"weights act by {metadata['act']!r}, but their act.{name} does not fit: {error}."
+        ) from error
+
+
+def _tensors_of(tree: Params) -> list[tuple[str, Any]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 
