@@ -24,7 +24,7 @@ from learner.nets import (
     velocity,
 )
 from lwd.algorithms.flow import euler_sample
-from lwd.config import OptimiserConfig
+from lwd.config import DivlConfig, OptimiserConfig
 from lwd.learner.state import TrainState, Transitions, optimisers
 from lwd.learner.update import sft_update, update
 
@@ -90,6 +90,47 @@ def test_an_update_with_nan_changes_nothing_but_the_count(state, batch, poisoned
     after, metrics = apply(new, batch, 2)
     assert bool(metrics["finite"])
     assert distance(after.q, new.q) > 0
+
+
+def test_a_target_value_network_follows_v_at_its_own_rate_and_gives_the_bootstrap(batch):
+    """While it stands far from V, the bootstrap is its own; without a rate it is a copy of V."""
+    state = fresh(average_value=True)
+    high = jnp.zeros_like(state.value["w"]).at[:, -1].set(50.0)
+    ones = batch.next_inputs._replace(state=jnp.ones((BATCH, STATE)))
+    batch = batch._replace(next_inputs=ones)
+    state = state._replace(target_value={"w": high})
+    averaging = replace(STAGE, optimiser=replace(STAGE.optimiser, value_ema_rate=0.01))
+    new, metrics = apply(state, batch, stage=averaging)
+    wanted = jax.tree.map(lambda bar, psi: 0.99 * bar + 0.01 * psi, state.target_value, new.value)
+    assert distance(new.target_value, wanted) < 1e-5
+    assert float(metrics["value/bootstrap"]) == pytest.approx(1.1, abs=0.01)
+    new, metrics = apply(state, batch)
+    assert distance(new.target_value, new.value) == 0
+    plain, expected = apply(fresh(), batch)
+    assert plain.target_value is None
+    assert float(metrics["value/bootstrap"]) == float(expected["value/bootstrap"])
+
+
+def test_the_expectile_ablation_learns_a_scalar(batch):
+    """Returns are 0 or 1, half each: the 0.8-expectile of their values is 0.8."""
+    scalar = replace(STAGE, divl=DivlConfig(value="expectile", tau_base=0.8))
+    state = fresh()
+    head = {"slope": jnp.zeros((2, HORIZON, ACTION)).at[:, 0, 0].set(1.0), "bias": jnp.zeros(2)}
+    state = state._replace(value={"w": jnp.zeros((STATE, 1))}, target_q=head)
+    state = state._replace(
+        optimiser=state.optimiser._replace(value=CHAIN.value.init(state.value)),
+    )
+    coin = jnp.zeros_like(batch.action).at[:, 0, 0].set((jnp.arange(BATCH) % 2).astype(jnp.float32))
+    same = batch.inputs._replace(state=jnp.ones((BATCH, STATE)))
+    batch = batch._replace(action=coin, inputs=same, next_inputs=same)
+    for number in range(300):
+        state = state._replace(target_q=head)
+        state, metrics = apply(
+            state, batch, number, stage=scalar, critic=1e-2, policy=0.0, tau_base=0.8
+        )
+    assert bool(metrics["finite"])
+    assert float(metrics["value/bootstrap"]) == pytest.approx(0.8, abs=0.02)
+    assert float(metrics["value/tau"]) == pytest.approx(0.8)
 
 
 def test_a_zero_temperature_brings_the_policy_back_to_the_reference(state, batch):

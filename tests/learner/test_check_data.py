@@ -1,0 +1,91 @@
+"""Data that a stage cannot learn from is refused before the first update, by name."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from learner.fleet import commit, tiny
+from lwd.config import COMPACT, DivlConfig, LearnerConfig, PlaneConfig
+from lwd.errors import ConfigError
+from lwd.learner.checkpoint import Checkpoints
+from lwd.learner.train import Learner
+from lwd.replay.reader import Options, Reader
+from lwd.store.catalog import Catalog
+from lwd.store.objects import Objects
+
+DISCOUNT = COMPACT.discount()
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    """Three successful demonstrations of 12 ticks."""
+    commit(tmp_path, *3 * ["demo"])
+    plane = PlaneConfig(root=tmp_path)
+    with Catalog(plane.catalog) as catalog:
+        reader = Reader(
+            catalog, Objects(plane.objects), tmp_path / "cache",
+            horizon=10, discount=DISCOUNT, options=Options(prefetcher=False),
+        )  # fmt: skip
+        reader.sync()
+        yield reader
+        reader.close()
+
+
+@pytest.fixture
+def learner(reader: Reader, tmp_path: Path) -> Iterator[Callable[[LearnerConfig], Learner]]:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    yield lambda config: Learner(config, reader, checkpoints, lambda *_: None, lambda: False)
+    checkpoints.close()
+
+
+def with_divl(**changes) -> LearnerConfig:
+    config = tiny()
+    stages = {
+        name: replace(stage, divl=replace(stage.divl, **changes))
+        for name, stage in config.stages.items()
+    }
+    return replace(config, stages=stages)
+
+
+def test_the_returns_of_a_snapshot_are_discounted_to_every_start(reader):
+    lowest, highest = reader.returns({"demo": 1.0})
+    assert lowest == pytest.approx(DISCOUNT**11)
+    assert highest == 1.0
+    assert reader.returns({"online": 1.0}) == (0.0, 0.0)
+
+
+def test_a_support_below_the_returns_is_refused_before_the_stage_starts(learner):
+    with pytest.raises(ConfigError, match=r"support is \(-0.1, 0.9\), but the returns .* to 1: "):
+        learner(with_divl(v_max=0.9)).check_data("sft")
+    with pytest.raises(ConfigError, match="target_clip is"):
+        learner(with_divl(target_clip=(0.0, 0.5))).check_data("sft")
+    learner(tiny()).check_data("sft")
+
+
+def test_a_part_of_the_mixture_that_does_not_exist_is_refused_with_near_misses(learner):
+    with pytest.raises(ConfigError, match=r"part 'demos' is unknown\. Did you mean 'demo'"):
+        learner(tiny().with_stage("sft", mixture={"demos": 1.0}))
+
+
+def test_a_window_for_a_task_without_episodes_is_worth_a_warning(learner, caplog):
+    task = learner(tiny()).reader.statistics()["demo"].tasks.popitem()[0]
+    for n_step, warnings in (({task: 2}, 0), ({task: 2, "freezr": 10}, 1)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "lwd.learner.train"):
+            learner(with_divl(n_step=n_step)).check_data("sft")
+        assert caplog.text.count("tasks=freezr") == warnings
+
+
+def test_windows_can_be_set_for_each_task(reader):
+    """A window of two chunks sees the end of 12 ticks from tick 0; a window of one does not."""
+    tasks = reader.statistics()["demo"].tasks
+    seen = {}
+    for n in (1, 2):
+        divl = DivlConfig(n_step=dict.fromkeys(tasks, n))
+        batch = reader.sample(0, {"demo": 1.0}, 64, n_step=divl.n_step)
+        seen[n] = batch.returns[batch.tick == 0]
+    assert set(seen[1]) == {0.0}
+    assert seen[2] == pytest.approx(DISCOUNT**11)
