@@ -10,8 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lwd.algorithms.categorical import Form, normalised_entropy, project, quantile
-from lwd.algorithms.categorical import support as support
-from lwd.algorithms.categorical import two_hot as two_hot
 from lwd.algorithms.flow import Metrics
 
 

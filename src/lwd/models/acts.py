@@ -18,9 +18,11 @@ from lwd.algorithms.best_of_n import best_of_n
 from lwd.algorithms.edit import edited
 from lwd.algorithms.flow import Chunk, Velocity, euler_sample
 from lwd.algorithms.latent import steered
+from lwd.algorithms.recap import append_indicator, guided
 from lwd.algorithms.sac import Squashed
 from lwd.errors import unknown
 from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
+from lwd.models.tokenizer import INDICATORS, tokenize
 
 Settings = Mapping[str, Any]
 """Numbers and words of an act, by name."""
@@ -131,6 +133,17 @@ def _best_of_n(parts: Parts, draws: Draws, settings: Settings) -> Chunk:
     return chunks
 
 
+def _guided(parts: Parts, draws: Draws, settings: Settings) -> Chunk:
+    praise = jnp.asarray(tokenize([INDICATORS[True]])[0, : len(INDICATORS[True].split())])
+    praised = append_indicator(parts.inputs.tokens, praise)
+    flow = guided(
+        velocity(parts.policy, parts.params, parts.inputs._replace(tokens=praised)),
+        velocity(parts.policy, parts.params, parts.inputs),
+        settings["guidance"],
+    )
+    return euler_sample(flow, draws[0], parts.steps)
+
+
 def _positive(text: str) -> float:
     value = float(text)
     if math.isnan(value) or value <= 0:
@@ -168,6 +181,7 @@ ACTS = {
         extra=lambda policy, critic: {"noise_actor": policy.init},
         settings={"bound": _positive, "noise_bound": _positive},
     ),
+    "guided": Act(sample=_guided, settings={"guidance": _positive}),
     "best_of_n": Act(
         sample=_best_of_n,
         extra=lambda policy, critic: {"critic": critic.init_q},
