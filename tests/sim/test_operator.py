@@ -3,6 +3,7 @@ import pytest
 
 from lwd.actor.robot import Status, Tick
 from lwd.config import COMPACT
+from lwd.sim.body import MAX_OPENING
 from lwd.sim.operator import SimOperator
 from lwd.sim.robot import SimRobot
 
@@ -40,6 +41,26 @@ def test_an_operator_hands_back_after_each_step():
     _, human = watched("restocking", 3, frozen)
     takeovers = sum(now and not before for before, now in zip([False, *human], human, strict=False))
     assert takeovers == 2, "one to hold the item, one to place it"
+
+
+def test_a_robot_that_needs_help_again_gets_it_for_more_steps():
+    robot = SimRobot("restocking", control=COMPACT)
+    operator = SimOperator(robot, np.random.default_rng(3), patience_s=PATIENCE_S)
+    robot.reset(3)
+    human, tick, dropped = [], None, False
+    while robot.status is Status.RUNNING:
+        human.append(operator.wants_control(tick))
+        if human[-1]:
+            action = operator.act()
+        else:  # the policy opens its hands, with the item in one of them
+            dropped |= robot.scene.holder(robot.scene.layout.target) is not None
+            action = robot.target.copy()
+            action[[7, 15]] = MAX_OPENING
+        tick = robot.apply(action[None])[-1]
+    takeovers = sum(now and not before for before, now in zip([False, *human], human, strict=False))
+    assert dropped
+    assert robot.status is Status.SUCCESS
+    assert takeovers == 2, "the second time the operator does both steps"
 
 
 def test_an_operator_leaves_a_good_policy_alone():

@@ -41,6 +41,8 @@ _PARK: Pose = (np.array([0.38, 0.34, 0.98]), leaning(1.0, 0.0))
 """Where the left hand waits, beside the open door."""
 _SWEEP = 0.37
 """Farther than this from the hinge a hand is out of the door's way, m."""
+_CROWDED = 0.2
+"""An item that is nearer than this to the handle is picked before the door is opened, m."""
 _PUSH = 0.21
 """Distance from the hinge at which the hand pushes the door, m."""
 
@@ -158,6 +160,12 @@ def failure(scene: Scene) -> bool:
     return bool(scene.position(scene.layout.target)[2] < TABLE_Z - 0.1)
 
 
+def _before_door(scene: Scene, sku: Sku) -> bool:
+    """Whether an item lies where the left hand opens the door."""
+    handle = scene.data.site("handle").xpos
+    return bool(np.hypot(*(scene.position(sku) - handle)[:2]) < _CROWDED)
+
+
 def _way_open(scene: Scene, sku: Sku) -> bool:
     return stowed(scene, sku) or (scene.opened and scene.door() > _OPEN)
 
@@ -176,6 +184,10 @@ def _together(hands: Hands, *motions: Iterator[None]) -> Iterator[None]:
 
 def _open_and_pick(hands: Hands, sku: Sku) -> Iterator[None]:
     yield from _hand_over(hands, sku)
+    if not _held(hands.scene, sku) and _before_door(hands.scene, sku):  # no room for both arms
+        hands.busy = set(SIDES)
+        yield from hands.home("left")
+        yield from _pick_aside(hands, sku)
     yield from _together(hands, _open(hands), _pick_aside(hands, sku))
 
 

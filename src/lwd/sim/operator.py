@@ -12,11 +12,12 @@ _EDGE_M = 0.04
 
 
 class SimOperator:
-    """Takes over when a policy is stuck or about to lose the item, and does one step for it.
+    """Takes over when a policy is stuck or about to lose the item, and helps it on.
 
     Stuck means that no further step of the task's table holds after `patience_s`. A person needs
     `reaction_s`, give or take 30 %, before the hands are on the controls. The operator then acts
-    until the step at hand holds and leaves the rest to the policy.
+    until the step at hand holds and leaves the rest to the policy; a robot that needs help again
+    gets it for one step more each time, so that an episode does not run out of time.
     """
 
     def __init__(
@@ -37,7 +38,10 @@ class SimOperator:
         """When the last step was done, in robot seconds."""
         self._start_s: float | None = None
         """When the hands will be on the controls; None while all is well."""
-        self._working_on = 0
+        self._helped = 0
+        """Times that the operator took over in this episode."""
+        self._until = 0
+        """Progress at which to hand back."""
 
     def wants_control(self, tick: Tick | None) -> bool:
         """Whether the operator acts now; to be asked once before every tick.
@@ -46,7 +50,7 @@ class SimOperator:
         """
         now = self._robot.elapsed_s
         if tick is None or self._robot.episode != self._episode:
-            self._episode, self._best = self._robot.episode, 0
+            self._episode, self._best, self._helped = self._robot.episode, 0, 0
             self._progress_s, self._start_s = now, None
         progress = self._robot.spec.progress(self._robot.scene)
         if progress > self._best:
@@ -55,7 +59,8 @@ class SimOperator:
             return self._still_needed(progress, now)
         if self._start_s is None and self._trouble(now):
             self._start_s = now + self._reaction_s * self._rng.uniform(0.7, 1.3)
-            self._working_on = progress
+            self._helped += 1
+            self._until = min(progress + self._helped, len(self._robot.spec.steps))
         return False
 
     def act(self) -> np.ndarray:
@@ -63,7 +68,7 @@ class SimOperator:
         return self._expert.act()
 
     def _still_needed(self, progress: int, now: float) -> bool:
-        if progress <= self._working_on:
+        if progress < self._until:
             return True
         self._start_s, self._progress_s = None, now
         return False

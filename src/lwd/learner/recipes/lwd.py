@@ -22,9 +22,11 @@ def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfi
 
     The networks start from nothing, so rates are higher than the paper's, which fine-tunes a
     pretrained VLA, and targets move faster. Q is at most 1 and a chunk changes it by a few
-    hundredths: `inv_temp` brings its gradient to the scale of normalised actions.
+    hundredths: `inv_temp` brings its gradient to the scale of normalised actions. Online values are
+    learned as offline: with the paper's tau_base of 0.9 they forget what fails.
     """
     rl = OptimiserConfig(policy_lr=3e-4, critic_lr=5e-4, ema_rate=0.02)
+    divl = DivlConfig(tau_base=0.6, n_step=3)
     qam = QamConfig(steps=4, inv_temp=60.0)
     sft = StageConfig(
         updates=2500,
@@ -37,7 +39,7 @@ def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfi
         policy_every=4,
         mixture={"offline": 1.0},
         episodes=280,
-        divl=DivlConfig(tau_base=0.6, n_step=3),
+        divl=divl,
         qam=qam,
         optimiser=rl,
     )
@@ -46,7 +48,7 @@ def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfi
         policy_every=4,
         mixture={"offline": 1.0, "online": 1.0},
         updates_per_episode=8.0,
-        divl=DivlConfig(tau_base=0.9, n_step=1),
+        divl=divl,
         qam=qam,
         optimiser=rl,
         deployed=True,
