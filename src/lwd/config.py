@@ -218,6 +218,45 @@ class QamConfig:
     the target. None, as in the paper: everywhere."""
     gate_step: float = 0.1
     """Step along the gradient whose gain the gate asks for: root mean square, normalised units."""
+    action_box: float | None = None
+    """Outside [-action_box, action_box], in normalised units, a coordinate of the action gradient
+    is 0. The official QAM code has 1, its actions' bound; None does not stop it anywhere."""
+    loss_weight: float = 1.0
+    """Weight of adjoint matching in the policy's loss. On its own it only says when the gradient's
+    norm is clipped."""
+    weighting: Literal["constant", "sigma"] | None = None
+    """Weight over flow time: `constant`, or Eq. 9's (2 / sigma)^2; None leaves it to the sampler:
+    constant for `bridge`, Eq. 9's for `euler`. The optimum is the same."""
+    recompute: Literal["nothing", "elementwise", "everything"] = "elementwise"
+    """What of the policy the backward pass evaluates again instead of keeping it for all T steps:
+    `everything` keeps one step's activations at a time, for policies of billions of parameters."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.steps >= 2,
+            f"steps is {self.steps}; adjoint matching needs at least 2 flow steps.",
+        )
+        for name in ("inv_temp", "loss_weight", "gate_step"):
+            value = getattr(self, name)
+            _require(
+                0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative."
+            )
+        _require(
+            self.action_box is None or 0 < self.action_box < math.inf,
+            f"action_box is {self.action_box}; it must be positive, or None for no box.",
+        )
+        for name, known in QAM_CHOICES.items():
+            if getattr(self, name) not in known:
+                raise unknown(name, str(getattr(self, name)), [str(choice) for choice in known])
+
+
+QAM_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "sampler": ("bridge", "euler"),
+    "critic_gradient": ("target_mean", "target_min", "online_mean"),
+    "weighting": ("constant", "sigma", None),
+    "recompute": ("nothing", "elementwise", "everything"),
+}
+"""What the named choices of QamConfig may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +299,8 @@ class StageConfig:
     """Share of each replay part in a batch: `demo`, `offline` (B_off), `online` (B_on)."""
     episodes: int = 1
     """Episodes of the rarest part of the mixture that must be in the snapshot to start."""
+    fresh: int = 0
+    """Episodes by the policy that was published last that must be there too: a collection round."""
     updates_per_episode: float = math.inf
     """Updates allowed for each episode of the rarest part; the learner waits for more data."""
     policy_every: int = 1

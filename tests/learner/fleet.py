@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,14 +27,14 @@ from lwd.store.objects import Objects, episode_key, sha256_of
 from sample_episodes import make_episode
 
 
-def commit(root: Path, *kinds: str, seed: int = 0) -> list[str]:
+def commit(root: Path, *kinds: str, seed: int = 0, **header: Any) -> list[str]:
     """Put an episode of each kind into the store and make them the next snapshot."""
     plane = PlaneConfig(root=root)
     objects, ids = Objects(plane.objects), []
     with Catalog(plane.catalog) as catalog:
         for number, kind in enumerate(kinds):
             episode = make_episode(
-                12, state=StateLayout().size, action=ACTION, seed=seed + number, kind=kind
+                12, state=StateLayout().size, action=ACTION, seed=seed + number, kind=kind, **header
             )
             if kind == "demo":
                 episode = replace(episode, source=np.full(12, Source.EXPERT, np.uint8))

@@ -37,7 +37,7 @@ def saved(root: Path) -> tuple[Position, TrainState]:
     restored = checkpoints.restore(like)
     checkpoints.close()
     assert restored is not None
-    return restored[0], restored[1]
+    return restored.position, restored.state
 
 
 def assert_same(left: TrainState, right: TrainState) -> None:

@@ -84,6 +84,21 @@ def _check_that_robots_can_act_with(root: Path, state: TrainState, folder: Path)
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_resumed_run_first_binds_what_it_had_bound(root, tmp_path, caplog):
+    stopped = tmp_path / "stopped"
+    shutil.copytree(root, stopped)
+    assert learn(root, SFT_ONLY)
+    asked = iter([False, True])
+    assert not learn(stopped, SFT_ONLY, stop=lambda: next(asked))
+    assert saved(stopped)[0] == Position("sft", 1)
+    commit(stopped, *5 * ["demo"], seed=100)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "lwd.replay.reader"):
+        assert learn(stopped, SFT_ONLY)
+    assert [r.args[0] for r in caplog.records if "bound version" in r.msg] == [1, 2]
+    assert published(stopped)[0].sha256 == published(root)[0].sha256
+
+
 class Checked:
     """A `stop` that acts when the learner asks for the n-th time, which it does while it waits."""
 
@@ -156,10 +171,10 @@ def test_a_kill_right_after_the_publication_of_a_stage_does_not_lose_it(root, mo
 
     real = Checkpoints.save
 
-    def save(self, position, state, normaliser):
+    def save(self, position, *saved, **where):
         if position == Position("sft", 2):
             raise Killed
-        real(self, position, state, normaliser)
+        real(self, position, *saved, **where)
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", save)
@@ -172,7 +187,8 @@ def test_a_kill_right_after_the_publication_of_a_stage_does_not_lose_it(root, mo
 
 
 def rows(*episodes: str) -> Batch:
-    return Batch(*[np.zeros(len(episodes))] * 7, episode=np.array(episodes), tick=np.zeros(1))
+    blank = dict.fromkeys(Batch._fields, np.zeros(len(episodes)))
+    return Batch(**(blank | {"episode": np.array(episodes)}))
 
 
 def seen(loss: float) -> dict:

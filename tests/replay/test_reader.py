@@ -308,3 +308,29 @@ def test_header_of_a_payload_decides_not_its_row(plane, read) -> None:
     reader.sync()
     assert reader.statistics()["demo"].episodes == 0
     assert reader.statistics()["online"].episodes == 0
+
+
+def test_transitions_are_every_window_of_a_part_once(plane, read, fleet) -> None:
+    plane.commit(*fleet)
+    reader = read()
+    reader.sync()
+    found = list(reader.transitions("online", batch=7))
+    assert max(len(batch.tick) for batch in found) == 7
+    pairs = [(e, t) for batch in found for e, t in zip(batch.episode, batch.tick, strict=True)]
+    online = [episode for episode in fleet if episode.header.kind == "online"]
+    wanted = {(e.header.episode_id, tick) for e in online for tick in range(e.ticks)}
+    assert len(pairs) == len(wanted)
+    assert set(pairs) == wanted
+
+
+def test_episodes_are_counted_by_the_policy_that_acted(plane, read) -> None:
+    versions = [0, 1, 2, 2, 3]
+    episodes = [make_episode(6, seed=i) for i in range(len(versions))]
+    headers = [replace(e.header, policy_version=v) for e, v in zip(episodes, versions, strict=True)]
+    plane.commit(*[replace(e, header=h) for e, h in zip(episodes[:4], headers[:4], strict=True)])
+    reader = read()
+    reader.sync()
+    plane.commit(replace(episodes[4], header=headers[4]))
+    assert [reader.acted(version) for version in (1, 2, 3)] == [3, 2, 0]  # not bound yet
+    reader.sync()
+    assert [reader.acted(version) for version in (1, 2, 3)] == [4, 3, 1]

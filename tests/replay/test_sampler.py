@@ -232,3 +232,49 @@ def test_a_demonstration_that_is_all_slips_still_counts_as_an_episode() -> None:
     memory.append(replace(episode, source=np.full(6, Source.PLAY, np.uint8)))
     assert memory.view().counts["demo", "restocking"] == 1
     assert ("demo", "restocking") not in memory.view().ticks
+
+
+def acted(outcome: Outcome, taken_over: list[int], *, seed: int, kind=Kind.ONLINE) -> Episode:
+    episode = make_episode(10, kind=kind, outcome=outcome, seed=seed)
+    source = np.zeros(10, np.uint8)
+    source[taken_over] = Source.HUMAN
+    return replace(episode, source=source)
+
+
+def selected(memory: Memory, part: str) -> list[tuple[int, int]]:
+    """(episode, tick) of all start ticks of a part."""
+    rows = memory.starts((part, "restocking"), memory.view().ticks.get((part, "restocking"), 0))
+    owner = memory.owner.rows[rows]
+    return list(zip(owner.tolist(), (rows - memory.first.rows[owner]).tolist(), strict=True))
+
+
+def test_what_of_deployment_is_worth_imitating() -> None:
+    memory = memory_of(
+        acted(Outcome.SUCCESS, [], seed=0),
+        acted(Outcome.FAILURE, [3, 4], seed=1),
+        acted(Outcome.SUCCESS, [7], seed=2),
+        acted(Outcome.TIMEOUT, [], seed=3),
+        acted(Outcome.SUCCESS, [], seed=4, kind=Kind.ROLLOUT),
+    )
+    whole = [[(episode, tick) for tick in range(10)] for episode in range(5)]
+    assert selected(memory, "success") == whole[0] + whole[2]
+    assert selected(memory, "human") == [(1, 3), (1, 4), (2, 7)]
+    assert selected(memory, "corrected") == [*whole[0], (1, 3), (1, 4), *whole[2]]
+    # Every online episode counts: the learner's pace follows the fleet, not its successes.
+    counts = memory.view().counts
+    assert counts["success", "restocking"] == counts["corrected", "restocking"] == 4
+
+
+def test_experience_is_everything_but_play() -> None:
+    kinds = [Kind.DEMO, Kind.ROLLOUT, Kind.PLAY, Kind.ONLINE]
+    memory = memory_of(*[make_episode(4, kind=kind, seed=i) for i, kind in enumerate(kinds)])
+    assert {episode for episode, _ in selected(memory, "experience")} == {0, 1, 3}
+    assert memory.view().counts["experience", "restocking"] == 3
+
+
+def test_a_batch_says_where_an_operator_had_taken_over() -> None:
+    memory = memory_of(acted(Outcome.FAILURE, [3, 4], seed=1), acted(Outcome.SUCCESS, [9], seed=2))
+    start = np.array([2, 3, 4, 5, 11 + 8, 11 + 9])
+    batch = gather(memory, start, horizon=HORIZON, n_step=1, discount=DISCOUNT)
+    assert batch.human.tolist() == [False, True, True, False, False, True]
+    assert batch.window.tolist() == start.tolist()

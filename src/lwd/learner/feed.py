@@ -22,8 +22,16 @@ def mesh() -> Mesh:
 
 def transitions(batch: Batch, normaliser: Normaliser, over: Mesh) -> Transitions:
     """This host's rows of the global batch, as network inputs on the mesh."""
-    rows = NamedSharding(over, PartitionSpec("data"))
-    put = partial(jax.make_array_from_process_local_data, rows)
+    return _placed(batch, normaliser, NamedSharding(over, PartitionSpec("data")))
+
+
+def whole(batch: Batch, normaliser: Normaliser, over: Mesh) -> Transitions:
+    """Rows that every host has, as network inputs on every device."""
+    return _placed(batch, normaliser, everywhere(over))
+
+
+def _placed(batch: Batch, normaliser: Normaliser, sharding: NamedSharding) -> Transitions:
+    put = partial(jax.make_array_from_process_local_data, sharding)
     tokens = put(_tokens(batch.instruction))
     return Transitions(
         inputs=Inputs(put(normaliser.state(batch.state)), tokens),
@@ -51,6 +59,13 @@ def smallest(version: int) -> int:
     if jax.process_count() == 1:
         return version
     return int(multihost_utils.process_allgather(np.int64(version)).min())
+
+
+def largest(version: int) -> int:
+    """The version that one host has published, on all hosts."""
+    if jax.process_count() == 1:
+        return version
+    return int(multihost_utils.process_allgather(np.int64(version)).max())
 
 
 def _tokens(instructions: np.ndarray) -> np.ndarray:

@@ -4,10 +4,15 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from jax import Array
+from jax.sharding import Mesh
 
-from lwd.config import StageConfig
+from lwd.config import LearnerConfig, StageConfig
 from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
+from lwd.models.acts import Acting
 from lwd.models.fns import Params
+from lwd.models.normaliser import Normaliser
+from lwd.replay.batch import Batch
+from lwd.replay.reader import Reader
 
 Metrics = dict[str, Array]
 
@@ -31,6 +36,26 @@ class Step(Protocol):
     ) -> tuple[TrainState, Metrics]: ...
 
 
+class Data(NamedTuple):
+    """What a loss may look at before its first batch: all of the bound snapshot."""
+
+    config: LearnerConfig
+    stage: StageConfig
+    nets: Nets
+    reader: Reader
+    normaliser: Normaliser
+    mesh: Mesh
+
+
+Relabel = Callable[[Batch], Batch]
+"""Says more about the rows of a batch than the robots knew."""
+
+
+def plainly(state: TrainState, stage: StageConfig) -> Acting:
+    """A robot integrates the policy's flow."""
+    return Acting()
+
+
 def unchanged(state: TrainState) -> TrainState:
     """Start with the networks as they are."""
     return state
@@ -50,3 +75,9 @@ class Loss(NamedTuple):
     """What happens to the networks before the first update."""
     extra: Callable[[Array, Nets], dict[str, Params]] = no_nets
     """Key to the networks that only this loss has, kept in `TrainState.extra`."""
+    prepare: Callable[[TrainState, Data], Relabel] | None = None
+    """What is found out from all data at the start, and again after a restart; the stage then
+    keeps the snapshot that it started with."""
+    acting: Callable[[TrainState, StageConfig], Acting] | None = plainly
+    """How robots act with what was trained; None where no policy is, so that nothing is published.
+    """

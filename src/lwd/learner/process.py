@@ -13,6 +13,7 @@ from lwd.config import HostConfig, LearnerConfig, PlaneConfig
 from lwd.errors import LwdError, ServiceError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.recipes import losses
 from lwd.learner.state import TrainState
 from lwd.learner.train import Stopped, train
 from lwd.models.artifact import pack
@@ -105,8 +106,9 @@ def _silent(at: Position, means: dict[str, float]) -> None:
     """Hosts other than 0 do not report."""
 
 
-def _keep(state: TrainState, normaliser: Normaliser, at: Position) -> None:
+def _keep(state: TrainState, normaliser: Normaliser, at: Position) -> int:
     """Hosts other than 0 do not publish."""
+    return 0
 
 
 def _publish(
@@ -117,11 +119,17 @@ def _publish(
     state: TrainState,
     normaliser: Normaliser,
     at: Position,
-) -> None:
+) -> int:
+    acting = losses(learner.recipe)[at.stage].acting
+    assert acting is not None, "a loss without a policy is not published"
     tensors, metadata = pack(
-        state.policy, normaliser, preset=learner.preset, control=learner.control
+        state.policy,
+        normaliser,
+        preset=learner.preset,
+        control=learner.control,
+        acting=acting(state, learner.stage(at.stage)),
     )
-    weights.publish(
+    row = weights.publish(
         objects,
         catalog,
         tensors,
@@ -130,6 +138,7 @@ def _publish(
         update=at.update,
         snapshot=reader.version,
     )
+    return row.version
 
 
 def _join(hosts: HostConfig) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +17,8 @@ from lwd.config import LearnerConfig, StageConfig
 from lwd.errors import NonFiniteError, unknown
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
-from lwd.learner.loss import Metrics, Step
+from lwd.learner.diagnose.probe import probe
+from lwd.learner.loss import Data, Metrics, Relabel, Step
 from lwd.learner.recipes import fresh, losses, nets
 from lwd.learner.state import Rates, TrainState, Transitions, optimisers, rates, start_stage
 from lwd.models.normaliser import Normaliser
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 POLL_S = 0.2
 """Seconds between two looks at the catalog while data is missing."""
 
+PROBE = 1 << 20
+"""Folded into the learner's seed for the probe; stages fold in small numbers."""
+
 
 class Stopped(Exception):
     """Somebody asked the learner to stop; the checkpoint is written."""
@@ -36,9 +41,9 @@ class Stopped(Exception):
 
 @runtime_checkable
 class Publish(Protocol):
-    """Hands a policy to the fleet."""
+    """Hands a policy to the fleet and returns its version, 0 on hosts that leave it to another."""
 
-    def __call__(self, state: TrainState, normaliser: Normaliser, at: Position) -> None: ...
+    def __call__(self, state: TrainState, normaliser: Normaliser, at: Position) -> int: ...
 
 
 Update = Callable[[TrainState, Transitions, Array, Rates], tuple[TrainState, Metrics]]
@@ -68,9 +73,9 @@ def train(
     for stage in stages[stages.index(at.stage) :]:
         if at.stage != stage:
             at = Position(stage, 0)
-        learner.wait_for_data(stage)
-        learner.check_data(stage)
         if at.update == 0:
+            learner.wait_for_data(stage)
+            learner.check_data(stage)
             normaliser = normaliser or fit_normaliser(reader)
             state = learner.start(state, stage)
         assert normaliser is not None
@@ -96,14 +101,25 @@ class Learner:
                 raise unknown("replay part", part, PARTS)
         self.losses = losses(config.recipe)
         self.nets, self.mesh = nets(config), feed.mesh()
+        self.policy = 0
+        """Version that was published last."""
         self._compiled: dict[str, Update] = {}
+        self._probes: dict[str, Callable[..., Metrics]] = {}
 
     def resume(self) -> tuple[Position, TrainState, Normaliser | None]:
-        """Where to go on: the newest checkpoint or a fresh start."""
+        """Where to go on: the newest checkpoint, on the snapshot that it was saved on, or a fresh
+        start."""
         place = jax.jit(partial(fresh, self.config), out_shardings=feed.everywhere(self.mesh))
         state = place(jax.random.key(self.config.seed))
-        restored = self.checkpoints.restore(state)
-        return restored or (Position(next(iter(self.config.stages)), 0), state, None)
+        saved = self.checkpoints.restore(state)
+        if saved is None:
+            return Position(next(iter(self.config.stages)), 0), state, None
+        self.config.stage(saved.position.stage)
+        self.policy = saved.policy
+        while self.reader.sync(at_most=saved.snapshot) < saved.snapshot:
+            self._check_stop()
+            time.sleep(POLL_S)
+        return saved.position, saved.state, saved.normaliser
 
     def start(self, state: TrainState, stage: str) -> TrainState:
         """The state of update 0, placed as every later one so that one compilation serves all."""
@@ -112,10 +128,14 @@ class Learner:
         return feed.replicate(start_stage(started, chain), self.mesh)
 
     def wait_for_data(self, stage: str) -> None:
-        """Until the snapshot holds enough episodes of every part that `stage` samples."""
+        """Until the snapshot holds enough episodes of every part that `stage` samples, and of the
+        policy that was published last."""
         settings = self.config.stage(stage)
         self.reader.sync()
-        while self._episodes(settings) < settings.episodes:
+        while (
+            self._episodes(settings) < settings.episodes
+            or self.reader.acted(self.policy) < settings.fresh
+        ):
             self._check_stop()
             time.sleep(POLL_S)
             self.reader.sync()
@@ -142,21 +162,21 @@ class Learner:
         rate, step = rates(settings), self._updates(at.stage)
         number_of_stage = list(self.config.stages).index(at.stage)
         seed = jax.random.fold_in(jax.random.key(self.config.seed), 1 + number_of_stage)
-        watch = Watch(self.config.max_skipped)
+        watch, relabel = Watch(self.config.max_skipped), self._relabel(at.stage, state, normaliser)
         try:
             for number in range(at.update, settings.updates):
                 self._wait_for_pace(number, settings)
                 draw = self._draw(at.stage, number)
                 n_step = settings.divl.n_step
                 rows = self.reader.sample(draw, settings.mixture, settings.batch, n_step=n_step)
-                batch = feed.transitions(rows, normaliser, self.mesh)
+                batch = feed.transitions(relabel(rows), normaliser, self.mesh)
                 key = jax.random.fold_in(seed, number)
                 state, metrics = step(number)(state, batch, key, rate(number))
                 watch.add(metrics, rows)
                 at = Position(at.stage, number + 1)
-                self._after(at, state, normaliser, publish, watch)
+                self._after(at, state, normaliser, publish, partial(self._seen, watch, batch))
         except Stopped:
-            self.checkpoints.save(at, state, normaliser)
+            self._save(at, state, normaliser)
             raise
         return state
 
@@ -166,21 +186,54 @@ class Learner:
         state: TrainState,
         normaliser: Normaliser,
         publish: Publish,
-        watch: "Watch",
+        seen: Callable[[Position, TrainState], dict[str, float]],
     ) -> None:
         """What happens between two updates."""
-        config, settings = self.config, self.config.stage(at.stage)
+        config, settings, loss = self.config, self.config.stage(at.stage), self.losses[at.stage]
         last = at.update == settings.updates
         if last or at.update % config.report_every == 0:
-            self.report(at, watch.means())
-            self.reader.sync()
+            self.report(at, seen(at, state))
+            if loss.prepare is None:
+                self.reader.sync()
         # Published first: a kill in between repeats a publication instead of losing it.
-        if last or (settings.deployed and at.update % config.publish_every == 0):
-            publish(state, normaliser, at)
+        due = last or (settings.deployed and at.update % config.publish_every == 0)
+        if due and loss.acting is not None:
+            self.policy = feed.largest(publish(state, normaliser, at))
         if last or at.update % config.checkpoint_every == 0:
-            self.checkpoints.save(at, state, normaliser)
+            self._save(at, state, normaliser)
         if at.update % config.report_every == 0:
             self._check_stop()
+
+    def _seen(
+        self, watch: "Watch", batch: Transitions, at: Position, state: TrainState
+    ) -> dict[str, float]:
+        """Metrics since the last report; where a critic learns, with a look at what it knows."""
+        means = watch.means()
+        if "critic/loss" not in means:
+            return means
+        key = jax.random.fold_in(jax.random.key(self.config.seed), PROBE)
+        found = self._probe(self.config.stage(at.stage))(state, batch, key)
+        return means | {name: float(value) for name, value in found.items()}
+
+    def _probe(self, settings: StageConfig) -> Callable[..., Metrics]:
+        """The jitted probe, compiled once for all stages that follow the same Q."""
+        name = f"probe {settings.qam.critic_gradient}"
+        if name not in self._probes:
+            look = partial(probe, nets=self.nets, stage=settings)
+            self._probes[name] = jax.jit(look, out_shardings=feed.everywhere(self.mesh))
+        return self._probes[name]
+
+    def _save(self, at: Position, state: TrainState, normaliser: Normaliser) -> None:
+        snapshot = self.reader.version
+        self.checkpoints.save(at, state, normaliser, snapshot=snapshot, policy=self.policy)
+
+    def _relabel(self, stage: str, state: TrainState, normaliser: Normaliser) -> Relabel:
+        """What the loss of a stage says about every batch once it has looked at all data."""
+        prepare, settings = self.losses[stage].prepare, self.config.stage(stage)
+        if prepare is None:
+            return lambda rows: rows
+        data = Data(self.config, settings, self.nets, self.reader, normaliser, self.mesh)
+        return prepare(state, data)
 
     def _updates(self, stage: str) -> Callable[[int], Update]:
         """Number of an update to the jitted update."""
@@ -215,7 +268,7 @@ class Learner:
     def _episodes(self, settings: StageConfig) -> int:
         """Episodes in the bound snapshot of the rarest part of the mixture."""
         counts = self.reader.statistics()
-        return min(counts[part].episodes for part in settings.mixture)
+        return min(counts[part].episodes for part, share in settings.mixture.items() if share)
 
     def _check_stop(self) -> None:
         if feed.any_host(self.stop()):
@@ -281,7 +334,8 @@ def _without_rates(stage: StageConfig) -> StageConfig:
         updates=0,
         mixture={"demo": 1.0},
         episodes=0,
-        updates_per_episode=1.0,
+        fresh=0,
+        updates_per_episode=math.inf,
         policy_every=1,
         divl=divl,
         optimiser=peaks,

@@ -36,7 +36,7 @@ def value_curves(config: LearnerConfig, folder: Path, episodes: list[Episode]) -
     checkpoints.close()
     if restored is None:
         raise ConfigError(f"{folder} holds no checkpoint; train first, or give another folder.")
-    _, state, normaliser = restored
+    state, normaliser = restored.state, restored.normaliser
     settings = list(config.stages.values())[-1].divl
 
     @jax.jit

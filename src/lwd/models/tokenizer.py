@@ -16,6 +16,11 @@ LENGTH = 16
 VOCABULARY = WORDS + 1
 """Token ids, 0 being the padding."""
 
+INDICATORS = {True: "advantage positive", False: "advantage negative"}
+"""What RECAP says after an instruction. They are words like any other, so the tokens of old
+instructions, the vocabulary and the hash stay what they are; that a policy is to be told them is
+part of how it acts, which a robot that does not know it refuses."""
+
 TOKENIZER_HASH = hashlib.sha256(f"word-crc32/{WORDS}/{LENGTH}".encode()).hexdigest()
 """Names this tokenizer; a policy records it and a robot compares."""
 

@@ -12,8 +12,10 @@ class Batch(NamedTuple):
     [batch, state] float32, `instruction` [batch] Python strings, `action` [batch, horizon, action]
     float32, `action_mask` [batch, horizon] bool (False where the episode ended inside the chunk),
     `returns` [batch] float32 = sum of discounted rewards in the window, `discount` [batch]
-    float32 = gamma^(ticks to the bootstrap), 0 where nothing is bootstrapped. `episode` [batch]
-    ids and `tick` [batch] start ticks say where each row came from.
+    float32 = gamma^(ticks to the bootstrap), 0 where nothing is bootstrapped. `human` [batch] bool
+    says where an operator had taken over at the start. `episode` [batch] ids and `tick` [batch]
+    start ticks say where each row came from, and so does `window` [batch], its number in the order
+    of the data set, the same in every snapshot and on every host.
     """
 
     state: np.ndarray
@@ -23,5 +25,7 @@ class Batch(NamedTuple):
     returns: np.ndarray
     discount: np.ndarray
     next_state: np.ndarray
+    human: np.ndarray
     episode: np.ndarray
     tick: np.ndarray
+    window: np.ndarray

@@ -9,14 +9,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lwd.episode.types import Episode, Kind, Source
+from lwd.episode.types import Episode, Kind, Outcome, Source
 from lwd.episode.windows import is_open, rewards_to_go
 from lwd.errors import EpisodeError
 
-PARTS = ("demo", "rollout", "play", "offline", "online", "human")
-"""What a mixture may name: the kinds; `offline`, which is B_off; and `human`, every tick at which
-an operator had taken over. `demo` is what to imitate: chunks without a demonstrator's slips, which
-`offline` has."""
+PARTS = (
+    "demo",
+    "rollout",
+    "play",
+    "offline",
+    "online",
+    "human",
+    "success",
+    "corrected",
+    "experience",
+)
+"""What a mixture may name: the kinds; `offline`, which is B_off; `human`, every tick at which an
+operator had taken over; and what baselines select. `success` is all of the online episodes that
+succeeded, `corrected` these and the `human` ticks of the other ones, `experience` everything but
+play. `demo` is what to imitate: chunks without a demonstrator's slips, which `offline` and
+`experience` have."""
 OFFLINE = (Kind.DEMO, Kind.ROLLOUT, Kind.PLAY)
 
 Pool = tuple[str, str]
@@ -88,6 +100,7 @@ class Memory:
         self.state = Growing((0,), np.float32)
         self.action = Growing((0,), np.float32)
         self.to_go = Growing((), np.float64)
+        self.human = Growing((), np.bool_)
         self.owner = Growing((), np.int32)
         self.first = Growing((), np.int64)
         self.last = Growing((), np.int64)
@@ -95,6 +108,7 @@ class Memory:
         self.episode = Growing((), np.object_)
         self.instruction = Growing((), np.object_)
         self.task = Growing((), np.object_)
+        self.policy_version = Growing((), np.int64)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -107,7 +121,9 @@ class Memory:
         self.state.extend(episode.state)
         self.action.extend(episode.action)
         self.action.extend(episode.action[-1:])
+        self.human.extend(np.append(episode.source == Source.HUMAN, False))
         self.to_go.extend(rewards_to_go(episode.reward, self._discount))
+        self.policy_version.extend(np.array([header.policy_version]))
         self.first.extend(np.array([first]))
         self.last.extend(np.array([first + ticks]))
         self.open_end.extend(
@@ -151,14 +167,20 @@ class Memory:
         usable = np.ones(episode.ticks, bool)
         if self._single_source:
             usable = unmixed(human, self._horizon)
-        rows = first + np.flatnonzero(usable)
+        rows, taken_over = first + np.flatnonzero(usable), first + np.flatnonzero(usable & human)
         kind, task = episode.header.kind, episode.header.task
-        parts = {str(kind): rows, "human": first + np.flatnonzero(usable & human)}
+        parts = {str(kind): rows, "human": taken_over}
         if kind is Kind.DEMO:
             slip = episode.source != Source.EXPERT
             parts["demo"] = first + np.flatnonzero(usable & ~slip & unmixed(slip, self._horizon))
         if kind in OFFLINE:
             parts["offline"] = rows
+        if kind is Kind.ONLINE:
+            succeeded = episode.header.outcome is Outcome.SUCCESS
+            parts["success"] = rows if succeeded else rows[:0]
+            parts["corrected"] = rows if succeeded else taken_over
+        if kind is not Kind.PLAY:
+            parts["experience"] = rows
         for part, starts in parts.items():
             # An episode of a kind counts even if no window may start in it: others wait for it.
             self._counts[part, task] += part != "human" or bool(len(starts))

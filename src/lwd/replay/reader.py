@@ -185,6 +185,23 @@ class Reader:
             discount=self._discount,
         )
 
+    def transitions(self, part: str, *, batch: int = 4096) -> Iterator[Batch]:
+        """All one-chunk transitions of a part in a fixed order, `batch` at a time."""
+        rows = self._starts(part)
+        for first in range(0, len(rows), batch):
+            yield gather(
+                self._memory,
+                rows[first : first + batch],
+                horizon=self._horizon,
+                n_step=1,
+                discount=self._discount,
+            )
+
+    def acted(self, version: int) -> int:
+        """Episodes in the bound snapshot in which a policy of this version or a newer one acted."""
+        versions = self._memory.policy_version.rows[: self._view.episodes]
+        return int(np.count_nonzero(versions >= version))
+
     def statistics(self) -> dict[str, PartSize]:
         """Size of every part in the bound snapshot; held-out episodes are in none."""
         sizes = {}

@@ -114,8 +114,10 @@ def gather(
         returns=found.returns,
         discount=found.discount,
         next_state=memory.state.rows[found.end],
+        human=memory.human.rows[start],
         episode=memory.episode.rows[owner],
         tick=start - memory.first.rows[owner],
+        window=start,
     )
 
 

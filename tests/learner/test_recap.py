@@ -1,0 +1,156 @@
+"""RECAP from a real catalog: rounds of collection, labels, and a policy that is guided."""
+
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learner.fleet import commit, learn, tiny
+from learner.outcome import published, reports, versions
+from lwd.algorithms import recap as maths
+from lwd.config import LearnerConfig, PlaneConfig
+from lwd.errors import ConfigError
+from lwd.learner.recipes import fresh, recap, recipe
+from lwd.learner.recipes.recap import PolicyStage
+from lwd.models.artifact import FlowPolicy
+from lwd.models.tokenizer import INDICATORS, tokenize
+from lwd.sim.items import SKUS
+from lwd.sim.tasks import TASKS
+from lwd.store import weights
+from lwd.store.objects import Objects
+
+
+def small(**changes) -> LearnerConfig:
+    """Every stage of the recipe with two updates on batches of 8, no waiting for rounds."""
+    shown, config = tiny(), recipe("recap")
+    stages = {}
+    for name, stage in config.stages.items():
+        divl = replace(stage.divl, atoms=51)
+        mixture = stage.mixture
+        stages[name] = replace(
+            stage, updates=2, batch=8, episodes=1, fresh=0, divl=divl, mixture=mixture
+        )
+    every = {"checkpoint_every": 1, "report_every": 1, "control": shown.control}
+    return replace(config, stages=stages, **(every | changes))
+
+
+def first_round(config: LearnerConfig) -> LearnerConfig:
+    return config.with_stage("value_2", updates=0).with_stage("policy_2", updates=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_rounds_from_data_to_a_guided_policy(root, tmp_path, caplog):
+    with caplog.at_level("INFO", "lwd.learner.recipes.recap"):
+        assert learn(root, small())
+    assert versions(root) == [("sft", 2), ("policy_1", 2), ("policy_2", 2)]
+    assert [r["stage"] for r in reports(root)] == [
+        name for name in ("sft", "value_1", "policy_1", "value_2", "policy_2") for _ in range(2)
+    ]
+    (first, _) = [r for r in caplog.records if "labelled" in r.msg]
+    windows, positive, human = (int(number) for number in first.args[:3])
+    assert windows == 11 * 12  # five demonstrations, a roll-out and five online episodes
+    assert human == 6 * 3
+    at_least = round(0.3 * windows)
+    assert at_least <= positive <= at_least + human
+
+    row = published(root)[-1]
+    tensors, metadata = weights.fetch(
+        Objects(PlaneConfig(root=root).objects), row, folder=tmp_path / "robot"
+    )
+    assert (metadata["act"], metadata["act.guidance"]) == ("guided", "1.5")
+    plain = {name: text for name, text in metadata.items() if not name.startswith("act")}
+    seen = SimpleNamespace(state=np.zeros(232, np.float32))
+    chunks = []
+    for told in (metadata, metadata | {"act.guidance": "4"}, plain):
+        policy = FlowPolicy(tensors, told, row.version, control=small().control)
+        policy.reset(0)
+        chunks.append(policy.chunk(seen, "put the red can on the shelf"))
+    assert np.abs(chunks[0] - chunks[1]).max() > 0
+    assert np.abs(chunks[0] - chunks[2]).max() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_policy_stage_keeps_its_snapshot_and_resumes_to_the_same_bits(root, tmp_path):
+    stopped, config = tmp_path / "stopped", first_round(small())
+    shutil.copytree(root, stopped)
+    assert learn(root, config)
+    asked = iter([*4 * [False], True])  # two of sft, two of value_1, one of policy_1
+    assert not learn(stopped, config, stop=lambda: next(asked))
+    assert (reports(stopped)[-1]["stage"], reports(stopped)[-1]["update"]) == ("policy_1", 1)
+    commit(stopped, *5 * ["online"], seed=100)
+    assert learn(stopped, config)
+    assert [row.sha256 for row in published(stopped)] == [row.sha256 for row in published(root)]
+    assert [row.snapshot for row in published(stopped)] == [1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_learner_waits_for_a_round_by_the_policy_that_it_published(tmp_path):
+    commit(tmp_path, *3 * ["demo"])
+    config = small().with_stage("value_1", fresh=2)
+    for name in ("policy_1", "value_2", "policy_2"):
+        config = config.with_stage(name, updates=0)
+    seen, asked = [], 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked in (4, 6, 8):  # the first two questions come from sft
+            seen.append([r["stage"] for r in reports(tmp_path)].count("value_1"))
+            version = 0 if asked == 4 else 1
+            commit(tmp_path, "online", seed=asked, policy_version=version)
+        return False
+
+    assert learn(tmp_path, config, stop=stop)
+    assert seen == [0, 0, 0]
+    assert asked > 8
+
+
+def test_the_words_of_the_indicator_are_those_of_no_instruction():
+    said = {
+        int(token)
+        for task in TASKS.values()
+        for template in task.templates
+        for sku in SKUS
+        for token in tokenize([template.format(item=sku.name)])[0]
+    }
+    told = tokenize(list(INDICATORS.values()))
+    assert not said & {int(token) for token in told.ravel() if token}
+    assert (told[0] != told[1]).any()
+
+
+def test_a_robot_says_the_words_that_the_learner_trained_with():
+    instruction = "put the red can on the shelf"
+    praise = tokenize([INDICATORS[True]])[0, :2]
+    found = maths.append_indicator(jnp.asarray(tokenize([instruction])), jnp.asarray(praise))
+    np.testing.assert_array_equal(found, tokenize([f"{instruction} {INDICATORS[True]}"]))
+
+
+def test_every_round_starts_from_the_supervised_policy():
+    state = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: fresh(small(), jax.random.key(0))))
+    state = state._replace(policy=jax.tree.map(lambda x: x + 1, state.policy))
+    started = recap.from_reference(state)
+    pairs = zip(jax.tree.leaves(started.policy), jax.tree.leaves(state.reference), strict=True)
+    for copy, original in pairs:
+        np.testing.assert_array_equal(copy, 0)
+        assert copy is not original  # donated separately
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"positive": 0.0}, "positive is 0.0; it lies strictly between 0 and 1"),
+        ({"dropped": 1.0}, "dropped is 1.0; it lies strictly between 0 and 1"),
+        ({"guidance": 0.0}, "guidance is 0.0; it must be positive"),
+        ({"updates": -1}, "updates is -1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        PolicyStage(**({"updates": 1, "mixture": {"experience": 1.0}} | changes))
