@@ -1,5 +1,7 @@
 """Recipes: found by name, and every stage has a loss."""
 
+from dataclasses import replace
+
 import pytest
 
 from lwd.cli import asked_recipe
@@ -36,3 +38,35 @@ def test_an_unknown_stage_is_answered_with_near_misses():
 def test_stages_that_cannot_share_a_critic_are_refused():
     with pytest.raises(ConfigError, match=r"different value supports.*\(51, -0.1, 1.1\)"):
         recipe("lwd").with_stage("offline", divl=DivlConfig(atoms=51))
+
+
+def test_hg_dagger_has_the_budget_of_lwd():
+    ours, theirs = recipe("lwd").stages, recipe("hg_dagger").stages
+    assert list(theirs) == ["sft", "online"]
+    assert theirs["sft"] == ours["sft"]
+    same = ("batch", "updates", "updates_per_episode", "optimiser", "episodes", "deployed")
+    for name in same:
+        assert getattr(theirs["online"], name) == getattr(ours["online"], name), name
+    assert {part for part, share in theirs["online"].mixture.items() if share} == {
+        *("demo", "corrected")
+    }
+
+
+def test_recap_collects_what_lwd_collects_in_two_rounds():
+    ours, theirs = recipe("lwd").stages, recipe("recap").stages
+    assert theirs["sft"] == ours["sft"]
+    rounds = [stage.fresh for stage in theirs.values() if stage.fresh]
+    assert rounds == [280 - 120, 1000 / 8]
+    policy = theirs["policy_1"]
+    assert (policy.positive, policy.dropped) == (0.3, 0.3)
+    assert theirs["policy_2"] == policy
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("iql", {"value": "expectile"}), ("constant_tau", {"tau_base": 0.52, "alpha": 0.0})],
+)
+def test_an_ablation_changes_one_thing(name, changed):
+    for stage, ours in recipe("lwd").stages.items():
+        theirs = recipe(name).stages[stage]
+        assert theirs == replace(ours, divl=replace(ours.divl, **changed))
