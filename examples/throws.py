@@ -89,9 +89,8 @@ def solve(inv_temp: float, atoms: jax.Array, levels: Levels) -> list[Turn]:
     throws, worth, turns = behave(rng, 200_000), 1.0, []
     for turn in (1, 0):
         q = worth * chance(turn, throws)
-        mass = np.mean(
-            [categorical.two_hot(part, atoms).mean(0) for part in np.split(q, 20)], axis=0
-        )
+        parts = jnp.asarray(q, jnp.float32).reshape(20, -1)
+        mass = np.mean([categorical.two_hot(part, atoms).mean(0) for part in parts], axis=0)
         weight = np.exp(inv_temp * q)
         chosen = rng.choice(len(q), len(GRID), p=weight / weight.sum())
         logits = np.log(np.maximum(mass, 1e-12))

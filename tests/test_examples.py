@@ -27,7 +27,7 @@ def test_the_toy_is_won_more_often_by_the_tilted_policy_about_as_often_as_by_the
     tmp_path, capsys
 ):
     main = runpy.run_path(str(EXAMPLES / "01_divl_and_qam_on_a_toy.py"))["main"]
-    numbers = main(tmp_path, updates=400)
+    numbers = main(tmp_path, updates=700)
     gain = numbers["exact"] - numbers["record"]
     assert numbers["SFT"] == pytest.approx(numbers["record"], abs=0.25 * gain)
     assert numbers["QAM"] - numbers["SFT"] > 0.6 * gain
