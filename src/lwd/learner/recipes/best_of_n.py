@@ -1,0 +1,53 @@
+"""Best of N: as `lwd`, without any policy learning after SFT.
+
+V and Q learn as in `lwd`, or as in IQL with `divl.value` "expectile". Robots draw several chunks
+from the supervised flow and act with the one that Q likes most, so they carry the critic.
+"""
+
+from dataclasses import dataclass, replace
+
+from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
+from lwd.errors import ConfigError
+from lwd.learner.actors import ActorStage, reduction
+from lwd.learner.loss import Loss
+from lwd.learner.recipes import lwd
+from lwd.learner.state import TrainState
+from lwd.learner.update import critic_update
+from lwd.models.acts import Acting
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestStage(ActorStage):
+    """A stage whose critic chooses among chunks of the supervised flow."""
+
+    candidates: int = 32
+    """Chunks to choose from, N."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.candidates < 1:
+            raise ConfigError(f"candidates is {self.candidates}; at least 1, which is no choice.")
+
+
+def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
+    """Data, critics and budget of `lwd`."""
+    base = lwd.settings(control, seed=seed)
+    rl = {name: BestStage(**vars(base.stage(name))) for name in ("offline", "online")}
+    return replace(base, recipe="best_of_n", stages=base.stages | rl)
+
+
+def acting(state: TrainState, stage: StageConfig) -> Acting:
+    """Robots carry the heads that the stage extracts its policy from."""
+    assert isinstance(stage, BestStage)
+    online = stage.qam.critic_gradient.startswith("online")
+    words = {"candidates": stage.candidates, "reduce": reduction(stage), "bound": stage.bound}
+    critic = {"critic": state.q if online else state.target_q}
+    return Acting(act="best_of_n", extra=critic, settings=words)
+
+
+RL = Loss(lambda stage, number: critic_update, acting=acting)
+LOSSES = {
+    "sft": Loss(lwd.supervised),
+    "offline": RL._replace(start=lwd.fix_reference),
+    "online": RL,
+}

@@ -1,0 +1,148 @@
+"""Latent steering, DSRL (Wagenmaker et al. 2025): as `lwd`, with a chosen noise in QAM's place.
+
+The flow stays what SFT made it. A second critic learns what Q says of the chunk that the flow makes
+of a noise, a soft actor-critic chooses the noise by it, and robots hand that to the flow.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lwd.algorithms.latent import noise_actor_loss, noise_critic_loss
+from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
+from lwd.learner.actors import (
+    SoftStage,
+    every_policy_update,
+    judge,
+    reduced,
+    require_positive,
+    train_extra,
+)
+from lwd.learner.loss import Loss, Metrics
+from lwd.learner.recipes import lwd
+from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
+from lwd.learner.update import commit, learn_values
+from lwd.models.acts import Acting, gaussian, velocity
+from lwd.models.artifact import FLOW_STEPS
+from lwd.models.fns import Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeredStage(SoftStage):
+    """A stage that trains an actor of the flow's noise."""
+
+    noise_bound: float = 1.5
+    """Largest number of the noise; the flow was trained on standard normal ones."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "noise_bound")
+
+
+def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
+    """`lwd`, with a noise critic and a noise actor that learn in every update."""
+    base = lwd.settings(control, seed=seed)
+    rl = {
+        name: SteeredStage(**vars(replace(base.stage(name), policy_every=1)))
+        for name in ("offline", "online")
+    }
+    return replace(base, recipe="latent", stages=base.stages | rl)
+
+
+def update(
+    state: TrainState,
+    batch: Transitions,
+    key: Array,
+    rates: Rates,
+    *,
+    nets: Nets,
+    optimisers: Optimisers,
+    stage: StageConfig,
+) -> tuple[TrainState, Metrics]:
+    """Learn the values of the batch, then what noise is worth, then which noise to choose."""
+    critic_key, actor_key = jax.random.split(key)
+    valued, values = learn_values(state, batch, rates, nets.critic, optimisers, stage)
+    judged, critic = _judge_noise(valued, batch, critic_key, rates, nets, optimisers, stage)
+    new, actor = _choose_noise(judged, batch, actor_key, rates, nets, optimisers, stage)
+    return commit(state, new, values | critic | actor)
+
+
+def _judge_noise(
+    state: TrainState,
+    batch: Transitions,
+    key: Array,
+    rates: Rates,
+    nets: Nets,
+    optimisers: Optimisers,
+    stage: StageConfig,
+) -> tuple[TrainState, Metrics]:
+    """One step of the noise critic."""
+    assert isinstance(stage, SteeredStage)
+    noise = jax.random.normal(key, batch.action.shape)
+
+    def loss(params: Params) -> tuple[Array, Metrics]:
+        return noise_critic_loss(
+            lambda z: nets.critic.q(params, batch.inputs, z),
+            judge(nets.critic, state, batch.inputs, stage),
+            velocity(nets.policy, state.policy, batch.inputs),
+            noise,
+            steps=FLOW_STEPS,
+            action_bound=stage.bound,
+        )
+
+    return train_extra("noise_critic", loss, state, optimisers, rates.critic)
+
+
+def _choose_noise(
+    state: TrainState,
+    batch: Transitions,
+    key: Array,
+    rates: Rates,
+    nets: Nets,
+    optimisers: Optimisers,
+    stage: StageConfig,
+) -> tuple[TrainState, Metrics]:
+    """One step of the noise actor and of its entropy's coefficient."""
+    assert isinstance(stage, SteeredStage)
+    noise = jax.random.normal(key, batch.action.shape)
+    judged = state.extra["noise_critic"]
+
+    def loss(params: Params) -> tuple[Array, Metrics]:
+        actor = gaussian(nets.policy, params["net"], batch.inputs)
+        return noise_actor_loss(
+            actor(jnp.zeros_like(noise)),
+            params["log_coefficient"] + math.log(stage.coefficient),
+            reduced(lambda z: nets.critic.q(judged, batch.inputs, z), stage),
+            noise,
+            bound=stage.noise_bound,
+            target_entropy=stage.target_entropy,
+        )
+
+    return train_extra("noise_actor", loss, state, optimisers, rates.policy)
+
+
+def noise_nets(key: Array, nets: Nets) -> dict[str, Params]:
+    """Networks of the critic's and of the policy's kind; how far the coefficient is from its
+    start."""
+    critic_key, actor_key = jax.random.split(key)
+    actor = {"net": nets.policy.init(actor_key), "log_coefficient": jnp.zeros(())}
+    return {"noise_critic": nets.critic.init_q(critic_key), "noise_actor": actor}
+
+
+def acting(state: TrainState, stage: StageConfig) -> Acting:
+    """Robots choose the noise of the flow."""
+    assert isinstance(stage, SteeredStage)
+    nets = {"noise_actor": state.extra["noise_actor"]["net"]}
+    bounds = {"noise_bound": stage.noise_bound, "bound": stage.bound}
+    return Acting(act="steered", extra=nets, settings=bounds)
+
+
+RL = Loss(every_policy_update(update), extra=noise_nets, acting=acting)
+LOSSES = {
+    "sft": Loss(lwd.supervised),
+    "offline": RL._replace(start=lwd.fix_reference),
+    "online": RL,
+}
