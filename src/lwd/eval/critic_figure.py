@@ -34,12 +34,12 @@ def draw(examined: "Examined", path: Path) -> None:
     """Write the picture as a PNG that is whole or absent."""
     found = examined.diagnosis
     with rc_context(STYLE):
-        figure = Figure(figsize=(13.0, 7.6), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # pyright: ignore
+        figure = Figure(figsize=(13.0, 7.8))
         title = f"Can this critic be trusted with a policy? ({found.stage} update {found.update})"
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=INK)
-        figure.supxlabel(_note(examined), x=0.01, ha="left", fontsize=7.5, color=GREY)
-        axes = figure.subplots(2, 3, width_ratios=[1.15, 1, 1])
+        figure.text(0.012, 0.965, title, fontsize=13, color=INK)
+        figure.text(0.012, 0.018, _note(examined), fontsize=7.5, color=GREY, linespacing=1.4)
+        places = {"left": 0.14, "right": 0.985, "top": 0.905, "bottom": 0.125}
+        axes = figure.subplots(2, 3, gridspec_kw=places | {"wspace": 0.3, "hspace": 0.38})
         draw_ranking(axes[0, 0], found.rankings)
         draw_spread(axes[0, 1], found.spreads, found.gains)
         draw_reach(axes[0, 2], found.slope, found.tilt)
@@ -70,44 +70,43 @@ def draw_ranking(axes: Axes, rankings: Sequence[Ranking]) -> None:
             marker,
             f"states of {label}",
         )
-    axes.axvline(0.5, color=INK, linewidth=1, linestyle=":")
-    axes.annotate("chance", (0.5, 1.0), xycoords=("data", "axes fraction"), xytext=(4, -9),
-                  textcoords="offset points", fontsize=7.5, color=GREY)  # fmt: skip
+    axes.plot([0.5, 0.5], [-0.6, len(names)], color=INK, linewidth=1, linestyle=":", label="chance")
     axes.set_yticks(range(len(names)), [_spoken(name) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.7)
+    axes.set_ylim(len(names) - 0.5, -1.7)
     axes.set_xlim(0, 1)
     axes.set_xticks(np.linspace(0, 1, 5), [f"{rate:.0%}" for rate in np.linspace(0, 1, 5)])
     axes.set_xlabel("Q prefers the executed chunk to …")
     axes.grid(axis="x", color=FAINT, linewidth=0.5)
     axes.set_title("Same state, other action")
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper left", ncols=3, columnspacing=1.0, handletextpad=0.3, borderaxespad=0)
 
 
 def draw_spread(axes: Axes, spreads: Sequence[Spread], gains: Sequence[Gain]) -> None:
     """Standard deviations of Q over states and over actions, and the policy's gain, by task."""
     gain_of = {gain.task: gain.mean for gain in gains}
     kinds = (
-        ("states differ", GREY, lambda spread: spread.across),
-        ("the policy's chunks differ in one state", BLUE, lambda spread: spread.within),
-        ("Q(policy) − Q(reference)", GREEN, lambda spread: gain_of[spread.task]),
+        ("standard deviation over states", FAINT, lambda spread: spread.across),
+        ("… over the policy's chunks in one state", BLUE, lambda spread: spread.within),
+        ("mean of Q(policy) − Q(reference)", GREEN, lambda spread: gain_of[spread.task]),
     )
     for number, (label, colour, pick) in enumerate(kinds):
         for place, spread in enumerate(spreads):
             bar: Estimate = pick(spread)
-            at = place + (number - 1) * 0.27
-            axes.bar(at, bar.value, width=0.24, color=colour, label=label if not place else None)
+            at = place + (number - 1) * 0.3
+            axes.bar(at, bar.value, width=0.26, color=colour, label=label if not place else None)
             if np.isfinite([bar.low, bar.high]).all():
                 axes.plot([at, at], [bar.low, bar.high], color=INK, linewidth=1.1)
             top = np.nanmax([bar.value, bar.high, 0.0])
-            axes.annotate(f"{bar.value:.2g}", (at, top), ha="center", va="bottom", fontsize=7.5)
+            axes.annotate(f"{bar.value:.3f}".lstrip("0"), (at, top), xytext=(0, 2), fontsize=7.5,
+                          textcoords="offset points", ha="center")  # fmt: skip
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xticks(range(len(spreads)), [_task(spread.task) for spread in spreads])
-    axes.set_ylabel("standard deviation, difference of Q")
-    axes.margins(y=0.32)
+    axes.set_ylabel("Q")
+    axes.margins(y=0.4)
     axes.grid(axis="y", color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.set_title("Does Q know states or actions?")
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper left", borderaxespad=0.2)
 
 
 def draw_reach(axes: Axes, slope: Slope, tilt: Tilt) -> None:
@@ -119,22 +118,23 @@ def draw_reach(axes: Axes, slope: Slope, tilt: Tilt) -> None:
     axes.plot(length, realised[:, 0], "o-", color=BLUE, markersize=4, label="change of Q")
     axes.fill_between(length, realised[:, 1], realised[:, 2], color=BLUE, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
-    axes.set_ylim(0, 1.6 * max(realised[:, 2].max(), realised[:, 0].max()))
+    axes.set_ylim(0, 1.6 * max(np.nanmax(realised), 1e-3))
     axes.set_xticks(length, [f"{x:g}" for x in length])
     axes.minorticks_off()
-    for at, text in (
-        (tilt.endpoint.value, "policy −\nreference"),
-        (tilt.reference.value, "reference's\nown spread"),
+    for at, text, side in (
+        (tilt.endpoint.value, "policy −\nreference", "right"),
+        (tilt.reference.value, "reference's\nown spread", "left"),
     ):
         if at > 0:
             axes.axvline(at, color=INK, linewidth=1, linestyle=":")
-            axes.annotate(text, (at, 0.98), xycoords=("data", "axes fraction"), xytext=(3, 0),
-                          textcoords="offset points", fontsize=7.5, va="top")  # fmt: skip
-    axes.set_xlabel("length of the step (root mean square, normalised units)")
+            axes.annotate(text, (at, 0.99), xycoords=("data", "axes fraction"), ha=side, va="top",
+                          xytext=(3 if side == "left" else -3, 0), textcoords="offset points",
+                          fontsize=7.5)  # fmt: skip
+    axes.set_xlabel("step along dQ/da (RMS, normalised units)")
     axes.set_ylabel("gain of Q")
     axes.grid(axis="y", color=FAINT, linewidth=0.5)
     axes.set_title("How far the action gradient reaches")
-    axes.legend(loc="center left")
+    axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.84))
 
 
 def draw_curves(axes: Axes, curves: Sequence[ValueCurve]) -> None:
@@ -149,13 +149,14 @@ def draw_curves(axes: Axes, curves: Sequence[ValueCurve]) -> None:
                 )
                 axes.plot(before, curve.truth, color=colour, linewidth=1, linestyle=":")
                 axes.plot(before[0], curve.value[0], marker, color=colour, markersize=5)
-    axes.plot([], [], color=INK, linewidth=1, linestyle=":", label="discounted return that came")
-    axes.set_ylim(-0.05, 1.1)
-    axes.set_xlabel("robot seconds before the end")
+    axes.plot([], [], color=INK, linewidth=1, linestyle=":", label="return that came")
+    axes.set_ylim(-0.05, 1.32)
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.set_xlabel("robot seconds to the end")
     axes.set_ylabel("mean V(s)")
     axes.grid(axis="y", color=FAINT, linewidth=0.5)
     axes.set_title("What V expected before the end")
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper left", ncols=2, columnspacing=1.2, borderaxespad=0.2)
 
 
 def draw_reliability(axes: Axes, curves: Sequence[Reliability]) -> None:
@@ -171,20 +172,21 @@ def draw_reliability(axes: Axes, curves: Sequence[Reliability]) -> None:
                 label = f"{name}: error {curve.error.value:.2f}, bias {curve.bias.value:+.2f}"
                 _points(axes.errorbar, observed, curve.predicted, colour, marker, label, up=True)
     axes.set_xlim(-0.05, 1.1)
-    axes.set_ylim(-0.05, 1.1)
-    axes.set_xlabel("predicted")
+    axes.set_ylim(-0.05, 1.32)
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.set_xlabel("predicted, mean of a tenth of the states")
     axes.set_ylabel("discounted return that came")
     axes.grid(color=FAINT, linewidth=0.5)
     axes.set_title("Do V and Q mean what they say?")
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", borderaxespad=0.2)
 
 
 def draw_truth(axes: Axes, truth: TrueRanking) -> None:
     """Agreement of Q with what came of the chunks of one state in the simulator."""
     measures = (
-        ("Q prefers the better chunk", lambda a: a.accuracy, 0.5),
-        ("rank correlation with outcomes", lambda a: a.correlation, 0.0),
-        ("outcomes with themselves", lambda a: a.repeatability, 0.0),
+        ("Q prefers the better chunk (chance 0.5)", lambda a: a.accuracy, 0.5),
+        ("rank correlation of Q and outcome in a state", lambda a: a.correlation, 0.0),
+        ("… of two halves of the outcomes", lambda a: a.repeatability, 0.0),
     )
     for number, agreement in enumerate(truth.agreements):
         offset = (number - 0.5) * 0.24
@@ -194,17 +196,20 @@ def draw_truth(axes: Axes, truth: TrueRanking) -> None:
             [place + offset for place in range(len(measures))],
             (BLUE, GREEN)[number % 2],
             "o",
-            f"chunks: {agreement.chunks} ({agreement.decided} of {agreement.states} states)",
+            f"chunks of the {agreement.chunks} ({agreement.states} states)",
         )
     for place, (_, _, chance) in enumerate(measures):
-        axes.plot([chance, chance], [place - 0.35, place + 0.35], color=INK, linestyle=":")
-    axes.set_yticks(range(len(measures)), [name for name, _, _ in measures])
-    axes.set_ylim(len(measures) + 0.25, -0.6)
-    axes.set_xlim(-0.6, 1.02)
-    axes.set_xlabel(f"agreement; dotted: chance; {truth.continuations} continuations")
+        axes.plot([chance, chance], [place - 0.25, place + 0.25], color=INK, linestyle=":")
+    for place, (name, _, _) in enumerate(measures):
+        axes.text(-0.98, place - 0.32, name, fontsize=8)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(len(measures) + 0.25, -0.7)
+    axes.set_xlim(-1, 1.02)
+    axes.set_xlabel(f"{truth.continuations} continuations; dotted: chance")
     axes.grid(axis="x", color=FAINT, linewidth=0.5)
     axes.set_title("Executed in the simulator")
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", borderaxespad=0.2)
 
 
 def draw_targets(axes: Axes, targets: Targets, tilt: Tilt) -> None:

@@ -42,7 +42,7 @@ class Agreement:
     """Q against outcomes among the chunks of one state."""
 
     chunks: str
-    """`policy`, or `policy and shifted`."""
+    """`policy`, or `policy, half with offsets`."""
     states: int
     decided: int
     """States in which the chunks' mean returns differ at all."""
@@ -103,7 +103,7 @@ def try_chunks(
 def agreement(trials: Sequence[Trial]) -> TrueRanking:
     """Statistics of trials; intervals are over episodes."""
     half = len(trials[0].q) // 2
-    groups = (("policy", slice(0, half)), ("policy and shifted", slice(None)))
+    groups = (("policy", slice(0, half)), ("policy, half with offsets", slice(None)))
     episode = np.array([trial.episode for trial in trials])
     q = np.array([trial.q[:half].mean() for trial in trials])
     returns = np.array([trial.returns[:half].mean() for trial in trials])
