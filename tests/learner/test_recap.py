@@ -92,7 +92,7 @@ def test_a_policy_stage_keeps_its_snapshot_and_resumes_to_the_same_bits(root, tm
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_learner_waits_for_a_round_by_the_policy_that_it_published(tmp_path):
-    commit(tmp_path, *3 * ["demo"])
+    commit(tmp_path, *3 * ["demo"], policy_version=0)
     config = small().with_stage("value_1", fresh=2)
     for name in ("policy_1", "value_2", "policy_2"):
         config = config.with_stage(name, updates=0)
