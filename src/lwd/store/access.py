@@ -82,7 +82,7 @@ def load_access(path: Path | None) -> Access:
         access = Access([_grant(entry) for entry in json.loads(path.read_text())])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(
-            f"Tokens file {path} is not usable: {error}. Make one with `issue`."
+            f"Tokens file {path} is not usable: {error}. Make one with `lwd token ROBOT`."
         ) from error
     if access.open:
         raise ConfigError(f"Tokens file {path} has no tokens; the service would be open.")
