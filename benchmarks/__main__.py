@@ -1,4 +1,7 @@
-"""`python -m benchmarks [NAME ...]` measures what is named, or everything, one after the other."""
+"""`python -m benchmarks [NAME ...]` measures what is named, or everything, one after the other.
+
+Folders are not part of everything: they need environments of their own.
+"""
 
 import importlib
 import pkgutil
@@ -11,7 +14,7 @@ from lwd.errors import unknown
 
 def main(names: Sequence[str]) -> None:
     """Run the `main` of each; a name that is not known ends it before anything is measured."""
-    parts = {part.name for part in pkgutil.iter_modules(benchmarks.__path__)}
+    parts = {part.name for part in pkgutil.iter_modules(benchmarks.__path__) if not part.ispkg}
     known = sorted(parts - {"__main__", "record"})
     for name in names:
         if name not in known:

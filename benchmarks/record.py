@@ -40,7 +40,7 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _commit() -> str:
+def commit() -> str:
     """Short commit; `+` says that tracked source files differ from it."""
     try:
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks")
@@ -55,7 +55,7 @@ def header(command: str) -> str:
     facts = {
         "command": f"`{command}`",
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": f"{_cpu()}, {_cores()} cores, {_memory_gib()}, {platform.system()}",
         "load average at the end (1, 5, 15 min)": load,
         "python": platform.python_version(),

@@ -1,0 +1,121 @@
+"""`python -m benchmarks.ogbench.report` writes benchmarks/results/ogbench.md from the cells' files.
+
+It needs neither the package nor its environments. Rates have Wilson intervals over all episodes;
+with several seeds there is also a bootstrap over seeds, which is the wider and the honest one.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import REPOSITORY, header
+from lwd.eval.intervals import wilson
+
+Cell = dict[str, Any]
+
+
+def cells(folder: Path) -> list[Cell]:
+    """All cells below a folder that have been evaluated."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*/cell.json"))]
+    return [cell for cell in found if cell["evaluations"]]
+
+
+def seeds_at(group: list[Cell], updates: int) -> dict[str, list[int]]:
+    """Successes by seed after so many updates."""
+    entries = [entry for cell in group for entry in cell["evaluations"]]
+    return {
+        seed: successes
+        for entry in entries
+        if entry["updates"] == updates
+        for seed, successes in entry["successes"].items()
+    }
+
+
+def over_seeds(rates: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
+    """95 % percentile bootstrap of the mean over seeds."""
+    drawn = np.random.default_rng(0).choice(rates, size=(draws, len(rates))).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def shown(successes: dict[str, list[int]]) -> str:
+    """Rate and intervals of one place in the table."""
+    if not successes:
+        return "-"
+    done, episodes = sum(map(sum, successes.values())), sum(map(len, successes.values()))
+    low, high = wilson(done, episodes)
+    text = f"{done / episodes:.0%} [{low:.0%}, {high:.0%}] ({done}/{episodes})"
+    if len(successes) > 1:
+        rates = np.array([np.mean(found) for found in successes.values()])
+        low, high = over_seeds(rates)
+        text += f"; {len(rates)} seeds [{low:.0%}, {high:.0%}]"
+    return text
+
+
+def table(found: list[Cell]) -> str:
+    """Success by agent, cell and updates."""
+    groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in found:
+        groups[cell["agent"], cell["cell"]].append(cell)
+    entries = [entry for cell in found for entry in cell["evaluations"]]
+    stops = sorted({entry["updates"] for entry in entries})
+    lines = ["| code | critic | extractor | T | ms/update | " + " | ".join(map(str, stops)) + " |"]
+    lines.append("|" + "---|" * (5 + len(stops)))
+    for (agent, name), group in sorted(groups.items()):
+        critic, extractor, steps = name.split(":")
+        times = [e["ms_per_update"] for cell in group for e in cell["evaluations"]]
+        times = [ms for ms in times if ms is not None]
+        fastest = f"{min(times):.1f}" if times else "-"
+        rates = " | ".join(shown(seeds_at(group, stop)) for stop in stops)
+        lines.append(f"| {agent} | {critic} | {extractor} | {steps} | {fastest} | {rates} |")
+    return "\n".join(lines)
+
+
+def section(folder: Path) -> str:
+    """Title, facts and table of the cells of one task, reward and size."""
+    found = cells(folder)
+    domain, kind, task = found[0]["task"]
+    frames = sorted({cell["frames"] for cell in found})
+    seeds = sorted({seed for cell in found for seed in cell["seeds"]})
+    lines = [f"## {domain}-{kind}, task {task}, {found[0]['size']} networks\n"]
+    lines.append(f"- rewards: {found[0]['reward']}")
+    lines.append(f"- training transitions: {', '.join(map(str, frames))}")
+    lines.append(f"- seeds: {', '.join(map(str, seeds))}")
+    lines.append("- columns: success after that many updates\n")
+    return "\n".join(lines) + "\n" + table(found) + "\n"
+
+
+ABOUT = """Success on OGBench, the package's own environments and measure, by offline agents trained
+on data that the package's oracles made here (`benchmarks/ogbench/generate.py`). `official` is the
+authors' QAM code, `lwd` this project's algorithms in agents of the same shape: same data, networks,
+batch, updates, starts. Small networks and little data: the rates say nothing about published ones.
+Small: 2 layers of 128, 2 critics; full: 4 layers of 512, 10 critics. Rewards: `package` counts the
+objects that are out of place, `authors` is -1 until all are in place, as in the QAM paper for scene
+and puzzle. Intervals are Wilson 95 % over episodes. ms/update is the fastest 100 updates of a run
+on a machine that did other work at the same time: not a measurement of speed.
+"""
+
+
+def main() -> None:
+    """Write the report of all cells there are."""
+    ask = argparse.ArgumentParser(description=__doc__)
+    ask.add_argument("--cells", type=Path, default=Path("runs/ogbench/cells"))
+    ask.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results/ogbench.md")
+    options = ask.parse_args()
+    folders = [folder for folder in sorted(options.cells.glob("*")) if cells(folder)]
+    if not folders:
+        sys.exit(f"no evaluated cell below {options.cells}; see benchmarks/ogbench/README.md")
+    command = shlex.join(["python", "-m", "benchmarks.ogbench.report", *sys.argv[1:]])
+    parts = ["# OGBench: the project's algorithms and the authors' QAM code\n", header(command)]
+    options.out.write_text("\n".join([*parts, ABOUT, *map(section, folders)]))
+    print(options.out.read_text())
+
+
+if __name__ == "__main__":
+    main()
