@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import tyro
 
-from lwd.config import DivlConfig, LearnerConfig, OptimiserConfig, StageConfig
+from lwd.config import DivlConfig, LearnerConfig, OptimiserConfig, QamConfig, StageConfig
 from lwd.errors import ConfigError
 
 
@@ -95,6 +95,38 @@ def test_a_stage_refuses(change, message):
 def test_a_recipe_refuses(change, message):
     with pytest.raises(ConfigError, match=message):
         LearnerConfig(**{"stages": {"sft": STAGE}} | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 1}, "steps is 1; adjoint matching needs at least 2 flow steps"),
+        ({"inv_temp": -0.5}, "inv_temp is -0.5; it must be finite and not negative"),
+        ({"inv_temp": math.nan}, "inv_temp is nan"),
+        ({"loss_weight": math.inf}, "loss_weight is inf"),
+        ({"action_box": 0.0}, "action_box is 0.0; it must be positive, or None"),
+    ],
+)
+def test_adjoint_matching_refuses(change, message):
+    with pytest.raises(ConfigError, match=message):
+        QamConfig(**change)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("sampler", "brigde", "sampler 'brigde' is unknown. Did you mean 'bridge'"),
+        ("critic_gradient", "target_max", "Did you mean 'target_mean'"),
+        ("weighting", "flat", "Known: None, constant, sigma"),
+        ("recompute", "all", "Known: elementwise, everything, nothing"),
+    ],
+)
+def test_adjoint_matching_names_what_could_be_meant(name, given, message):
+    """Set past the constructor, whose types the suite checks and a user's process does not."""
+    config = QamConfig()
+    object.__setattr__(config, name, given)
+    with pytest.raises(ConfigError, match=message):
+        config.__post_init__()
 
 
 def test_stages_share_one_value_network():

@@ -1,5 +1,7 @@
 """Adjoint matching: closed forms on Gaussians, the authors' recursion, and a learned mixture."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 from lwd.algorithms import qam
+from lwd.errors import ConfigError
 from reference import mixture
 from reference import qam as slow
 from reference.gaussian import Gaussian, euler_moments
@@ -16,17 +19,15 @@ SAMPLERS = tuple(SCHEMES)
 LOSS = jax.jit(
     qam.adjoint_matching_loss,
     static_argnums=(0, 1, 2),
-    static_argnames=("steps", "inv_temp", "sampler"),
+    static_argnames=("steps", "inv_temp", "sampler", "weighting"),
 )
 
 
 def shift(reference: Gaussian, scheme: qam.Scheme, gradient: float) -> np.ndarray:
     """f_delta that a constant critic gradient asks for at each step; the states do not matter."""
     path = jnp.zeros((len(scheme.time), 1, 1, 1))
-    base, target = qam._lean_adjoint(
-        reference.velocity, path, jnp.full((1, 1, 1), -gradient), scheme
-    )
-    return np.asarray(target - base, np.float64).ravel()
+    _, asked = qam.lean_adjoint(reference.velocity, path, jnp.full((1, 1, 1), -gradient), scheme)
+    return np.asarray(asked, np.float64).ravel()
 
 
 CASE_B = Gaussian(0.3, 0.25)
@@ -56,10 +57,16 @@ def test_the_bridge_is_exact_for_linear_critics_on_every_gaussian(variance, step
         assert found[0] == pytest.approx(exact[0], rel=0.02)
 
 
-def test_one_step_of_the_bridge_is_refused_because_nothing_could_be_learned():
-    """Its only step is free of noise, so the reference is the target whatever the critic says."""
-    with pytest.raises(ValueError, match="at least 2 steps"):
-        qam.bridge(1)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 0, -3])
+def test_less_than_two_steps_are_refused_because_nothing_could_be_learned(sampler, steps):
+    with pytest.raises(ValueError, match=f"got {steps} flow steps; it needs at least 2 steps"):
+        qam.scheme(sampler, steps)
+
+
+def test_a_sampler_that_does_not_exist_is_refused_with_one_that_does():
+    with pytest.raises(ConfigError, match="bridge"):
+        qam.scheme("brigde", 4)
 
 
 @pytest.mark.parametrize(
@@ -148,13 +155,13 @@ def in_chunks(velocity):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "steps"), [("bridge", 2), ("bridge", 7), ("euler", 1), ("euler", 7)]
+    ("sampler", "steps"), [("bridge", 2), ("bridge", 7), ("euler", 2), ("euler", 7)]
 )
 def test_the_loss_is_that_of_the_slow_loops(sampler, steps):
     """Same networks, start and noise: the authors' algorithm, and the bridge from its formulas."""
     key_noise, key = jax.random.split(jax.random.key(steps))
     noise = jax.random.normal(key_noise, SHAPE)
-    drawn = [jax.random.normal(k, SHAPE) for k in jax.random.split(key, steps)]
+    drawn = jax.random.normal(key, (steps - 1, *SHAPE))
     loss, _ = LOSS(
         in_chunks(tanh_velocity(1, jnp)[0]),
         in_chunks(tanh_velocity(2, jnp)[0]),
@@ -166,7 +173,7 @@ def test_the_loss_is_that_of_the_slow_loops(sampler, steps):
         sampler=sampler,
         action_mask=MASK,
     )
-    flat = np.asarray(jnp.stack([noise, *drawn]), np.float64).reshape(steps + 1, 5, 6)
+    flat = np.asarray(jnp.stack([noise, *drawn, noise]), np.float64).reshape(steps + 1, 5, 6)
     loop = {"bridge": slow.bridge, "euler": slow.official}[sampler]
     reference, jacobian = tanh_velocity(2, np)
     expected = loop(
@@ -214,10 +221,14 @@ def test_the_gradient_is_that_of_a_regression_on_fixed_states_and_targets():
     noise = jax.random.normal(key_noise, SHAPE)
     network, reference = (in_chunks(tanh_velocity(seed, jnp)[0]) for seed in (1, 2))
     scheme = qam.bridge(4)
-    path, _, endpoint = qam._roll_out(lambda a, w: 0.8 * network(a, w), noise, key, scheme)
-    _, target = qam._lean_adjoint(
+    drawn = jax.random.normal(key, (3, *SHAPE))
+    path, _, endpoint = qam.roll_out(
+        lambda a, w: 0.8 * network(a, w), reference, noise, drawn, scheme
+    )
+    base, asked = qam.lean_adjoint(
         lambda a, w: 1.1 * reference(a, w), path, -0.5 * 2.0 * jnp.cos(3 * endpoint), scheme
     )
+    target = base + asked
 
     def regression(scale: float) -> float:
         rows = [
@@ -295,22 +306,138 @@ def test_each_step_evaluates_the_policy_once_and_the_reference_as_rarely_as_poss
     assert calls == {"policy": 1, "reference": evaluations}
 
 
-def test_a_checkpointed_policy_has_the_same_gradient():
-    """What a large network does to keep one step's activations at a time."""
-    network = in_chunks(tanh_velocity(1, jnp)[0])
+def test_what_is_evaluated_again_changes_memory_and_not_the_gradient():
+    """A large network keeps one step's activations at a time."""
+    draw = np.random.default_rng(0)
+    layers = [
+        jnp.asarray(draw.normal(size=size) / 6, jnp.float32)
+        for size in ((6, 64), (64, 64), (64, 6))
+    ]
 
-    def loss(scale, wrap):
+    def loss(layers, recompute):
+        def velocity(a, w):
+            first, second, third = layers
+            hidden = jax.nn.gelu(jax.nn.gelu(a.reshape(-1, 6) @ first) @ second)
+            return (hidden @ third).reshape(a.shape)
+
         return qam.adjoint_matching_loss(
-            wrap(lambda a, w: scale * network(a, w)), lambda a, w: 0 * a, jnp.cos,
-            jnp.ones(SHAPE), jax.random.key(0),
-            steps=4, inv_temp=0.5, action_mask=MASK,
+            velocity, lambda a, w: 0 * a, jnp.cos, jnp.ones((128, 3, 2)), jax.random.key(0),
+            steps=16, inv_temp=0.5, action_mask=jnp.ones((128, 3), bool), recompute=recompute,
         )[0]  # fmt: skip
 
-    gradients = [
-        jax.jit(jax.grad(lambda scale, wrap=wrap: loss(scale, wrap)))(0.7)
-        for wrap in (jax.checkpoint, lambda f: f)
-    ]
-    assert float(gradients[0]) == pytest.approx(float(gradients[1]), rel=1e-6)
+    gradients, memory = {}, {}
+    for recompute in ("nothing", "elementwise", "everything"):
+        step = jax.jit(jax.grad(partial(loss, recompute=recompute))).lower(layers).compile()
+        gradients[recompute] = np.asarray(step(layers)[1])
+        memory[recompute] = step.memory_analysis().temp_size_in_bytes
+    np.testing.assert_allclose(gradients["elementwise"], gradients["nothing"], atol=1e-6)
+    np.testing.assert_allclose(gradients["everything"], gradients["nothing"], atol=1e-6)
+    assert memory["everything"] < memory["elementwise"] < memory["nothing"]
+
+
+def box_gradient(a):
+    """Outside, the known gradient is far too large to be missed."""
+    return jnp.where(jnp.abs(a) <= 0.5, 2 * a, 1e6)
+
+
+def test_the_box_stops_the_gradient_of_each_coordinate_outside_and_clips_what_the_critic_sees():
+    a = jnp.array([[[-3.0, -0.5, 0.2, 0.5, 0.51]]])
+    found = qam.boxed(box_gradient, 0.5)(a)
+    np.testing.assert_array_equal(found, jnp.array([[[0.0, -1.0, 0.4, 1.0, 0.0]]]))
+
+
+def test_the_box_is_the_gradient_of_the_clipped_critic():
+    def q(a):
+        return (jnp.sin(3 * a).sum(axis=(1, 2)) * a[:, 0, 0]).sum()
+
+    a = 1.5 * jax.random.normal(jax.random.key(0), (200, 3, 2))
+    expected = jax.grad(lambda a: q(jnp.clip(a, -1.0, 1.0)))(a)
+    np.testing.assert_allclose(qam.boxed(jax.grad(q), 1.0)(a), expected, rtol=1e-6)
+    assert (np.asarray(expected) == 0).mean() > 0.3
+
+
+def masked_loss(sampler, mask, gradient=1.0, **kwargs):
+    return LOSS(
+        lambda a, w: 0.1 * a + 0.3, lambda a, w: 0.2 * a, lambda a: gradient * jnp.ones_like(a),
+        jnp.ones(SHAPE), jax.random.key(0),
+        steps=4, inv_temp=1.0, sampler=sampler, action_mask=mask, **kwargs,
+    )[0]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_mask_of_dimensions_that_repeats_that_of_the_ticks_changes_nothing(sampler):
+    ticks = MASK.at[:, 2:].set(False)
+    dimensions = jnp.broadcast_to(ticks[:, :, None], SHAPE)
+    assert float(masked_loss(sampler, ticks)) == pytest.approx(
+        float(masked_loss(sampler, dimensions)), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_padded_dimensions_are_left_alone(sampler):
+    """Of three dimensions, the loss of two real ones does not depend on what the third does."""
+    shape = (5, 3, 3)
+    mask = jnp.ones(shape, bool).at[:, :, 2].set(False)
+    scale = jnp.array([[[1.0, 1.0, 0.0]]])
+
+    @jax.jit
+    def loss(padded_gradient, padded_velocity):
+        pad = jnp.array([[[0.0, 0.0, 1.0]]])
+        return qam.adjoint_matching_loss(
+            lambda a, w: 0.3 * scale * a + padded_velocity * pad, lambda a, w: 0.1 * scale * a,
+            lambda a: scale + padded_gradient * pad + 0 * a,
+            jnp.ones(shape), jax.random.key(0),
+            steps=4, inv_temp=1.0, sampler=sampler, action_mask=mask,
+        )[0]  # fmt: skip
+
+    assert float(loss(0.0, 0.0)) == float(loss(-70.0, 9.0)) > 0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_weights_over_time_are_those_of_the_scheme_unless_another_is_asked_for(sampler):
+    own = {"bridge": "constant", "euler": "sigma"}[sampler]
+    other = {"bridge": "sigma", "euler": "constant"}[sampler]
+    default = float(masked_loss(sampler, MASK))
+    assert default == float(masked_loss(sampler, MASK, weighting=own))
+    assert default != pytest.approx(float(masked_loss(sampler, MASK, weighting=other)), rel=0.05)
+
+
+def test_the_weight_of_the_bridge_is_that_of_the_memoryless_noise():
+    """Eq. 9: (2 / sigma)^2 |f_delta + (1 - w) / w g|^2 with sigma^2 = 2 (1 - w) / w."""
+    w = np.arange(1, 10) / 10
+    np.testing.assert_allclose(
+        qam._weights(qam.bridge(10), "sigma")[1:], 2 * w / (1 - w), rtol=1e-6
+    )
+
+
+def test_unknown_choices_are_refused_with_those_that_there_are():
+    with pytest.raises(ConfigError, match="constant"):
+        qam._weights(qam.bridge(4), "constent")
+    with pytest.raises(ConfigError, match="everything"):
+        qam._forgetful(lambda a, w: a, "everthing")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"action_mask": jnp.ones((5, 2), bool)}, r"action_mask has shape \(5, 2\).*\(5, 3\)"),
+        ({"action_mask": jnp.ones((5, 3, 1), bool)}, "action_mask has shape"),
+        ({"inv_temp": -0.1}, "inv_temp is -0.1"),
+        ({"inv_temp": float("nan")}, "inv_temp is nan"),
+        ({"steps": 1}, "at least 2 steps"),
+        ({"velocity": lambda a, w: a[:, :2]}, r"velocity returned shape \(5, 2, 2\)"),
+        ({"reference": lambda a, w: a[:, :, :1]}, r"reference returned shape \(5, 3, 1\)"),
+        ({"critic_gradient": lambda a: a[0]}, r"critic_gradient returned shape \(3, 2\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(change, message):
+    arguments = {
+        "velocity": lambda a, w: a, "reference": lambda a, w: a, "critic_gradient": jnp.cos,
+        "noise": jnp.ones(SHAPE), "key": jax.random.key(0),
+        "steps": 3, "inv_temp": 1.0, "action_mask": MASK,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        qam.adjoint_matching_loss(**(arguments | change))
 
 
 def fit_affine(reference: Gaussian, c: float, k: float, sampler: str, steps: int):

@@ -166,6 +166,36 @@ def test_actions_move_along_the_gradient_of_q_by_the_inverse_temperature(state, 
     assert distance(state.q, q) == 0
 
 
+def policy_loss(state, batch, **change):
+    _, metrics = apply(state, batch, stage=replace(STAGE, qam=replace(STAGE.qam, **change)))
+    return {name: float(metrics[f"policy/{name}"]) for name in ("adjoint", "grad_norm")}
+
+
+def test_a_box_that_no_action_is_in_leaves_nothing_of_the_critic(state, batch):
+    everywhere, nowhere = policy_loss(state, batch), policy_loss(state, batch, action_box=1e-9)
+    assert everywhere["adjoint"] > 0.01
+    assert nowhere["adjoint"] == 0.0
+    assert everywhere == policy_loss(state, batch, action_box=1e9)
+
+
+def test_the_weight_of_the_loss_scales_its_gradient(state, batch):
+    once, thrice = policy_loss(state, batch), policy_loss(state, batch, loss_weight=3.0)
+    assert thrice["grad_norm"] == pytest.approx(3 * once["grad_norm"], rel=1e-4)
+
+
+def test_a_padded_dimension_is_not_imitated(state, batch):
+    """What a dimension that is padding holds does not matter."""
+    mask = jnp.ones(batch.action.shape, bool).at[:, :, 1].set(False)
+    odd = batch.action.at[:, :, 1].add(40.0)
+    plain = jax.jit(partial(sft_update, nets=NETS, optimisers=CHAIN, stage=STAGE))
+    losses = [
+        plain(state, batch._replace(action=a, action_mask=m), jax.random.key(0), at(0.0, 0.0, 0.6))
+        for a, m in ((batch.action, mask), (odd, mask), (odd, batch.action_mask))
+    ]
+    found = [float(metrics["policy/sft_loss"]) for _, metrics in losses]
+    assert found[1] < 2 * found[0] + 1.0 < found[2]
+
+
 def test_without_a_bootstrap_q_learns_the_returns(state, batch):
     batch = batch._replace(returns=jnp.full(BATCH, 0.7), discount=jnp.zeros(BATCH))
     for number in range(300):

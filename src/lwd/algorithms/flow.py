@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 Chunk = Float[Array, "batch horizon action"]
 Velocity = Callable[[Chunk, Float[Array, "batch"]], Chunk]
+Mask = Bool[Array, "batch horizon"] | Bool[Array, "batch horizon action"]
 Metrics = dict[str, Float[Array, ""]]
 
 
@@ -22,10 +23,14 @@ def interpolate(
     return (1.0 - w) * noise + w * actions
 
 
-def masked_mean(values: Chunk, mask: Bool[Array, "batch horizon"]) -> Float[Array, ""]:
-    """Mean over the ticks where `mask` is True and over their action dimensions; 0 if none is."""
-    total = jnp.where(mask[:, :, None], values, 0.0).sum(axis=(0, 1, 2))
-    count = mask.sum(axis=(0, 1), dtype=jnp.float32) * values.shape[2]
+def masked_mean(values: Chunk, mask: Mask) -> Float[Array, ""]:
+    """Mean over what is True in `mask`: whole ticks, or single dimensions of them; 0 if nothing.
+
+    A mask [batch, horizon] is that of every action dimension.
+    """
+    each = mask if mask.ndim == 3 else mask[:, :, None]
+    total = jnp.where(each, values, 0.0).sum(axis=(0, 1, 2))
+    count = each.sum(axis=(0, 1, 2), dtype=jnp.float32) * (values.shape[2] / each.shape[2])
     return total / jnp.maximum(count, 1.0)
 
 
@@ -34,12 +39,13 @@ def sft_loss(
     actions: Chunk,
     noise: Chunk,
     times: Float[Array, "batch"],
-    mask: Bool[Array, "batch horizon"],
+    mask: Mask,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Flow-matching loss, Eq. 34: regress the velocity at a^w on a^1 - a^0.
 
-    `mask` is False where the episode ended inside the chunk. The mean over dimensions replaces the
-    paper's squared norm: the same minimum, and a scale that does not depend on the robot.
+    `mask` is False where the episode ended inside the chunk or a dimension is padding. The mean
+    over dimensions replaces the paper's squared norm: the same minimum, and a scale that does not
+    depend on the robot.
     """
     predicted = velocity(interpolate(actions, noise, times), times).astype(jnp.float32)
     loss = masked_mean(jnp.square(predicted - (actions - noise)), mask)

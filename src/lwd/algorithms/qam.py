@@ -13,6 +13,7 @@ what it asks for at every step. Where this differs from the text of the paper:
   the Euler-Maruyama scheme of the authors' code is `euler`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -22,16 +23,31 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from lwd.algorithms.flow import Chunk, Metrics, Velocity, masked_mean
+from lwd.errors import unknown
 
 CriticGradient = Callable[[Chunk], Chunk]
+Path = Float[Array, "steps batch horizon action"]
+
+
+def boxed(critic_gradient: CriticGradient, bound: float) -> CriticGradient:
+    """Gradient of Q(s, clip(a, -bound, bound)): exactly 0 in each coordinate outside the box.
+
+    As in the authors' code, with bound 1: there is nothing to gain outside, where no action was.
+    """
+
+    def gradient(a: Chunk) -> Chunk:
+        inside = jnp.abs(a) <= bound
+        return jnp.where(inside, critic_gradient(jnp.clip(a, -bound, bound)), 0.0)
+
+    return gradient
 
 
 class Scheme(NamedTuple):
     """Coefficients of a discretised memoryless SDE; each array is [steps].
 
-    Roll-out: a' = keep a + drive f(a, time) + noise eps.
+    Roll-out: a' = keep a + drive f(a, time) + noise eps; the last step has no noise.
     Lean adjoint: g = adjoint_keep g' + adjoint_drive J(a, adjoint_time)^T g', J the Jacobian of the
-    reference velocity. Target of the regression: f_beta(a, time) - (gain g + gain_next g').
+    reference velocity. It asks for f_delta = f_theta - f_beta = -(gain g + gain_next g').
     """
 
     time: np.ndarray
@@ -54,10 +70,8 @@ def bridge(steps: int) -> Scheme:
     With the predicted endpoint a^1 = a + (1 - w) f and r = ((1 - w') w / ((1 - w) w'))^2:
     a' = w' (1 - r) a^1 + (1 - w')^2 w / ((1 - w)^2 w') a + (1 - w') sqrt(1 - r) eps.
     The adjoint is that of this map without its noise. There is no singularity at either end.
-    Raises ValueError for a single step: it has no noise, and without noise there is no control.
     """
-    if steps < 2:
-        raise ValueError(f"bridge got {steps} steps; it needs at least 2 steps. Use euler for one.")
+    _require_steps(steps)
     low = np.arange(steps) / steps
     high = (np.arange(steps) + 1) / steps
     ratio = ((1 - high) * low / ((1 - low) * high)) ** 2
@@ -86,6 +100,7 @@ def euler(steps: int) -> Scheme:
     sigma^2 = 2 (1 - w + h) / (w + h); the last step is noise-free and follows the reference; the
     adjoint takes the state of a node with the time of the next one; the weight is (2 / sigma)^2.
     """
+    _require_steps(steps)
     h = 1.0 / steps
     low = np.arange(steps) / steps
     high = (np.arange(steps) + 1) / steps
@@ -106,6 +121,24 @@ def euler(steps: int) -> Scheme:
     )
 
 
+SAMPLERS: dict[str, Callable[[int], Scheme]] = {"bridge": bridge, "euler": euler}
+
+
+def scheme(sampler: str, steps: int) -> Scheme:
+    """The discretisation named `sampler` with `steps` flow steps; ConfigError if there is none."""
+    if sampler not in SAMPLERS:
+        raise unknown("sampler", sampler, SAMPLERS)
+    return SAMPLERS[sampler](steps)
+
+
+def _require_steps(steps: int) -> None:
+    if steps < 2:
+        raise ValueError(
+            f"adjoint matching got {steps} flow steps; it needs at least 2 steps: a single one has "
+            f"no noise, and without noise there is no control."
+        )
+
+
 def adjoint_matching_loss(  # noqa: PLR0913 - the whole of Algorithm 2, lines 8 to 11
     velocity: Velocity,
     reference: Velocity,
@@ -116,31 +149,36 @@ def adjoint_matching_loss(  # noqa: PLR0913 - the whole of Algorithm 2, lines 8 
     steps: int,
     inv_temp: float,
     sampler: Literal["bridge", "euler"] = "bridge",
-    action_mask: Bool[Array, "batch horizon"],
+    action_mask: Bool[Array, "..."],
+    weighting: Literal["constant", "sigma"] | None = None,
+    recompute: Literal["nothing", "elementwise", "everything"] = "elementwise",
 ) -> tuple[Float[Array, ""], Metrics]:
     """Adjoint-matching loss, Eq. 9 and 10; the gradient reaches only the parameters of `velocity`.
 
     `critic_gradient` maps the generated chunks a^1 to dQ/da, `noise` is a^0 and `key` draws the
-    noise of the roll-out. Where `action_mask` is False the episode was over: no gradient enters and
-    nothing is regressed. Like sft_loss this is a mean over dimensions; over the steps it is a mean
-    for `bridge` (any positive weight has the same optimum) and Eq. 9's weighted sum for `euler`.
+    noise of the roll-out. `action_mask`, [batch, horizon] or [batch, horizon, action], is False
+    where the episode was over or a dimension is padding: no critic's gradient enters and nothing is
+    regressed. The loss is a mean over what is not masked (the authors sum over dimensions).
+
+    `weighting` over flow time: `constant` is a mean over steps, `sigma` Eq. 9's sum; None is the
+    first for `bridge`, the second for `euler`. Both have the same optimum. `recompute` says what of
+    `velocity` the backward pass evaluates again instead of keeping it for every step.
 
     One evaluation of `velocity` per step serves both the roll-out and the regression, and one VJP
-    of `reference` both the adjoint and the target. For a large network pass
-    `jax.checkpoint(velocity)`: the backward pass then keeps one step's activations at a time.
+    of `reference` both the adjoint and, for `bridge`, the target.
     """
-    scheme = bridge(steps) if sampler == "bridge" else euler(steps)
-    path, predicted, endpoint = _roll_out(velocity, noise, key, scheme)
-    if scheme.reference_last:
-        drift = _evaluate(reference, path[-1], scheme.time[-1])
-        endpoint = scheme.keep[-1] * path[-1] + scheme.drive[-1] * drift
-    gradient = critic_gradient(jax.lax.stop_gradient(endpoint)).astype(jnp.float32)
-    adjoint = jnp.where(action_mask[:, :, None], -inv_temp * gradient, 0.0)
-    base, target = jax.lax.stop_gradient(_lean_adjoint(reference, path, adjoint, scheme))
+    _check(noise, action_mask, inv_temp)
+    plan = scheme(sampler, steps)
+    drawn = jax.random.normal(key, (steps - 1, *noise.shape))
+    path, predicted, endpoint = roll_out(
+        _forgetful(velocity, recompute), reference, noise, drawn, plan
+    )
+    gradient = _same_shape("critic_gradient", critic_gradient(endpoint), endpoint)
+    adjoint = jnp.where(_per_dimension(action_mask), -inv_temp * gradient, 0.0)
+    base, asked = jax.lax.stop_gradient(lean_adjoint(reference, path, adjoint, plan))
 
     mean = jax.vmap(masked_mean, in_axes=(0, None))
-    weight = jnp.asarray(scheme.weight, jnp.float32)
-    loss = weight @ mean(jnp.square(predicted - target), action_mask)
+    loss = _weights(plan, weighting) @ mean(jnp.square(predicted - (base + asked)), action_mask)
     shift = mean(jnp.square(jax.lax.stop_gradient(predicted) - base), action_mask)
     return loss, {
         "policy/qam_loss": loss,
@@ -149,55 +187,121 @@ def adjoint_matching_loss(  # noqa: PLR0913 - the whole of Algorithm 2, lines 8 
     }
 
 
-def _evaluate(velocity: Velocity, a: Array, w: Array | float) -> Array:
-    """Velocity in float32 at one flow time for the whole batch."""
-    return velocity(a, jnp.full(a.shape[:1], w, jnp.float32)).astype(jnp.float32)
+def roll_out(
+    velocity: Velocity,
+    reference: Velocity,
+    noise: Chunk,
+    drawn: Float[Array, "noisy batch horizon action"],
+    plan: Scheme,
+) -> tuple[Path, Path, Chunk]:
+    """States a_i, velocities f_theta(a_i, w_i) and the endpoint a^1 from a^0 = `noise`.
 
-
-def _columns(scheme: Scheme, *names: str) -> tuple[Array, ...]:
-    """The named coefficients as float32 arrays [steps] for a scan."""
-    return tuple(jnp.asarray(getattr(scheme, name), jnp.float32) for name in names)
-
-
-def _roll_out(
-    velocity: Velocity, noise: Array, key: Array, scheme: Scheme
-) -> tuple[Array, Array, Array]:
-    """States a_i and velocities f(a_i, w_i), [steps, batch, horizon, action], and the endpoint.
-
-    The states carry no gradient, the velocities do: they are the predictions of the regression.
+    `drawn` is eps of every step but the last. States and endpoint carry no gradient, the velocities
+    do: they are the predictions of the regression.
     """
 
     def step(a: Array, inputs: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
-        key_noise, time, keep, drive, scale = inputs
-        predicted = _evaluate(velocity, a, time)
-        drawn = scale * jax.random.normal(key_noise, a.shape)
-        after = keep * a + drive * jax.lax.stop_gradient(predicted) + drawn
+        eps, time, keep, drive, scale = inputs
+        predicted = _evaluate("velocity", velocity, a, time)
+        after = keep * a + drive * jax.lax.stop_gradient(predicted) + scale * eps
         return after, (a, predicted)
 
-    keys = jax.random.split(key, len(scheme.time))
-    inputs = (keys, *_columns(scheme, "time", "keep", "drive", "noise"))
+    eps = jnp.concatenate([drawn, jnp.zeros((1, *noise.shape), drawn.dtype)])
+    inputs = (eps, *_columns(plan, "time", "keep", "drive", "noise"))
     endpoint, (path, predicted) = jax.lax.scan(step, noise, inputs)
-    return path, predicted, endpoint
+    if plan.reference_last:
+        last = _evaluate("reference", reference, path[-1], plan.time[-1])
+        endpoint = plan.keep[-1] * path[-1] + plan.drive[-1] * last
+    return path, predicted, jax.lax.stop_gradient(endpoint)
 
 
-def _lean_adjoint(
-    reference: Velocity, path: Array, adjoint: Array, scheme: Scheme
-) -> tuple[Array, Array]:
-    """Reference velocities and regression targets, each [steps, batch, horizon, action].
+def lean_adjoint(
+    reference: Velocity, path: Path, adjoint: Chunk, plan: Scheme
+) -> tuple[Path, Path]:
+    """Reference velocities f_beta(a_i, w_i) and the f_delta that the adjoint asks for there.
 
-    Carries `adjoint`, g at w = 1, back to w = 0, one VJP of the reference per step.
+    Carries `adjoint`, g at w = 1, back along the path, one VJP of the reference per step.
     """
-    same_time = np.array_equal(scheme.time, scheme.adjoint_time)
+    same_time = np.array_equal(plan.time, plan.adjoint_time)
 
     def step(later: Array, inputs: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
         a, time, adjoint_time, keep, drive, gain, gain_next = inputs
-        base, pull_back = jax.vjp(lambda a: _evaluate(reference, a, adjoint_time), a)
+        base, pull_back = jax.vjp(lambda a: _evaluate("reference", reference, a, adjoint_time), a)
         earlier = keep * later + drive * pull_back(later)[0]
         if not same_time:
-            base = _evaluate(reference, a, time)
-        return earlier, (base, base - (gain * earlier + gain_next * later))
+            base = _evaluate("reference", reference, a, time)
+        return earlier, (base, -(gain * earlier + gain_next * later))
 
     names = ("time", "adjoint_time", "adjoint_keep", "adjoint_drive", "gain", "gain_next")
-    inputs = (jax.lax.stop_gradient(path), *_columns(scheme, *names))
-    _, (base, target) = jax.lax.scan(step, adjoint, inputs, reverse=True)
-    return base, target
+    inputs = (jax.lax.stop_gradient(path), *_columns(plan, *names))
+    _, (base, asked) = jax.lax.scan(step, adjoint, inputs, reverse=True)
+    return base, asked
+
+
+def _evaluate(name: str, velocity: Velocity, a: Array, w: Array | float) -> Array:
+    """Velocity in float32 at one flow time for the whole batch."""
+    return _same_shape(name, velocity(a, jnp.full(a.shape[:1], w, jnp.float32)), a)
+
+
+def _same_shape(name: str, found: Array, a: Array) -> Array:
+    """`found` in float32; ValueError if it is not one number for each of the chunks'."""
+    if found.shape != a.shape:
+        raise ValueError(
+            f"{name} returned shape {found.shape} for chunks of shape {a.shape}; "
+            f"the two must be equal."
+        )
+    return found.astype(jnp.float32)
+
+
+def _columns(plan: Scheme, *names: str) -> tuple[Array, ...]:
+    """The named coefficients as float32 arrays [steps] for a scan."""
+    return tuple(jnp.asarray(getattr(plan, name), jnp.float32) for name in names)
+
+
+def _weights(plan: Scheme, weighting: str | None) -> Float[Array, "steps"]:
+    """Weight of each step; (2 / sigma)^2 is 2 / gain, with the gain of g or, at w = 0, of g'."""
+    steps = len(plan.time)
+    chosen = {
+        None: plan.weight,
+        "constant": np.full(steps, 1.0 / steps),
+        "sigma": 2 / (plan.gain + plan.gain_next),
+    }
+    if weighting not in chosen:
+        raise unknown("weighting", str(weighting), [name for name in chosen if name])
+    return jnp.asarray(chosen[weighting], jnp.float32)
+
+
+def _forgetful(velocity: Velocity, recompute: str) -> Velocity:
+    """The same function; its backward pass keeps less and evaluates the rest again."""
+    if recompute not in RECOMPUTE:
+        raise unknown("recompute", recompute, RECOMPUTE)
+    if recompute == "nothing":
+        return velocity
+    # A scan's body is never merged with its backward pass, so nothing has to prevent that.
+    return jax.checkpoint(velocity, policy=RECOMPUTE[recompute], prevent_cse=False)
+
+
+RECOMPUTE = {
+    "nothing": jax.checkpoint_policies.everything_saveable,
+    "elementwise": jax.checkpoint_policies.dots_saveable,
+    "everything": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def _per_dimension(action_mask: Array) -> Array:
+    """The mask with an axis for dimensions, if only of length one."""
+    return action_mask if action_mask.ndim == 3 else action_mask[:, :, None]
+
+
+def _check(noise: Array, action_mask: Array, inv_temp: float) -> None:
+    """ValueError if the arguments of the loss do not fit one another."""
+    if action_mask.shape not in (noise.shape, noise.shape[:2]):
+        raise ValueError(
+            f"action_mask has shape {action_mask.shape}; for chunks of shape {noise.shape} it must "
+            f"be {noise.shape[:2]} or {noise.shape}."
+        )
+    if not 0 <= inv_temp < math.inf:
+        raise ValueError(
+            f"inv_temp is {inv_temp}; it must be finite and not negative: 0 ignores the critic, "
+            f"more follows it further."
+        )

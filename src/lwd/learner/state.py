@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
+from lwd.algorithms.flow import Mask
 from lwd.config import OptimiserConfig, StageConfig
 from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
 
@@ -19,8 +20,9 @@ class Transitions(NamedTuple):
 
     inputs: Inputs
     action: Float[Array, "batch horizon action"]
-    action_mask: Bool[Array, "batch horizon"]
-    """False where the episode ended inside the chunk."""
+    action_mask: Mask
+    """False where the episode ended inside the chunk; with an axis for the action's dimensions,
+    also where one of them is padding."""
     returns: Float[Array, " batch"]
     """Discounted reward inside the window."""
     discount: Float[Array, " batch"]

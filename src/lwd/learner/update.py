@@ -104,7 +104,7 @@ def extract_policy(
     stage: StageConfig,
 ) -> tuple[TrainState, Metrics]:
     """Q-learning with adjoint matching (Algorithm 2, lines 7-11)."""
-    gradient = _action_gradient(nets.critic, state, batch.inputs, stage.qam.critic_gradient)
+    gradient = _action_gradient(nets.critic, state, batch.inputs, stage.qam)
     gradient, trust_metrics = trusted(gradient, state, batch, key, nets, stage.qam)
     policy_loss = partial(
         _adjoint_matching, state.reference, batch, key, nets.policy, stage.qam, gradient
@@ -154,12 +154,13 @@ def _average(target: Params | None, psi: Params, rate: float | None) -> Params |
 
 
 def _action_gradient(
-    critic: CriticFns, state: TrainState, inputs: Inputs, which: str
-) -> Callable[[Array], Array]:
+    critic: CriticFns, state: TrainState, inputs: Inputs, config: QamConfig
+) -> qam.CriticGradient:
     """a to dQ/da, the source of the adjoint (Eq. 10)."""
-    params = state.q if which == "online_mean" else state.target_q
-    reduce = jnp.min if which == "target_min" else jnp.mean
-    return jax.grad(lambda a: reduce(critic.q(params, inputs, a), axis=0).sum())
+    params = state.q if config.critic_gradient == "online_mean" else state.target_q
+    reduce = jnp.min if config.critic_gradient == "target_min" else jnp.mean
+    gradient = jax.grad(lambda a: reduce(critic.q(params, inputs, a), axis=0).sum())
+    return gradient if config.action_box is None else qam.boxed(gradient, config.action_box)
 
 
 def _adjoint_matching(
@@ -169,7 +170,7 @@ def _adjoint_matching(
     """Eq. 9 on chunks that the current policy generates."""
     noise_key, path_key = jax.random.split(key)
     context, fixed = policy.encode(theta, batch.inputs), policy.encode(beta, batch.inputs)
-    return qam.adjoint_matching_loss(
+    loss, metrics = qam.adjoint_matching_loss(
         lambda a, w: policy.velocity(theta, context, a, w),
         lambda a, w: policy.velocity(beta, fixed, a, w),
         action_gradient,
@@ -179,7 +180,10 @@ def _adjoint_matching(
         inv_temp=config.inv_temp,
         sampler=config.sampler,
         action_mask=batch.action_mask,
+        weighting=config.weighting,
+        recompute=config.recompute,
     )
+    return config.loss_weight * loss, metrics
 
 
 def descend(
