@@ -189,11 +189,18 @@ def tiny(name: str) -> LearnerConfig:
     """Every stage of the recipe for one update on a batch of 8."""
     config = recipe(name, COMPACT)
     small = {"updates": 1, "batch": 8, "episodes": 1, "updates_per_episode": math.inf}
-    for stage, settings in config.stages.items():
-        divl = replace(settings.divl, atoms=51)
-        qam = replace(settings.qam, steps=2)
-        config = config.with_stage(stage, **small, policy_every=1, divl=divl, qam=qam)
-    return replace(config, report_every=1, checkpoint_every=1, publish_every=1)
+    stages = {
+        stage: replace(
+            each,
+            **small,
+            policy_every=1,
+            divl=replace(each.divl, atoms=51),
+            qam=replace(each.qam, steps=2),
+        )
+        for stage, each in config.stages.items()
+    }
+    every = {"report_every": 1, "checkpoint_every": 1, "publish_every": 1}
+    return replace(config, stages=stages, **every)
 
 
 @pytest.mark.slow
