@@ -41,8 +41,6 @@ _PARK: Pose = (np.array([0.38, 0.34, 0.98]), leaning(1.0, 0.0))
 """Where the left hand waits, beside the open door."""
 _SWEEP = 0.37
 """Farther than this from the hinge a hand is out of the door's way, m."""
-_CROWDED = 0.2
-"""An item that is nearer than this to the handle is picked before the door is opened, m."""
 _PUSH = 0.21
 """Distance from the hinge at which the hand pushes the door, m."""
 
@@ -161,9 +159,9 @@ def failure(scene: Scene) -> bool:
 
 
 def _before_door(scene: Scene, sku: Sku) -> bool:
-    """Whether an item lies where the left hand opens the door."""
-    handle = scene.data.site("handle").xpos
-    return bool(np.hypot(*(scene.position(sku) - handle)[:2]) < _CROWDED)
+    """Whether an item lies before the freezer, where the left hand opens the door."""
+    x, y, _ = _from_front(scene, scene.position(sku))
+    return bool(x < _DEPTH and abs(y) < _HALF_WIDTH + 0.02)
 
 
 def _way_open(scene: Scene, sku: Sku) -> bool:
