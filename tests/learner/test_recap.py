@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from learner.fleet import commit, learn, tiny
+from learner.nets import CHAIN, NETS, STAGE, at, random_batch
+from learner.nets import fresh as blank
 from learner.outcome import published, reports, versions
 from lwd.algorithms import recap as maths
 from lwd.config import LearnerConfig, PlaneConfig
@@ -140,6 +143,22 @@ def test_every_round_starts_from_the_supervised_policy():
     for copy, original in pairs:
         np.testing.assert_array_equal(copy, 0)
         assert copy is not original  # donated separately
+
+
+def test_the_value_of_a_state_is_its_return_and_an_open_end_is_estimated(rng):
+    step = jax.jit(partial(recap.value_update, nets=NETS, optimisers=CHAIN, stage=STAGE))
+    batch = random_batch(rng)
+    ones = batch.inputs._replace(state=jnp.ones_like(batch.inputs.state))
+    batch = batch._replace(inputs=ones, next_inputs=ones)
+    everywhere = jnp.ones_like(batch.returns)
+    closed = batch._replace(returns=0.7 * everywhere, discount=0 * everywhere)
+    state, key = blank(), jax.random.key(0)
+    for _ in range(300):
+        state, metrics = step(state, closed, key, at(0.0, 3e-2, 0.6))
+    assert float(metrics["value/error"]) < 0.03
+    cut_off = batch._replace(returns=0 * everywhere, discount=everywhere)
+    _, metrics = step(state, cut_off, key, at(0.0, 3e-2, 0.6))
+    assert float(metrics["value/error"]) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -278,3 +278,15 @@ def test_a_batch_says_where_an_operator_had_taken_over() -> None:
     batch = gather(memory, start, horizon=HORIZON, n_step=1, discount=DISCOUNT)
     assert batch.human.tolist() == [False, True, True, False, False, True]
     assert batch.window.tolist() == start.tolist()
+
+
+def test_a_window_of_a_million_chunks_has_the_monte_carlo_return() -> None:
+    memory = memory_of(
+        acted(Outcome.SUCCESS, [], seed=0),
+        acted(Outcome.TIMEOUT, [], seed=1),
+        acted(Outcome.INTERRUPTED, [], seed=2),
+    )
+    start = np.array([0, 7, 11 + 0, 22 + 4])
+    batch = gather(memory, start, horizon=HORIZON, n_step=1_000_000, discount=DISCOUNT)
+    np.testing.assert_allclose(batch.returns, [DISCOUNT**9, DISCOUNT**2, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(batch.discount, [0, 0, 0, DISCOUNT**6], rtol=1e-6)
