@@ -13,10 +13,12 @@ from lwd.config import StageConfig
 from lwd.learner.loss import Metrics
 from lwd.learner.state import Nets, TrainState, Transitions
 from lwd.models.artifact import FLOW_STEPS
-from lwd.models.fns import Params
+from lwd.models.fns import Inputs, Params
 
-ROWS = 32
-"""Rows of the batch that are looked at: a hundredth of what an update costs, now and then."""
+ROWS = 16
+"""Rows of the batch that are looked at."""
+SAMPLES = 2
+"""Chunks of the policy and of the reference in each state."""
 NOISE = 0.3
 """Standard deviation of the noise on an executed chunk, normalised units."""
 
@@ -33,37 +35,52 @@ def probe(
     """
     batch = jax.tree.map(lambda x: x[:ROWS], batch)
     params = state.q if stage.qam.critic_gradient.startswith("online") else state.target_q
-    least = stage.qam.critic_gradient.endswith("min")
-    key_noise, key_first, key_second = jax.random.split(key, 3)
+    reduce = jnp.min if stage.qam.critic_gradient.endswith("min") else jnp.mean
+    key_noise, key_chunk = jax.random.split(key)
 
     def q(a: Array) -> Array:
-        heads = nets.critic.q(params, batch.inputs, a)
-        return heads.min(0) if least else heads.mean(0)
+        """[kinds, rows] of chunks [kinds, rows, horizon, action]."""
+        heads = nets.critic.q(params, _often(batch.inputs, len(a)), a.reshape(-1, *a.shape[2:]))
+        return reduce(heads, axis=0).reshape(a.shape[:2])
 
-    def chunks(theta: Params, key: Array) -> Array:
-        context = nets.policy.encode(theta, batch.inputs)
-        noise = jax.random.normal(key, batch.action.shape)
+    noise = jax.random.normal(key_chunk, (SAMPLES, *batch.action.shape))
+    ours, theirs = _chunks(state, batch.inputs, noise, nets)
+    noisy = batch.action + NOISE * jax.random.normal(key_noise, batch.action.shape)
+    recorded = jnp.stack([batch.action, noisy, jnp.roll(batch.action, 1, 0)])
+    scores = q(jnp.concatenate([recorded, ours, theirs]))
+    executed, other, shuffled = scores[:3]
+    policy, reference = scores[3 : 3 + SAMPLES], scores[3 + SAMPLES :]
+    variance, slope = policy.var(0, ddof=1).mean(), jax.grad(lambda a: q(a).sum())(ours[:1])
+    over = policy.mean(0).var() - variance / SAMPLES
+    whole = batch.action_mask.all(1)
+    return {
+        "probe/beats_noise": _preferred(executed, other, whole),
+        "probe/beats_shuffled": _preferred(executed, shuffled, whole),
+        "probe/in_state": jnp.sqrt(variance),
+        "probe/over_states": jnp.sqrt(jnp.maximum(over, 0.0)),
+        "probe/gain": (policy - reference).mean(),
+        "probe/slope": jnp.sqrt(jnp.square(slope).sum((2, 3))).mean(),
+    }
+
+
+def _chunks(state: TrainState, inputs: Inputs, noise: Array, nets: Nets) -> Array:
+    """Chunks of the policy and of the reference from `noise` [samples, rows, horizon, action]:
+    [2, samples, rows, horizon, action]."""
+    inputs, start = _often(inputs, len(noise)), noise.reshape(-1, *noise.shape[2:])
+
+    def sample(theta: Params) -> Array:
+        context = nets.policy.encode(theta, inputs)
         return euler_sample(
-            lambda a, w: nets.policy.velocity(theta, context, a, w), noise, FLOW_STEPS
+            lambda a, w: nets.policy.velocity(theta, context, a, w), start, FLOW_STEPS
         )
 
-    executed, whole = q(batch.action), batch.action_mask.all(1)
-    noisy = batch.action + NOISE * jax.random.normal(key_noise, batch.action.shape)
-    ours = chunks(state.policy, jax.random.clone(key_first))
-    first, second = q(ours), q(chunks(state.policy, key_second))
-    gain = first - q(chunks(state.reference, key_first))
-    variance = jnp.square(first - second) / 2
-    mean = (first + second) / 2
-    slope = jax.grad(lambda a: q(a).sum())(ours)
-    over = jnp.maximum(mean.var() - variance.mean() / 2, 0.0)
-    return {
-        "probe/beats_noise": _preferred(executed, q(noisy), whole),
-        "probe/beats_shuffled": _preferred(executed, q(jnp.roll(batch.action, 1, 0)), whole),
-        "probe/in_state": jnp.sqrt(variance.mean()),
-        "probe/over_states": jnp.sqrt(over),
-        "probe/gain": gain.mean(),
-        "probe/slope": jnp.sqrt(jnp.square(slope).sum((1, 2))).mean(),
-    }
+    both = jax.tree.map(lambda *x: jnp.stack(x), state.policy, state.reference)
+    return jax.vmap(sample)(both).reshape(2, *noise.shape)
+
+
+def _often(inputs: Inputs, times: int) -> Inputs:
+    """The same rows `times` times, one after another."""
+    return jax.tree.map(lambda x: jnp.concatenate([x] * times), inputs)
 
 
 def _preferred(executed: Array, other: Array, whole: Array) -> Array:
