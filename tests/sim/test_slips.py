@@ -1,3 +1,8 @@
+import hashlib
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -30,3 +35,27 @@ def test_an_expert_without_slips_never_slips():
     expert = Expert(robot, np.random.default_rng(0), noise=ExpertNoise())
     while robot.apply(expert.act()[None])[-1].status == "running":
         assert not expert.slipping
+
+
+def slipping_demonstration() -> str:
+    """Digest of a freezer episode in which both arms slip."""
+    parts = rig(Kind.DEMO, ["freezer"], COMPACT, robot_id="sim-0")
+    robot = parts.robot()
+    operator = parts.operator(robot, np.random.default_rng(0))
+    robot.reset(0)
+    operator.wants_control(None)
+    for _ in range(80):
+        robot.apply(operator.act()[None])
+    return hashlib.sha256(robot.observe().state.tobytes()).hexdigest()
+
+
+def test_a_seed_gives_the_same_episode_in_every_process():
+    program = "from tests.sim.test_slips import *; print(slipping_demonstration())"
+    found = set()
+    for hash_seed in ("1", "2", "3"):
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        ended = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, check=True
+        )
+        found.add(ended.stdout)
+    assert len(found) == 1

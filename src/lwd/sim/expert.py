@@ -66,7 +66,7 @@ class Expert:
         if self._slip_ticks == 0 and self._rng.random() < noise.slips_hz / rate_hz:
             self._slip_ticks = round(self._rng.uniform(*noise.slip_s) * rate_hz)
             self._slip_step = np.zeros(ACTION)
-            for side in self._hands.busy:
+            for side in sorted(self._hands.busy):
                 speed = self._rng.normal(scale=noise.slip_rad_s, size=8)
                 speed[7] = rate_hz * MAX_OPENING * (self._rng.random() < noise.slip_opens)
                 self._slip_step[SLOT[side]] = speed / rate_hz

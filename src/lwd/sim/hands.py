@@ -87,7 +87,7 @@ class Hands:
 
     def retire(self) -> None:
         """Move the arms that no skill uses one tick towards rest."""
-        for side in set(SIDES) - self.busy:
+        for side in (side for side in SIDES if side not in self.busy):
             self.target[SLOT[side]] = towards(
                 self.target[SLOT[side]], np.append(HOME, MAX_OPENING), _HOME_SPEED / self.rate_hz
             )
