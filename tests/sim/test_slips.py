@@ -52,7 +52,7 @@ def slipping_demonstration() -> str:
 def test_a_seed_gives_the_same_episode_in_every_process():
     program = "from tests.sim.test_slips import *; print(slipping_demonstration())"
     found = set()
-    for hash_seed in ("1", "2", "3"):
+    for hash_seed in ("0", "1"):  # {"left", "right"} is listed in either order
         environment = os.environ | {"PYTHONHASHSEED": hash_seed}
         ended = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, check=True
