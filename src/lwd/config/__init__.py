@@ -1,0 +1,38 @@
+"""Every knob of the system: frozen dataclasses with the paper's values as defaults.
+
+Functions take values, not these objects; only processes (learner, actor, services, cli) see them.
+Section numbers point to the LWD paper (arXiv 2605.00416).
+"""
+
+from lwd.config.learning import (
+    QAM_CHOICES,
+    STAGES,
+    DivlConfig,
+    LearnerConfig,
+    OptimiserConfig,
+    QamConfig,
+    StageConfig,
+)
+from lwd.config.processes import ActorConfig, DemoConfig, DiagnosisConfig, HostConfig, PlaneConfig
+from lwd.config.robots import COMPACT, CONTROL, FULL, ControlConfig, StateLayout, control
+
+__all__ = [
+    "COMPACT",
+    "CONTROL",
+    "FULL",
+    "QAM_CHOICES",
+    "STAGES",
+    "ActorConfig",
+    "ControlConfig",
+    "DemoConfig",
+    "DiagnosisConfig",
+    "DivlConfig",
+    "HostConfig",
+    "LearnerConfig",
+    "OptimiserConfig",
+    "PlaneConfig",
+    "QamConfig",
+    "StageConfig",
+    "StateLayout",
+    "control",
+]

@@ -1,0 +1,164 @@
+"""The processes: learner host, data plane, robot, demo, diagnosis."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lwd.config.require import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostConfig:
+    """A learner host's place among the hosts of the SPMD job."""
+
+    host: int = 0
+    """Index of this host."""
+    hosts: int = 1
+    """Number of hosts."""
+    gather_at: str = "127.0.0.1:8476"
+    """Address at which host 0 gathers the others; unused with one host."""
+    silence_s: int = 30
+    """Seconds without a sign of life after which a host counts as dead and the job ends."""
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.host < self.hosts,
+            f"host is {self.host} of {self.hosts}; hosts count from 0 to {self.hosts - 1}.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneConfig:
+    """Where the parts of the data plane are. The defaults are the embedded ones under `root`."""
+
+    root: Path = Path("runs/demo")
+    """Folder of this run."""
+    catalog_url: str = ""
+    """SQLAlchemy URL; empty means SQLite at root/catalog.db."""
+    objects_url: str = ""
+    """Object store URL (file://, s3://, gs://); empty means root/objects."""
+    queue_url: str = "nats://127.0.0.1:4222"
+    """NATS server."""
+    service_url: str = "http://127.0.0.1:8321"
+    """Metadata service, the one address that a robot needs besides the object store."""
+    tokens: Path | None = None
+    """File of the tokens that the service accepts; without one it listens on the loopback only."""
+    tls_cert: Path | None = None
+    """Certificate chain (PEM) of the service, for an https:// service URL."""
+    tls_key: Path | None = None
+    """Private key (PEM) of the service."""
+    lease_s: float = 10.0
+    """Time after which another coordinator may take over from a silent one."""
+    reconcile_s: float = 3.0
+    """Time between looks for catalogued episodes whose notice was lost."""
+    patience_s: float = 300.0
+    """Time after which a catalogued episode without a payload is given up."""
+
+    def __post_init__(self) -> None:
+        for name in ("lease_s", "reconcile_s", "patience_s"):
+            value = getattr(self, name)
+            require(value > 0, f"{name} is {value}; it must be positive.")
+
+    @property
+    def catalog(self) -> str:
+        """SQLAlchemy URL with the embedded default filled in."""
+        return self.catalog_url or f"sqlite:///{(self.root / 'catalog.db').absolute()}"
+
+    @property
+    def objects(self) -> str:
+        """Object store URL with the embedded default filled in."""
+        return self.objects_url or (self.root / "objects").absolute().as_uri()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorConfig:
+    """One robot's process."""
+
+    robot: str = "robot-0"
+    """Name of the robot in the fleet."""
+    index: int = 0
+    """Number of the robot; with the seed it decides its scenes."""
+    seed: int = 0
+    """Seed of the fleet."""
+    kind: Literal["demo", "play", "rollout", "online"] = "online"
+    """What is recorded; `demo` keeps successes only, `rollout` and `online` need a policy."""
+    episodes: int | None = None
+    """Episodes of this kind to save in all, over restarts; None means until stopped."""
+    spool_quota_bytes: int = 20 << 30
+    """Bound of the robot's spool on disk."""
+    poll_s: float = 5.0
+    """Long poll for newer weights; the service answers at once when there are any."""
+
+    def __post_init__(self) -> None:
+        require(self.index >= 0, f"index is {self.index}; it must not be negative.")
+        require(self.seed >= 0, f"seed is {self.seed}; it must not be negative.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """The whole ring on one machine. The defaults take about five minutes on two cores."""
+
+    out: Path = Path("runs/demo")
+    """Folder of the run; an unfinished run in it goes on, a finished one is moved aside."""
+    seed: int = 0
+    """Decides every scene, every initial parameter and every draw."""
+    robots: int = 4
+    """Robots in the fleet, each with processes of its own."""
+    tasks: tuple[str, ...] = ("restocking", "freezer")
+    """Tasks, dealt to the robots in turn."""
+    demos: int = 220
+    """Successful demonstrations of each task."""
+    play: int = 20
+    """Episodes of play, with deliberate faults, of each task."""
+    rollouts: int = 150
+    """Episodes of the SFT policy, both outcomes, of each task, for the offline buffer."""
+    sft_updates: int = 3000
+    """Learner updates of supervised fine-tuning."""
+    offline_updates: int = 1000
+    """Learner updates of offline RL."""
+    online_updates: int = 800
+    """Learner updates of online RL."""
+    updates_per_episode: float = 5.0
+    """Online updates for each episode of the fleet."""
+    evaluation_episodes: int = 25
+    """Held-out starts of each task, the same for all three policies."""
+    intervene: bool = True
+    """A simulated human takes over when a policy is stuck."""
+    plain: bool = False
+    """Print lines instead of the live view; so does an output that is no terminal."""
+
+    def __post_init__(self) -> None:
+        require(self.robots >= 1, f"robots is {self.robots}; at least 1 is needed.")
+        require(bool(self.tasks), "tasks is empty; name at least one.")
+        for name in ("demos", "rollouts", "evaluation_episodes", "offline_updates"):
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisConfig:
+    """What a critic is examined with."""
+
+    source: Literal["fresh", "held-out", "recorded"] = "fresh"
+    """Episodes: `fresh` ones from held-out scenes of the simulator, by the checkpoint's policy;
+    the newest `held-out` ones of the catalog; or `recorded`, its newest online ones, which the
+    critic was probably trained on."""
+    episodes: int = 30
+    """Episodes of each task."""
+    seed: int = 0
+    """Scenes of fresh episodes, noises, and bootstrap draws."""
+    tasks: tuple[str, ...] = ("restocking", "freezer")
+    """Tasks whose episodes are looked at."""
+    checkpoint: int | None = None
+    """Number of the checkpoint; the newest if none is given."""
+    samples: int = 8
+    """Chunks drawn of each kind in each state."""
+    simulate: bool = False
+    """Also execute several chunks from the same states of the simulator and compare outcomes."""
+    simulated_episodes: int = 10
+    """Episodes of each task whose states are used for that."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.tasks), "tasks is empty; name at least one.")
+        for name, least in (("episodes", 1), ("samples", 2), ("simulated_episodes", 1)):
+            value = getattr(self, name)
+            require(value >= least, f"{name} is {value}; at least {least}.")

@@ -1,0 +1,32 @@
+"""Checks that refuse a setting by its name."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from lwd.errors import ConfigError
+
+
+def require(condition: bool, message: str) -> None:
+    """ConfigError with `message` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def require_each(
+    config: Any, names: tuple[str, ...], holds: Callable[[Any], bool], expected: str
+) -> None:
+    """The same condition on several fields; the message names the first that breaks it."""
+    for name in names:
+        value = getattr(config, name)
+        require(holds(value), f"{name} is {value}; {expected}.")
+
+
+def require_positive(config: Any, *names: str) -> None:
+    """Finite numbers above 0."""
+    require_each(config, names, lambda x: 0 < x < math.inf, "it must be positive and finite")
+
+
+def require_not_negative(config: Any, *names: str) -> None:
+    """Finite numbers, 0 or above."""
+    require_each(config, names, lambda x: 0 <= x < math.inf, "it must be finite and not negative")

@@ -1,0 +1,82 @@
+"""How a robot is controlled and what its state vector holds."""
+
+from dataclasses import dataclass
+
+from lwd.config.require import require
+from lwd.errors import unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlConfig:
+    """How often a robot acts and how long a chunk is (V-A1)."""
+
+    rate_hz: float = 30.0
+    """Control ticks per second."""
+    horizon: int = 30
+    """Ticks in an action chunk, H."""
+    timestep_s: float = 0.002
+    """Physics step of the simulator in seconds."""
+
+    def __post_init__(self) -> None:
+        require(self.rate_hz > 0, f"rate_hz is {self.rate_hz}; it must be positive.")
+        require(self.horizon > 0, f"horizon is {self.horizon}; it must be positive.")
+
+    def discount(self, per_tick_30hz: float = 0.9999) -> float:
+        """Discount per tick so that one second is discounted as the paper's 30 ticks (-B2)."""
+        return per_tick_30hz ** (30.0 / self.rate_hz)
+
+
+FULL = ControlConfig()
+COMPACT = ControlConfig(rate_hz=10.0, horizon=10, timestep_s=0.005)
+CONTROL: dict[str, ControlConfig] = {"full": FULL, "compact": COMPACT}
+
+
+def control(name: str) -> ControlConfig:
+    """Control preset by name: `full` (30 Hz, H = 30) or `compact` (10 Hz, H = 10)."""
+    if name not in CONTROL:
+        raise unknown("control rate", name, CONTROL)
+    return CONTROL[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateLayout:
+    """Order and sizes of the parts of a state vector: arms, then object slots, then scalars.
+
+    Positions are in m in the robot's base frame; a rotation is its first two columns (6D).
+    """
+
+    arms: int = 2
+    """Arms of the robot."""
+    arm: int = 25
+    """Per arm: joint positions 7 (rad), joint velocities 7, gripper opening (m) and its velocity,
+    hand position 3, hand rotation 6D."""
+    slots: int = 10
+    """Object slots; an absent object is all zeros."""
+    slot: int = 17
+    """Per slot: position 3, rotation 6D, shape one-hot 3, colour one-hot 4, present 1."""
+    scalars: int = 12
+    """Elapsed fraction of the time limit, door angle (rad), door was open once, fixture position 3
+    and yaw, goal position 3, two spare."""
+
+    @property
+    def proprio(self) -> int:
+        """Dimensions of all arms."""
+        return self.arms * self.arm
+
+    @property
+    def size(self) -> int:
+        """Length of the whole state vector."""
+        return self.proprio + self.slots * self.slot + self.scalars
+
+    @property
+    def joints(self) -> list[int]:
+        """Index of the measured value of every action dimension (7 joints and gripper, per arm)."""
+        return [a * self.arm + i for a in range(self.arms) for i in (*range(7), 14)]
+
+    @property
+    def positions(self) -> list[slice]:
+        """Where the position of every hand, slot and of the goal lies."""
+        hands = [a * self.arm + 16 for a in range(self.arms)]
+        slots = [self.proprio + s * self.slot for s in range(self.slots)]
+        goal = self.size - self.scalars + 7
+        return [slice(first, first + 3) for first in (*hands, *slots, goal)]
