@@ -50,7 +50,8 @@ class Cell:
 
 
 @lru_cache
-def _trainer(config: AgentConfig, count: int, seeds: int) -> Callable[[State, Chunks], Any]:
+def trainer(config: AgentConfig, count: int, seeds: int) -> Callable[[State, Chunks], Any]:
+    """`count` updates of one agent or of several, compiled; the state that goes in is used up."""
     many = agent.updates(config, count)
     together = many if seeds == 1 else jax.vmap(many, in_axes=(0, None))
     return jax.jit(together, donate_argnums=0)
@@ -113,7 +114,7 @@ def advance(cell: Cell, chunks: Chunks, env: Any, *, until: int, pace: Pace) -> 
     state, done = create(cell.config, cell.seeds), 0
     if saved.exists():
         state, done = restore(saved, state)
-    train = _trainer(cell.config, pace.dispatch, len(cell.seeds))
+    train = trainer(cell.config, pace.dispatch, len(cell.seeds))
     clock = _Clock()
     while True:
         if done and done % pace.evaluate == 0 and not ledger.evaluated(done):

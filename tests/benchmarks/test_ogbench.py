@@ -76,6 +76,7 @@ def test_a_network_is_dense_layers_with_gelu_and_layer_norm(rng: np.random.Gener
     assert set(net[-1]) == {"weight", "bias"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("critic", "extractor", "trained"),
     [
@@ -101,13 +102,14 @@ def test_an_update_moves_every_network_of_the_cell(
 
 
 def test_targets_follow_the_parameters_from_before_the_update(rng: np.random.Generator) -> None:
-    chosen, chunks = config(), chunked(dataset(rng), 4, 0.99)
-    update = jax.jit(agent.updates(chosen, 1))
-    first, _ = update(agent.create(chosen, 0), chunks)
+    chunks = chunked(dataset(rng), 4, 0.99)
+    update = cell.trainer(config(), 1, 1)
+    first, _ = update(agent.create(config(), 0), chunks)
+    params, targets = jax.tree.map(np.array, (first.params, first.target))
     second, _ = update(first, chunks)
     for name in ("critic", "slow"):
-        new, old = second.target[name][0]["weight"], first.target[name][0]["weight"]
-        follow = old + 0.005 * (first.params[name][0]["weight"] - old)
+        new, old = second.target[name][0]["weight"], targets[name][0]["weight"]
+        follow = old + 0.005 * (params[name][0]["weight"] - old)
         np.testing.assert_allclose(new, follow, rtol=1e-6, atol=1e-8)
 
 
@@ -190,6 +192,7 @@ def test_a_cell_that_was_stopped_ends_like_one_that_was_not(
         assert all(np.array_equal(one[name], two[name]) for name in one.files)
 
 
+@pytest.mark.slow
 def test_seeds_in_one_program_are_those_of_programs_of_their_own(
     rng: np.random.Generator, tmp_path: Path
 ) -> None:
