@@ -72,9 +72,12 @@ def test_the_critic_pulls_no_further_than_the_box():
     assert 0.9 < float(reached.mean()) < 1.4
 
 
-def test_nothing_is_learned_from_ticks_after_the_end():
+@pytest.mark.parametrize("dimensions", [None, (True, False)])
+def test_nothing_is_learned_from_ticks_after_the_end_and_padding(dimensions):
     noise = jax.random.normal(jax.random.key(1), (4, 3, 2))
     mask = jnp.arange(3)[None] < jnp.array([1, 2, 3, 0])[:, None]
+    if dimensions is not None:
+        mask = mask[:, :, None] & jnp.array([[dimensions]])
 
     def loss(chunk):
         return one_step_loss(
@@ -83,7 +86,8 @@ def test_nothing_is_learned_from_ticks_after_the_end():
         )[0]  # fmt: skip
 
     slope = jax.grad(loss)(jnp.ones((4, 3, 2)))
-    np.testing.assert_array_equal(jnp.abs(slope).max(2) > 0, mask)
+    wanted = mask if mask.ndim == 3 else jnp.stack([mask, mask], axis=2)
+    np.testing.assert_array_equal(jnp.abs(slope) > 0, wanted)
 
 
 def test_no_gradient_passes_through_the_flow_and_metrics_add_up():

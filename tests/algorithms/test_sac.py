@@ -56,6 +56,16 @@ def test_ticks_after_the_end_have_no_entropy_and_no_target():
     assert float(of_coefficient) == pytest.approx((-6 + 0.5 * 3) / 2)
 
 
+def test_padded_dimensions_have_no_entropy_and_no_target():
+    ticks = jnp.array([[True, False], [True, True]])
+    each = ticks[:, :, None] & jnp.array([[[True, False]]])
+    log_prob = jax.random.normal(jax.random.key(0), (2, 2, 2))
+    padded, metrics = loss(log_prob, jnp.float32(0.3), each)
+    alone, wanted = loss(log_prob[:, :, :1], jnp.float32(0.3), ticks)
+    assert float(padded) == pytest.approx(float(alone))
+    assert float(metrics["actor/entropy"]) == pytest.approx(float(wanted["actor/entropy"]))
+
+
 def test_a_batch_without_a_single_tick_gives_finite_numbers():
     found, metrics = loss(jnp.ones((1, 2, 1)), jnp.float32(0.0), jnp.zeros((1, 2), bool))
     assert float(found) == 0.0

@@ -167,11 +167,31 @@ def test_between_updates_of_the_policy_only_the_critic_learns(name):
     assert steps == 2 * ["critic_update", "critic_update", "update"]
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_the_box_of_the_critic_is_that_of_the_robot(name):
+    boxed = replace(STAGES[name], qam=replace(STAGE.qam, action_box=0.8))
+    acting = losses(name)["online"].acting
+    assert acting(started(name), boxed).settings["bound"] == 0.8
+    assert acting(started(name), STAGES[name]).settings["bound"] == math.inf
+
+
+def test_the_robot_carries_the_heads_that_the_stage_asks_for():
+    state = started("best_of_n")._replace(q={"slope": jnp.ones((2, 2, 2)), "bias": jnp.ones(2)})
+    for asked, heads in (("target_min", state.target_q), ("online_mean", state.q)):
+        stage = replace(
+            STAGES["best_of_n"], qam=replace(STAGE.qam, critic_gradient=asked), candidates=5
+        )
+        found = losses("best_of_n")["online"].acting(state, stage)
+        assert found.extra["critic"] is heads
+        assert found.settings["reduce"] == asked.partition("_")[2]
+        assert found.settings["candidates"] == 5
+
+
 @pytest.mark.parametrize(
     ("stage", "changes", "reason"),
     [
         ("fql", {"alpha": 0.0}, "alpha is 0.0"),
-        ("fql", {"bound": math.nan}, "bound is nan"),
+        ("fql", {"alpha": math.nan}, "alpha is nan"),
         ("qam_edit", {"scale": -0.1}, "scale is -0.1"),
         ("qam_edit", {"coefficient": 0.0}, "coefficient is 0.0"),
         ("qam_edit", {"target_entropy": 0.7}, "less than log 2"),

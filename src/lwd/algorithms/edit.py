@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from lwd.algorithms.flow import Chunk, Metrics
-from lwd.algorithms.sac import Squashed, Value, draw, soft_actor_loss
+from lwd.algorithms.flow import Chunk, Mask, Metrics
+from lwd.algorithms.sac import Squashed, Value, draw, live, soft_actor_loss
 
 Editor = Callable[[Chunk], Squashed]
 """The flow's chunk to the distribution of its edit."""
@@ -32,7 +32,7 @@ def edit_loss(  # noqa: PLR0913
     q: Value,
     actions: Chunk,
     noise: Chunk,
-    mask: Bool[Array, "batch horizon"],
+    mask: Mask,
     *,
     scale: float,
     bound: float = math.inf,
@@ -41,10 +41,10 @@ def edit_loss(  # noqa: PLR0913
     """Soft actor-critic on Q(s, a + scale e); gradients reach `editor` and `log_coefficient` only.
 
     `actions` are the flow's chunks and `noise` draws the edits. `target_entropy` is that of e for
-    each number. Ticks where `mask` is False send no gradient of Q and have no entropy.
+    each number. Numbers where `mask` is False get no gradient of Q and have no entropy.
     """
     actions = jax.lax.stop_gradient(actions)
     chunk, log_prob = edited(editor, actions, noise, scale=scale, bound=bound)
-    alive = jnp.where(mask[:, :, None], chunk, jax.lax.stop_gradient(chunk))
+    alive = jnp.where(live(mask, chunk), chunk, jax.lax.stop_gradient(chunk))
     loss, metrics = soft_actor_loss(q(alive), log_prob, log_coefficient, mask, target_entropy)
     return loss, metrics | {"actor/edit": jnp.abs(chunk - actions).mean(axis=(0, 1, 2))}

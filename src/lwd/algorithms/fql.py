@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from lwd.algorithms.flow import Chunk, Metrics, Velocity, euler_sample, masked_mean
-from lwd.algorithms.sac import Value
+from lwd.algorithms.flow import Chunk, Mask, Metrics, Velocity, euler_sample, masked_mean
+from lwd.algorithms.sac import Value, live
 
 
 def one_step_loss(  # noqa: PLR0913
@@ -21,7 +21,7 @@ def one_step_loss(  # noqa: PLR0913
     flow: Velocity,
     q: Value,
     noise: Chunk,
-    mask: Bool[Array, "batch horizon"],
+    mask: Mask,
     *,
     steps: int,
     alpha: float,
@@ -31,13 +31,13 @@ def one_step_loss(  # noqa: PLR0913
 
     `noise` is z, `steps` those of the ODE, and [-bound, bound] the box of actions that the critic
     knows: the flow's chunks and what Q sees are clipped to it. A larger `alpha` keeps closer to the
-    flow; it is measured in units of Q. The distance is a mean over the numbers of the ticks where
-    `mask` is True, and Q sends no gradient to the others.
+    flow; it is measured in units of Q. The distance is a mean over what `mask` says is alive, and Q
+    sends no gradient to the rest: ticks after the end of an episode, and dimensions of padding.
     """
     flown = jax.lax.stop_gradient(jnp.clip(euler_sample(flow, noise, steps), -bound, bound))
     actions = one_step(noise).astype(jnp.float32)
     distance = masked_mean(jnp.square(actions - flown), mask)
-    alive = jnp.where(mask[:, :, None], actions, jax.lax.stop_gradient(actions))
+    alive = jnp.where(live(mask, actions), actions, jax.lax.stop_gradient(actions))
     value = q(jnp.clip(alive, -bound, bound)).mean(axis=0)
     return alpha * distance - value, {
         "actor/loss": alpha * distance - value,

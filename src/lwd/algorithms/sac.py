@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from lwd.algorithms.flow import Chunk, Metrics
+from lwd.algorithms.flow import Chunk, Mask, Metrics
 
 Value = Callable[[Chunk], Float[Array, "batch"]]
 """Q(s, .) of one chunk for each state of a batch."""
@@ -40,21 +40,27 @@ def draw(actor: Squashed, noise: Chunk) -> tuple[Chunk, Chunk]:
     return jnp.tanh(u), gaussian - 2 * (math.log(2) - u - jax.nn.softplus(-2 * u))
 
 
+def live(mask: Mask, like: Chunk) -> Bool[Array, "batch horizon action"]:
+    """`mask` for every number of a chunk; a mask of whole ticks is that of all their dimensions."""
+    return jnp.broadcast_to(mask if mask.ndim == 3 else mask[:, :, None], like.shape)
+
+
 def soft_actor_loss(
     q: Float[Array, "batch"],
     log_prob: Chunk,
     log_coefficient: Float[Array, ""],
-    mask: Bool[Array, "batch horizon"],
+    mask: Mask,
     target_entropy: float,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Maximise Q + coefficient * entropy, and move the coefficient until the entropy is on target.
 
-    `target_entropy` is per number; the numbers of ticks where `mask` is False do not count. The
-    coefficient rises while the mean entropy is below the target and falls while it is above. Its
-    term and the actor's share no gradient, so one optimiser can serve both.
+    `target_entropy` is per number; those where `mask` is False do not count. The coefficient rises
+    while the mean entropy is below the target and falls while it is above. Its term and the
+    actor's share no gradient, so one optimiser can serve both.
     """
-    numbers = mask.sum(axis=1, dtype=jnp.float32) * log_prob.shape[2]
-    entropy = -jnp.where(mask[:, :, None], log_prob, 0.0).sum(axis=(1, 2))
+    each = live(mask, log_prob)
+    numbers = each.sum(axis=(1, 2), dtype=jnp.float32)
+    entropy = -jnp.where(each, log_prob, 0.0).sum(axis=(1, 2))
     coefficient = jnp.exp(log_coefficient)
     actor = -(q + jax.lax.stop_gradient(coefficient) * entropy).mean(axis=0)
     excess = jax.lax.stop_gradient(entropy) - target_entropy * numbers

@@ -18,19 +18,7 @@ from lwd.models.fns import CriticFns, Inputs, Params
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActorStage(StageConfig):
-    """A stage that has more than a flow to act with."""
-
-    bound: float = math.inf
-    """Box of normalised actions that the critic knows; infinite for none."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(self, "bound")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SoftStage(ActorStage):
+class SoftStage(StageConfig):
     """A stage that trains a soft actor, whose entropy is kept on a target."""
 
     coefficient: float = 1e-3
@@ -70,6 +58,11 @@ def judge(critic: CriticFns, state: TrainState, inputs: Inputs, stage: StageConf
 def reduction(stage: StageConfig) -> str:
     """Whether the mean of the heads or the smallest counts."""
     return "min" if stage.qam.critic_gradient.endswith("min") else "mean"
+
+
+def box(stage: StageConfig) -> float:
+    """Bound of the normalised actions that the critic knows; infinite for none."""
+    return math.inf if stage.qam.action_box is None else stage.qam.action_box
 
 
 def reduced(heads: Critic, stage: StageConfig) -> Value:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
 from lwd.errors import ConfigError
-from lwd.learner.actors import ActorStage, reduction
+from lwd.learner.actors import box, reduction
 from lwd.learner.loss import Loss
 from lwd.learner.recipes import lwd
 from lwd.learner.state import TrainState
@@ -17,7 +17,7 @@ from lwd.models.acts import Acting
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestStage(ActorStage):
+class BestStage(StageConfig):
     """A stage whose critic chooses among chunks of the supervised flow."""
 
     candidates: int = 32
@@ -40,7 +40,7 @@ def acting(state: TrainState, stage: StageConfig) -> Acting:
     """Robots carry the heads that the stage extracts its policy from."""
     assert isinstance(stage, BestStage)
     online = stage.qam.critic_gradient.startswith("online")
-    words = {"candidates": stage.candidates, "reduce": reduction(stage), "bound": stage.bound}
+    words = {"candidates": stage.candidates, "reduce": reduction(stage), "bound": box(stage)}
     critic = {"critic": state.q if online else state.target_q}
     return Acting(act="best_of_n", extra=critic, settings=words)
 

@@ -12,7 +12,7 @@ from jax import Array
 from lwd.algorithms.fql import one_step_loss
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
 from lwd.learner.actors import (
-    ActorStage,
+    box,
     copy_of_policy,
     every_policy_update,
     judge,
@@ -30,7 +30,7 @@ from lwd.models.fns import Params
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStepStage(ActorStage):
+class OneStepStage(StageConfig):
     """A stage that trains a one-step policy."""
 
     alpha: float = 3.0
@@ -89,7 +89,7 @@ def distil(  # noqa: PLR0913
             batch.action_mask,
             steps=FLOW_STEPS,
             alpha=stage.alpha,
-            bound=stage.bound,
+            bound=box(stage),
         )
 
     return train_extra("one_step", loss, state, optimisers, rates.policy)
@@ -109,7 +109,7 @@ def acting(state: TrainState, stage: StageConfig) -> Acting:
     """Robots act with the one-step policy."""
     assert isinstance(stage, OneStepStage)
     nets = {"one_step": state.extra["one_step"]}
-    return Acting(act="one_step", extra=nets, settings={"bound": stage.bound})
+    return Acting(act="one_step", extra=nets, settings={"bound": box(stage)})
 
 
 RL = Loss(every_policy_update(update), extra=nets_of_one_step, acting=acting)

@@ -15,6 +15,7 @@ from lwd.algorithms.latent import noise_actor_loss, noise_critic_loss
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
 from lwd.learner.actors import (
     SoftStage,
+    box,
     every_policy_update,
     judge,
     reduced,
@@ -90,7 +91,7 @@ def _judge_noise(
             velocity(nets.policy, state.policy, batch.inputs),
             noise,
             steps=FLOW_STEPS,
-            action_bound=stage.bound,
+            action_bound=box(stage),
         )
 
     return train_extra("noise_critic", loss, state, optimisers, rates.critic)
@@ -136,7 +137,7 @@ def acting(state: TrainState, stage: StageConfig) -> Acting:
     """Robots choose the noise of the flow."""
     assert isinstance(stage, SteeredStage)
     nets = {"noise_actor": state.extra["noise_actor"]["net"]}
-    bounds = {"noise_bound": stage.noise_bound, "bound": stage.bound}
+    bounds = {"noise_bound": stage.noise_bound, "bound": box(stage)}
     return Acting(act="steered", extra=nets, settings=bounds)
 
 

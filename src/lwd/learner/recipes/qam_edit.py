@@ -17,6 +17,7 @@ from lwd.algorithms.flow import euler_sample
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
 from lwd.learner.actors import (
     SoftStage,
+    box,
     every_policy_update,
     judge,
     reduced,
@@ -83,7 +84,7 @@ def _edit(
     flow_key, edit_key = jax.random.split(key)
     noise = jax.random.normal(flow_key, batch.action.shape)
     flown = euler_sample(velocity(nets.policy, state.policy, batch.inputs), noise, FLOW_STEPS)
-    flown = jnp.clip(flown, -stage.bound, stage.bound)
+    flown = jnp.clip(flown, -box(stage), box(stage))
     q = reduced(judge(nets.critic, state, batch.inputs, stage), stage)
 
     def loss(params: Params) -> tuple[Array, Metrics]:
@@ -95,7 +96,7 @@ def _edit(
             jax.random.normal(edit_key, batch.action.shape),
             batch.action_mask,
             scale=stage.scale,
-            bound=stage.bound,
+            bound=box(stage),
             target_entropy=stage.target_entropy,
         )
 
@@ -110,7 +111,7 @@ def editor(key: Array, nets: Nets) -> dict[str, Params]:
 def acting(state: TrainState, stage: StageConfig) -> Acting:
     """Robots edit what the flow makes."""
     assert isinstance(stage, EditStage)
-    numbers = {"scale": stage.scale, "bound": stage.bound}
+    numbers = {"scale": stage.scale, "bound": box(stage)}
     return Acting(act="edited", extra={"editor": state.extra["editor"]["net"]}, settings=numbers)
 
 
