@@ -165,7 +165,7 @@ def adjoint_matching_loss(  # noqa: PLR0913 - the whole of Algorithm 2, lines 8 
     `velocity` the backward pass evaluates again instead of keeping it for every step.
 
     One evaluation of `velocity` per step serves both the roll-out and the regression, and one VJP
-    of `reference` both the adjoint and, for `bridge`, the target.
+    of `reference` both the adjoint and, for `bridge`, the target; its first step needs no VJP.
     """
     _check(noise, action_mask, inv_temp)
     plan = scheme(sampler, steps)
@@ -223,6 +223,7 @@ def lean_adjoint(
     Carries `adjoint`, g at w = 1, back along the path, one VJP of the reference per step.
     """
     same_time = np.array_equal(plan.time, plan.adjoint_time)
+    path = jax.lax.stop_gradient(path)
 
     def step(later: Array, inputs: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
         a, time, adjoint_time, keep, drive, gain, gain_next = inputs
@@ -233,8 +234,14 @@ def lean_adjoint(
         return earlier, (base, -(gain * earlier + gain_next * later))
 
     names = ("time", "adjoint_time", "adjoint_keep", "adjoint_drive", "gain", "gain_next")
-    inputs = (jax.lax.stop_gradient(path), *_columns(plan, *names))
-    _, (base, asked) = jax.lax.scan(step, adjoint, inputs, reverse=True)
+    # The first step of the bridge asks for nothing that needs its own adjoint: no VJP there.
+    first = 1 if plan.gain[0] == 0 else 0
+    inputs = tuple(column[first:] for column in (path, *_columns(plan, *names)))
+    last, (base, asked) = jax.lax.scan(step, adjoint, inputs, reverse=True)
+    if first:
+        start = _evaluate("reference", reference, path[0], plan.time[0])
+        base = jnp.concatenate([start[None], base])
+        asked = jnp.concatenate([-plan.gain_next[0] * last[None], asked])
     return base, asked
 
 
