@@ -110,7 +110,7 @@ def main() -> None:
         for name, value in run(create(qam, *settings), batch()).items()
     }
     GOLDEN.parent.mkdir(exist_ok=True)
-    np.savez_compressed(GOLDEN, **numbers)
+    np.savez_compressed(GOLDEN, **numbers)  # pyright: ignore[reportArgumentType]
     print(f"{GOLDEN}: {len(numbers)} arrays, {GOLDEN.stat().st_size / 1024:.0f} KiB")
 
 
