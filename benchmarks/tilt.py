@@ -271,6 +271,8 @@ def main(arguments: Sequence[str] = ("table",)) -> None:
     if given.steps < 2:
         parser.error(f"--steps is {given.steps}; adjoint matching needs at least 2.")
     if given.part == "mixture":
+        if given.updates < 20:
+            parser.error(f"--updates is {given.updates}; at least 20 are needed.")
         found = train_mixture(given.seed, given.sampler, given.steps, given.updates)
     else:
         case = Case(given.mean, given.var, given.linear, given.quadratic)

@@ -1,4 +1,4 @@
-"""Time of one update of Algorithm 2 with each sampler: the `state` preset, batch 256.
+"""Time, compilation and memory of one update of Algorithm 2: the `state` preset, batch 256.
 
 The variants take turns, so that whatever else the machine does hits all of them alike. `python -m
 benchmarks.update_speed` writes benchmarks/results/update_speed.md.
@@ -8,7 +8,7 @@ import statistics
 import time
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ import numpy as np
 from benchmarks.record import header
 from lwd.config import COMPACT, OptimiserConfig, QamConfig, StageConfig, StateLayout
 from lwd.learner.state import Nets, Optimisers, TrainState, Transitions, init, optimisers, rates
-from lwd.learner.train import Update
 from lwd.learner.update import sft_update, update
 from lwd.models.fns import Inputs
 from lwd.models.presets import ACTION, build
@@ -32,10 +31,26 @@ class Variant(NamedTuple):
 
     sampler: Literal["bridge", "euler"]
     steps: int
+    recompute: Literal["nothing", "elementwise", "everything"] = "elementwise"
+
+
+class Compiled(NamedTuple):
+    """An update that is ready to run."""
+
+    call: Any
+    seconds: float
+    """Processor time that compilation took."""
+    temporary: float
+    """MiB that XLA reserves besides arguments and results."""
 
 
 BASELINE = Variant("euler", 10)
 VARIANTS = (Variant("bridge", 4), Variant("bridge", 10), Variant("euler", 4), BASELINE)
+MEMORY = tuple(
+    Variant("bridge", steps, recompute)
+    for steps in (4, 10, 40)
+    for recompute in ("nothing", "elementwise", "everything")
+)
 
 
 def batch(seed: int) -> Transitions:
@@ -60,26 +75,36 @@ def batch(seed: int) -> Transitions:
 
 def stage(variant: Variant) -> StageConfig:
     """An RL stage with this sampler."""
-    qam = QamConfig(sampler=variant.sampler, steps=variant.steps)
+    qam = QamConfig(sampler=variant.sampler, steps=variant.steps, recompute=variant.recompute)
     return StageConfig(
         updates=1, batch=BATCH, mixture={"offline": 1.0}, qam=qam, optimiser=OPTIMISER
     )
 
 
-def steps(nets: Nets, chain: Optimisers) -> dict[str, Update]:
+def steps(nets: Nets, chain: Optimisers) -> dict[str, Any]:
     """The jitted updates, by the name they have in the table."""
-    named: dict[str, Update] = {}
-    for variant in VARIANTS:
-        sampler, count = variant
-        full = partial(update, nets=nets, optimisers=chain, stage=stage(variant))
-        named[f"LWD, {sampler}, T = {count}"] = jax.jit(full)
-    named["SFT (flow matching only)"] = jax.jit(
-        partial(sft_update, nets=nets, optimisers=chain, stage=stage(BASELINE))
-    )
-    return named
+    named: dict[str, Any] = {
+        f"LWD, {variant.sampler}, T = {variant.steps}": full(variant, nets, chain)
+        for variant in VARIANTS
+    }
+    sft = partial(sft_update, nets=nets, optimisers=chain, stage=stage(BASELINE))
+    return named | {"SFT (flow matching only)": jax.jit(sft)}
 
 
-def measure(named: dict[str, Update], state: TrainState) -> dict[str, list[float]]:
+def full(variant: Variant, nets: Nets, chain: Optimisers) -> Any:
+    """Algorithm 2 with this sampler, jitted."""
+    return jax.jit(partial(update, nets=nets, optimisers=chain, stage=stage(variant)))
+
+
+def prepare(step: Any, state: TrainState) -> Compiled:
+    """Compile for the batch that is timed."""
+    start = time.process_time()
+    call = step.lower(state, batch(0), jax.random.key(0), rates(stage(BASELINE))(0)).compile()
+    seconds = time.process_time() - start
+    return Compiled(call, seconds, call.memory_analysis().temp_size_in_bytes / 2**20)
+
+
+def measure(named: dict[str, Compiled], state: TrainState) -> dict[str, list[float]]:
     """Seconds of every round after the warm-up; one round calls each variant once."""
     times: dict[str, list[float]] = {name: [] for name in named}
     data, rate = batch(0), rates(stage(BASELINE))(0)
@@ -87,25 +112,36 @@ def measure(named: dict[str, Update], state: TrainState) -> dict[str, list[float
         key = jax.random.key(number)
         for name, step in named.items():
             start = time.perf_counter()
-            jax.block_until_ready(step(state, data, key, rate))
+            jax.block_until_ready(step.call(state, data, key, rate))
             if number >= WARM_UP:
                 times[name].append(time.perf_counter() - start)
     return times
 
 
-def table(times: dict[str, list[float]]) -> str:
+def table(named: dict[str, Compiled], times: dict[str, list[float]]) -> str:
     """Median, quartiles and speed relative to the authors' scheme."""
     base = statistics.median(times[f"LWD, {BASELINE.sampler}, T = {BASELINE.steps}"])
     lines = [
-        "| update | median | quartiles | against Euler, T = 10 |",
-        "|---|---|---|---|",
+        "| update | median | quartiles | against Euler, T = 10 | compilation, processor time |",
+        "|---|---|---|---|---|",
     ]
     for name, seconds in times.items():
         low, middle, high = (1e3 * q for q in statistics.quantiles(seconds, n=4))
         lines.append(
             f"| {name} | {middle:.1f} ms | {low:.1f} to {high:.1f} ms "
-            f"| {1e3 * base / middle:.2f}x as fast |"
+            f"| {1e3 * base / middle:.2f}x as fast | {named[name].seconds:.1f} s |"
         )
+    return "\n".join(lines)
+
+
+def memory_table(nets: Nets, chain: Optimisers, state: TrainState) -> str:
+    """Temporary memory by flow steps and by what the backward pass evaluates again."""
+    found = {variant: prepare(full(variant, nets, chain), state).temporary for variant in MEMORY}
+    kinds: list[Any] = list(dict.fromkeys(variant.recompute for variant in MEMORY))
+    lines = [f"| T | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    for count in dict.fromkeys(variant.steps for variant in MEMORY):
+        cells = (f"{found[Variant('bridge', count, kind)]:.1f} MiB" for kind in kinds)
+        lines.append(f"| {count} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -117,14 +153,17 @@ def main() -> None:
         name: sum(leaf.size for leaf in jax.tree.leaves(tree))
         for name, tree in (("policy", state.policy), ("value", state.value), ("critics", state.q))
     }
-    times = measure(steps(nets, chain), state)
+    named = {name: prepare(step, state) for name, step in steps(nets, chain).items()}
+    times = measure(named, state)
     sized = ", ".join(f"{name} {size / 1e6:.2f} M" for name, size in sizes.items())
     text = (
         f"# Time of one update\n\n{header('python -m benchmarks.update_speed')}"
         f"- device: {jax.devices()[0].device_kind} ({jax.devices()[0].platform})\n\n"
         f"`state` preset, chunks of {COMPACT.horizon} x {ACTION}, batch {BATCH}, float32; "
         f"parameters: {sized}. {ROUNDS} rounds after {WARM_UP} for warm-up; each round times every "
-        f"variant once, device work included.\n\n{table(times)}\n"
+        f"variant once, device work included.\n\n{table(named, times)}\n\n"
+        f"## Temporary memory\n\nOf the whole update with the bridge, by `recompute`: what of the "
+        f"policy the backward pass evaluates again.\n\n{memory_table(nets, chain, state)}\n"
     )
     path = Path(__file__).parent / "results" / "update_speed.md"
     path.parent.mkdir(exist_ok=True)
