@@ -80,6 +80,9 @@ def test_other_atoms_are_named_with_what_to_do(opened):
         opened.restore(blank(replace(tiny(), stages=stages)))
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # orbax's other reads
 @pytest.mark.parametrize("damage", ["state/_METADATA", "position/metadata", "state/manifest.ocdbt"])
 def test_a_damaged_checkpoint_is_named_with_the_one_before_it(opened, tmp_path, damage):
     (tmp_path / "copy" / "2" / damage).write_bytes(b"not what was written")

@@ -117,8 +117,9 @@ class Checkpoints:
     def _check_shapes(self, step: int, like: TrainState) -> None:
         """ConfigError at the first leaf that was saved with another shape than `like` has."""
         try:
-            with ocp.StandardCheckpointer() as reader:
-                saved = reader.metadata(self._folder / str(step) / "state").item_metadata
+            saved = ocp.PyTreeCheckpointHandler().metadata(
+                self._manager.directory / str(step) / "state"
+            )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise self._damaged(step, error) from error
         here, there = _shapes(like), _shapes(saved)
