@@ -243,7 +243,7 @@ class LearnerConfig:
     """Rate and chunk length of the policy."""
     seed: int = 0
     """Initial parameters and every random draw of an update."""
-    publish_every: int = 100
+    publish_every: int = 50
     """Updates of a deployed stage between two published versions, N_sync."""
     checkpoint_every: int = 500
     """Updates between checkpoints; the end of a stage is always one."""

@@ -54,7 +54,7 @@ def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfi
         deployed=True,
     )
     stages = {"sft": sft, "offline": offline, "online": online}
-    return LearnerConfig(recipe="lwd", stages=stages, control=control, seed=seed)
+    return LearnerConfig(recipe="lwd", stages=stages, control=control, seed=seed, publish_every=100)
 
 
 def supervised(stage: StageConfig, number: int) -> Step:
