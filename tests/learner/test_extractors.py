@@ -15,15 +15,16 @@ from learner.nets import ACTION, CHAIN, HORIZON, NETS, SLOPE, STAGE, at, distanc
 from learner.outcome import published
 from lwd.config import COMPACT, LearnerConfig, PlaneConfig, StateLayout
 from lwd.errors import ConfigError
-from lwd.learner.recipes import losses, recipe
+from lwd.learner.recipes import fresh, losses, nets, recipe
 from lwd.learner.recipes.best_of_n import BestStage
 from lwd.learner.recipes.fql import OneStepStage
 from lwd.learner.recipes.latent import SteeredStage
 from lwd.learner.recipes.qam_edit import EditStage
-from lwd.learner.state import TrainState, Transitions, init
+from lwd.learner.state import TrainState, Transitions, init, optimisers
 from lwd.models.acts import ACTS, Parts
-from lwd.models.artifact import FlowPolicy
+from lwd.models.artifact import FlowPolicy, pack
 from lwd.models.fns import Inputs
+from lwd.models.normaliser import Normaliser
 from lwd.store import weights
 from lwd.store.objects import Objects
 
@@ -223,9 +224,41 @@ def tiny(name: str) -> LearnerConfig:
     return replace(config, stages=stages, **every)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", STAGES)
+def test_an_update_of_the_real_networks_keeps_every_shape_and_its_artifact_is_whole(name, rng):
+    """Traced, not run: the networks of the preset through one update, and into an artifact."""
+    config = tiny(name)
+    functions, stage = nets(config), config.stage("offline")
+    state = losses(name)["offline"].start(jax.jit(partial(fresh, config))(jax.random.key(0)))
+    inputs = Inputs(jnp.zeros((8, StateLayout().size)), jnp.zeros((8, 16), jnp.int32))
+    batch = Transitions(
+        inputs=inputs,
+        action=jnp.zeros((8, COMPACT.horizon, 16)),
+        action_mask=jnp.ones((8, COMPACT.horizon), bool),
+        returns=jnp.zeros(8),
+        discount=jnp.ones(8),
+        next_inputs=inputs,
+    )
+    step = losses(name)["offline"].step(stage, 0)
+    step = partial(step, nets=functions, optimisers=optimisers(stage.optimiser), stage=stage)
+    after, metrics = jax.eval_shape(step, state, batch, jax.random.key(0), at(1e-3, 1e-3, 0.6))
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert jax.tree.all(jax.tree.map(lambda a, b: a.shape == b.shape, after, state))
+    assert {metric.shape for metric in metrics.values()} == {()}
+
+    normaliser = Normaliser.fit(
+        rng.normal(size=(32, StateLayout().size)).astype(np.float32),
+        rng.normal(size=(32, COMPACT.horizon, 16)).astype(np.float32),
+    )
+    acting = losses(name)["offline"].acting(state, stage)
+    artifact = pack(state.policy, normaliser, preset="state", control=COMPACT, acting=acting)
+    policy = FlowPolicy(*artifact, 1, control=COMPACT)
+    assert policy.act == acting.act != "flow"
+    assert distance(policy.extra, dict(acting.extra)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fql", "best_of_n"])
 def test_robots_act_with_what_the_recipe_publishes(name, root, tmp_path):
     assert learn(root, tiny(name))
     objects, acts = Objects(PlaneConfig(root=root).objects), []
