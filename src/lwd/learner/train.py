@@ -34,6 +34,9 @@ POLL_S = 0.2
 PROBE = 1 << 20
 """Folded into the learner's seed for the probe; stages fold in small numbers."""
 
+PROBE_EVERY = 5
+"""Reports between two probes, each of which costs a quarter of an update."""
+
 
 class Stopped(Exception):
     """Somebody asked the learner to stop; the checkpoint is written."""
@@ -208,11 +211,12 @@ class Learner:
         self, watch: "Watch", batch: Transitions, at: Position, state: TrainState
     ) -> dict[str, float]:
         """Metrics since the last report; where a critic learns, with a look at what it knows."""
-        means = watch.means()
-        if "critic/loss" not in means:
+        means, settings = watch.means(), self.config.stage(at.stage)
+        due = at.update % (PROBE_EVERY * self.config.report_every) == 0
+        if "critic/loss" not in means or not (due or at.update == settings.updates):
             return means
         key = jax.random.fold_in(jax.random.key(self.config.seed), PROBE)
-        found = self._probe(self.config.stage(at.stage))(state, batch, key)
+        found = self._probe(settings)(state, batch, key)
         return means | {name: float(value) for name, value in found.items()}
 
     def _probe(self, settings: StageConfig) -> Callable[..., Metrics]:

@@ -74,8 +74,8 @@ def _chunks(state: TrainState, inputs: Inputs, noise: Array, nets: Nets) -> Arra
             lambda a, w: nets.policy.velocity(theta, context, a, w), start, FLOW_STEPS
         )
 
-    both = jax.tree.map(lambda *x: jnp.stack(x), state.policy, state.reference)
-    return jax.vmap(sample)(both).reshape(2, *noise.shape)
+    both = [sample(theta) for theta in (state.policy, state.reference)]
+    return jnp.stack(both).reshape(2, *noise.shape)
 
 
 def _often(inputs: Inputs, times: int) -> Inputs:
