@@ -25,7 +25,7 @@ from lwd.algorithms.best_of_n import best_of_n
 from lwd.algorithms.ema import ema
 from lwd.algorithms.flow import Metrics, Velocity, euler_sample, sft_loss
 from lwd.algorithms.fql import one_step_loss
-from lwd.algorithms.qam import adjoint_matching_loss
+from lwd.algorithms.qam import adjoint_matching_loss, boxed
 
 Params = dict[str, nets.Net]
 Critic = Literal["qam_td", "iql", "divl"]
@@ -289,13 +289,12 @@ def _qam_loss(
     key_start, key_path = jax.random.split(key)
 
     def value(actions: Array) -> Array:
-        q = heads(target["critic"], batch.observations, jnp.clip(actions, -1, 1))
-        return q.mean(axis=0).sum(axis=0)
+        return heads(target["critic"], batch.observations, actions).mean(axis=0).sum(axis=0)
 
     total, metrics = adjoint_matching_loss(
         velocity(params["fast"], batch.observations),
         velocity(target["slow"], batch.observations),
-        jax.grad(value),
+        boxed(jax.grad(value), 1.0),
         jax.random.normal(key_start, batch.actions.shape),
         key_path,
         steps=config.flow_steps,

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--domain", default="scene")
     ask.add_argument("--kind", default="play")
     ask.add_argument("--task", type=int, default=1)
-    ask.add_argument("--reward", choices=("authors", "package"), default="authors")
+    ask.add_argument("--reward", choices=("package", "authors"), default="package")
     ask.add_argument("--data", type=Path, default=Path("runs/ogbench/data/1000"))
     ask.add_argument("--cells", nargs="+", default=GRID, metavar="CRITIC:EXTRACTOR:STEPS")
     ask.add_argument("--updates", type=int, default=50_000)
