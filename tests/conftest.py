@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from postgres import postgres_server
+
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # (B,) - (B,1) is an error, not a (B,B) loss
 jax.config.update("jax_debug_key_reuse", True)
@@ -17,3 +19,10 @@ jax.config.update("jax_debug_key_reuse", True)
 def rng() -> np.random.Generator:
     """A generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A running PostgreSQL server; every test makes its own databases."""
+    with postgres_server() as server:
+        yield server

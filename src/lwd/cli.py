@@ -144,6 +144,21 @@ def token(robot: Positional[str], tokens: Path = Path("tokens.json")) -> None:
 
 
 @app.command
+def migrate(plane: Plane = PlaneConfig(), to: str = "") -> None:  # noqa: B008
+    """Bring the catalog's schema to a revision, with what is in it. Every process brings an older
+    one up by itself; down it goes before an older lwd is installed.
+
+    Args:
+        plane: Which catalog.
+        to: Revision, such as 0001; empty means the newest that this lwd knows.
+    """
+    from lwd.store.migrate import migrate_url
+    from lwd.store.schema import HEAD
+
+    print(migrate_url(plane.catalog, to or HEAD))
+
+
+@app.command
 def coordinator(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
     """Commit uploaded episodes to dataset snapshots."""
     from lwd.coordinator.service import run

@@ -1,79 +1,14 @@
-"""The catalog: idempotence, conflicts, fencing, monotonic snapshots, concurrent processes."""
+"""The catalog: idempotence, conflicts, fencing, monotonic snapshots, racing writers."""
 
-import subprocess
-import sys
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from postgres import create_database, postgres_server
 
-import lwd.store
-from lwd.errors import ConfigError, ConflictError, IntegrityError, ServiceError
+from lwd.errors import ConfigError, ConflictError, IntegrityError
 from lwd.store.catalog import COORDINATOR, EPISODES, WEIGHTS, Catalog
-from lwd.store.engine import open_engine
-from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
-from lwd.store.schema import HEAD, metadata
-
-
-class Clock:
-    """A clock that moves when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def row(number: int, **changes) -> EpisodeRow:
-    plain = EpisodeRow(
-        episode_id=f"{number:032x}",
-        sha256=f"{number:064x}",
-        size_bytes=100,
-        robot="arm-1",
-        task="make_tea",
-        instruction="Make tea.",
-        kind="online",
-        policy_version=3,
-        outcome="success",
-        terminated=True,
-        truncated=False,
-        ticks=50,
-        rate_hz=10.0,
-        horizon=10,
-        produced_at=999.0,
-    )
-    return replace(plain, **changes)
-
-
-POLICY = WeightsRow(
-    version=0, sha256="a" * 64, size_bytes=10, snapshot=1, stage="online", update=100
-)
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    with postgres_server() as url:
-        yield url
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/catalog.db"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, sqlite_url) -> str:
-    if request.param == "sqlite":
-        return sqlite_url
-    return create_database(request.getfixturevalue("postgres"), uuid.uuid4().hex)
+from lwd.store.rows import LoadRow
+from sample_rows import POLICY, Clock, row
 
 
 @pytest.fixture
@@ -215,7 +150,7 @@ def test_loads_availability_and_counts(catalog):
 
 
 def test_many_ids_at_once(catalog, monkeypatch):
-    monkeypatch.setattr("lwd.store.catalog.CHUNK", 7)
+    monkeypatch.setattr("lwd.store.engine.CHUNK", 7)
     for number in range(30):
         catalog.insert_episode(row(number))
     token = catalog.acquire_lease(COORDINATOR, "a", 10.0)
@@ -259,120 +194,3 @@ def test_racing_commits_give_consecutive_versions_and_unique_members(url):
     assert sorted(r.episode_id for r in catalogs[0].snapshot_episodes(version)) == ids
     for catalog in catalogs:
         catalog.close()
-
-
-COMMITTER = """
-import sys
-from lwd.store.catalog import Catalog
-with Catalog(sys.argv[1]) as catalog:
-    catalog.acquire_lease("start", sys.argv[2], 60.0)
-    print(catalog.snapshot_version())
-"""
-
-
-def test_processes_that_start_together_migrate_once(url):
-    starts = [
-        subprocess.Popen(
-            [sys.executable, "-c", COMMITTER, url, str(n)], stdout=subprocess.PIPE, text=True
-        )
-        for n in range(3)
-    ]
-    assert [process.communicate(timeout=60)[0].strip() for process in starts] == ["0"] * 3
-    assert [process.returncode for process in starts] == [0] * 3
-
-
-def test_migrations_create_the_tables_that_the_code_uses(url):
-    engine = open_engine(url)
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
-        assert compare_metadata(context, metadata) == []
-    engine.dispose()
-    config = Config()
-    folder = Path(lwd.store.__path__[0]) / "migrations"
-    config.set_main_option("script_location", str(folder))
-    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
-
-
-def test_sqlite_syncs_every_commit_to_disk(sqlite_url):
-    engine = open_engine(sqlite_url)
-    with engine.connect() as connection:
-        pragmas = [f"PRAGMA {name}" for name in ("journal_mode", "synchronous", "foreign_keys")]
-        assert [connection.exec_driver_sql(p).scalar() for p in pragmas] == ["wal", 2, 1]
-    engine.dispose()
-
-
-def test_a_newer_catalog_is_refused(url):
-    engine = open_engine(url)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-        connection.commit()
-    engine.dispose()
-    with pytest.raises(ConfigError, match="Upgrade lwd"):
-        Catalog(url)
-
-
-@pytest.mark.parametrize(
-    ("unusable", "hint"),
-    [
-        ("nonsense", "not a SQLAlchemy URL"),
-        ("mysql://host/db", "sqlite:///FILE"),
-        ("sqlite:///:memory:", "not memory"),
-        ("postgresql+nodriver://host/db", "nodriver"),
-    ],
-)
-def test_unusable_urls_say_what_to_give(unusable, hint):
-    with pytest.raises(ConfigError, match=hint):
-        Catalog(unusable)
-
-
-def test_a_file_that_is_no_database_is_a_clear_error(sqlite_url, tmp_path):
-    (tmp_path / "catalog.db").write_text("These are my notes about robots. " * 50)
-    with pytest.raises(ServiceError, match=r"not a database.*backup"):
-        Catalog(sqlite_url)
-
-
-def test_a_restarted_database_is_connected_to_again(postgres):
-    url = create_database(postgres, uuid.uuid4().hex)
-    with Catalog(url) as catalog, Catalog(url) as killer:
-        assert catalog.insert_episode(row(1)) is True
-        with killer._engine.connect() as connection:
-            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> "
-            connection.exec_driver_sql(others + "pg_backend_pid() AND datname = current_database()")
-        assert catalog.insert_episode(row(1)) is False
-
-
-def test_a_database_that_is_away_is_a_clear_error(tmp_path):
-    with pytest.raises(ServiceError, match=r"nobody.*failed"):
-        Catalog(f"postgresql+psycopg://nobody:secret@/x?host={tmp_path}")
-
-
-def test_a_file_that_is_no_folder_is_a_clear_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ServiceError, match="Cannot create folder"):
-        Catalog(f"sqlite:///{tmp_path}/file/catalog.db")
-
-
-def test_an_unwritable_folder_is_a_clear_error(forbidden_folder):
-    with pytest.raises(ServiceError, match="not writable"):
-        Catalog(f"sqlite:///{forbidden_folder}/catalog.db")
-
-
-def test_a_full_disk_is_a_clear_error_and_leaves_nothing_half_written(sqlite_url):
-    with Catalog(sqlite_url) as catalog:
-        catalog.insert_episode(row(1))
-        with catalog._engine.connect() as connection:
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-        with pytest.raises(ServiceError, match="Free some space"):
-            fill(catalog, pages)
-        assert catalog.count_episodes() == len(catalog.unpublished(10_000))
-
-
-def fill(catalog: Catalog, pages: int) -> None:
-    """Insert until SQLite hits a page limit, which it reports exactly as a full disk."""
-    from sqlalchemy import event
-
-    event.listen(
-        catalog._engine, "begin", lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages + 1}")
-    )
-    for number in range(2, 500):
-        catalog.insert_episode(row(number))

@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
-from test_catalog import POLICY, row
 
 from lwd.config import PlaneConfig
 from lwd.errors import ConfigError, ConflictError, EpisodeError, ServiceError
@@ -24,6 +23,7 @@ from lwd.store.queue import Queue
 from lwd.store.rows import LoadRow
 from lwd.store.service import check_row, serve
 from processes import QUEUE, SERVICE, answers, free_port, wait_until
+from sample_rows import POLICY, row
 
 
 @pytest.fixture

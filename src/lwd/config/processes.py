@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import arg
 
 from lwd.config.require import require
 
@@ -33,9 +35,9 @@ class PlaneConfig:
 
     root: Path = Path("runs/demo")
     """Folder of this run."""
-    catalog_url: str = ""
-    """SQLAlchemy URL; empty means SQLite at root/catalog.db."""
-    objects_url: str = ""
+    catalog_url: Annotated[str, arg(aliases=("--catalog",))] = ""
+    """sqlite:///FILE or postgresql://USER@HOST/DATABASE; empty means SQLite at root/catalog.db."""
+    objects_url: Annotated[str, arg(aliases=("--objects",))] = ""
     """Object store URL (file://, s3://, gs://); empty means root/objects."""
     queue_url: str = "nats://127.0.0.1:4222"
     """NATS server."""
@@ -61,7 +63,7 @@ class PlaneConfig:
 
     @property
     def catalog(self) -> str:
-        """SQLAlchemy URL with the embedded default filled in."""
+        """URL of the catalog with the embedded default filled in."""
         return self.catalog_url or f"sqlite:///{(self.root / 'catalog.db').absolute()}"
 
     @property

@@ -1,13 +1,16 @@
-"""Opens the catalog's database: transactions, durability, migration under a lock."""
+"""Opens the catalog's database: durability, transactions, retries, errors that say what to do."""
 
-import fcntl
 import logging
+import random
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -22,26 +25,49 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lwd.errors import ConfigError, ServiceError
+from lwd.store.backoff import Backoff
 from lwd.store.disk import make_folder
-from lwd.store.schema import HEAD
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BUSY_TIMEOUT_S = 30.0
-MIGRATION_LOCK = 0x6C7764
-"""Number of PostgreSQL's advisory lock, `lwd` in hexadecimal."""
+CHUNK = 400
+"""Values in one IN list; SQLite's oldest limit is 999."""
+ATTEMPTS = 8
+"""Tries of a transaction that PostgreSQL gave up for another one's sake."""
+BACKOFF = Backoff(first_s=0.01, limit_s=0.5)
+
+YIELDED = ("40001", "40P01")
+"""SQLSTATE of a serialisation failure and of a deadlock: nothing happened, trying again helps."""
+NOT_OURS = ("42501", "42P01", "42P07")
+"""SQLSTATE of missing rights, missing tables, foreign tables: no bugs, but somebody has to act."""
+
+CONNECTING = {
+    "connect_timeout": "5",
+    "application_name": "lwd",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""How libpq connects, where the URL does not say otherwise: a host that is gone is noticed."""
+
+# A paused process must not hold the row locks of its open transaction for ever; an acknowledged
+# transaction is on disk, whatever the server's default is.
+SESSION = """
+SELECT set_config('idle_in_transaction_session_timeout', '30s', false),
+       set_config('lock_timeout', '30s', false),
+       set_config('synchronous_commit', 'on', false)
+           WHERE current_setting('synchronous_commit') = 'off'
+"""
 
 
-def open_engine(url: str) -> Engine:
-    """Engine of an existing, migrated catalog; creates and migrates it when needed."""
+def connect(url: str) -> Engine:
+    """Engine of the database at `url`; nothing is opened yet."""
     parsed = _parse(url)
-    engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
-    try:
-        migrate(engine)
-    except BaseException:
-        engine.dispose()
-        raise
-    return engine
+    return _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
 
 
 @contextmanager
@@ -55,52 +81,66 @@ def transaction(engine: Engine, *, write: bool) -> Iterator[Connection]:
         yield connection
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the schema to HEAD; concurrent starts wait for each other and then find it done."""
-    with clear_errors(engine.url), _start_lock(engine.url):
-        with transaction(engine, write=False) as connection:
-            found = _revision(connection)
-        if found == HEAD:
-            return
-        if found is not None and found > HEAD:
-            raise ConfigError(
-                f"Catalog {_shown(engine.url)} has schema {found}, newer than this lwd's {HEAD}. "
-                "Upgrade lwd on this machine."
-            )
-        _upgrade(engine)
-        log.info("catalog migrated url=%s from=%s to=%s", _shown(engine.url), found, HEAD)
+def transact(engine: Engine, work: Callable[[Connection], T], *, write: bool) -> T:
+    """Result of `work` in a transaction of its own, again when PostgreSQL gave that one up.
+
+    On PostgreSQL the isolation is READ COMMITTED: every decision locks the row that it rests on
+    (lease, pointer), and the primary keys do the rest. `work` may run several times.
+    """
+    for failures in range(1, ATTEMPTS):
+        try:
+            with transaction(engine, write=write) as connection:
+                return work(connection)
+        except ServiceError as error:
+            if _sqlstate(error.__cause__) not in YIELDED:
+                raise
+            log.debug("transaction again failures=%d reason=%s", failures, error)
+            time.sleep(BACKOFF.delay(failures, random.random()))
+    with transaction(engine, write=write) as connection:
+        return work(connection)
 
 
-def _upgrade(engine: Engine) -> None:
-    # A robot or a learner that opens a finished catalog does not need Alembic.
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with transaction(engine, write=True) as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+def insert_new(connection: Connection, table: Table, values: dict[str, Any]) -> bool:
+    """Insert unless a row with the same key is there; whether it was inserted."""
+    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    key = next(iter(table.primary_key))
+    query = build(table).values(**values).on_conflict_do_nothing().returning(key)
+    return connection.execute(query).first() is not None
 
 
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+def in_parts(values: Iterable[Any]) -> Iterator[list[Any]]:
+    """The values in lists that fit one IN clause."""
+    every = list(values)
+    return (every[i : i + CHUNK] for i in range(0, len(every), CHUNK))
+
+
+def shown(url: URL) -> str:
+    """The URL for people: without its password."""
+    return url.render_as_string(hide_password=True)
 
 
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigError(f"Catalog URL {url!r} is not a SQLAlchemy URL: {error}") from error
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+    except (ArgumentError, ValueError) as error:
         raise ConfigError(
-            f"Catalog {_shown(parsed)} is not usable; give sqlite:///FILE or postgresql+psycopg://."
+            f"Catalog URL {_masked(url)!r} is not a SQLAlchemy URL: give sqlite:///FILE or "
+            "postgresql://USER@HOST/DATABASE."
+        ) from error
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise ConfigError(
+            f"Catalog {shown(parsed)} is not usable: give sqlite:///FILE or "
+            "postgresql://USER@HOST/DATABASE."
         )
     return parsed
+
+
+def _masked(url: str) -> str:
+    """A URL that may not even parse, without what stands where a password would."""
+    before, at, after = url.rpartition("@")
+    return f"***@{after}" if at and before else url
 
 
 def _sqlite(url: URL) -> Engine:
@@ -125,29 +165,33 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
+    if not url.database:
+        raise ConfigError(
+            f"Catalog {shown(url)} names no database: postgresql://USER@HOST/DATABASE."
+        )
+    defaults = {name: value for name, value in CONNECTING.items() if name not in url.query}
     try:
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        engine = create_engine(
+            url,
+            connect_args=defaults,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            pool_size=8,
+            max_overflow=24,
+            pool_timeout=10.0,
+            pool_recycle=1800,
+        )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigError(
-            f"Catalog {_shown(url)}: {error}. Run pip install 'lwd[postgres]' and give a URL that "
-            "starts with postgresql+psycopg://."
+            f"Catalog {shown(url)}: {error}. Run pip install 'lwd[postgres]'."
         ) from error
 
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection, record) -> None:
+        connection.execute(SESSION)
+        connection.commit()
 
-@contextmanager
-def _start_lock(url: URL) -> Iterator[None]:
-    """SQLite switches to WAL and migrates under a file lock, which dies with its process."""
-    if url.get_backend_name() != "sqlite":
-        yield
-        return
-    with Path(f"{url.database}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        connection = sqlite3.connect(str(url.database), timeout=BUSY_TIMEOUT_S)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        finally:
-            connection.close()
-        yield
+    return engine
 
 
 @contextmanager
@@ -156,25 +200,44 @@ def clear_errors(url: URL) -> Iterator[None]:
     try:
         yield
     except (DatabaseError, InterfaceError, sqlite3.DatabaseError, PoolTimeout, OSError) as error:
-        if isinstance(error, IntegrityError | ProgrammingError | DataError):
+        bug = isinstance(error, IntegrityError | ProgrammingError | DataError)
+        if bug and _sqlstate(error) not in NOT_OURS:
             raise
         cause = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
-        raise ServiceError(f"Catalog {_shown(url)}: {cause}.{_advice(cause)}") from error
+        raise ServiceError(f"Catalog {shown(url)}: {cause.rstrip('.')}.{_advice(cause)}") from error
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+
+
+ADVICE = {
+    "disk is full": "Free some space; nothing was half-written.",
+    "No space left": "Free some space on the database's disk; nothing was half-written.",
+    "readonly": "Give this user write permission on the file and its folder.",
+    "unable to open": "Check that the folder exists and that this user may write there.",
+    "Permission denied": "Give this user write permission on the file and its folder.",
+    "is locked": "Another process holds it for too long; look for a stuck one.",
+    "lock timeout": "Another process holds it for too long; look for a stuck one.",
+    "not a database": "Give the catalog's own file, or restore it from a backup.",
+    "malformed": "The file is damaged: restore it from a backup.",
+    "password": "Give the right password in PGPASSWORD or ~/.pgpass, and the right user in "
+    "--catalog-url.",
+    "no pg_hba.conf entry": "Let the server's pg_hba.conf accept this user from this host.",
+    'role "': "Create the user (CREATE ROLE ... LOGIN), or correct the one in --catalog-url.",
+    'database "': "Create it (CREATE DATABASE), or correct its name in --catalog-url.",
+    "permission denied for": "Let the user own the database, or GRANT it CREATE and USAGE on the "
+    "schema.",
+    "already exists": "The tables are another program's: give lwd a database of its own.",
+    "no such table": "Another lwd changed the schema: restart this process, both of one version.",
+    'relation "': "Another lwd changed the schema: restart this process, both of one version.",
+    "too many clients": "Raise the server's max_connections, or put a pooler in front of it.",
+    "refused": "Start the database, or correct --catalog-url.",
+    "timeout expired": "Start the database, or correct --catalog-url.",
+    "resolve": "Correct the host in --catalog-url.",
+}
+"""What to do when the driver's words contain these; the first that fits counts."""
 
 
 def _advice(cause: str) -> str:
-    known = {
-        "disk is full": " Free some space; nothing was half-written.",
-        "readonly": " Give this user write permission on the file and its folder.",
-        "unable to open": " Check that the folder exists and that this user may write there.",
-        "Permission denied": " Give this user write permission on the file and its folder.",
-        "is locked": " Another process holds it for too long; look for a stuck one.",
-        "not a database": " Give the catalog's own file, or restore it from a backup.",
-        "malformed": " The file is damaged: restore it from a backup.",
-        "refused": " Start the database or correct --catalog-url.",
-    }
-    return next((advice for words, advice in known.items() if words in cause), "")
-
-
-def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+    return next((f" {advice}" for words, advice in ADVICE.items() if words in cause), "")

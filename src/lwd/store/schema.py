@@ -16,8 +16,9 @@ from sqlalchemy import (
     false,
 )
 
-HEAD = "0001"
-"""Revision of the newest migration."""
+REVISIONS = ("0001", "0002")
+"""Revisions of the schema, oldest first; `migrations/versions` has a file for each."""
+HEAD = REVISIONS[-1]
 
 # SQLite numbers rows by itself only in an INTEGER primary key.
 BigId = BigInteger().with_variant(Integer(), "sqlite")
@@ -53,6 +54,15 @@ episodes = Table(
     Column("interventions", Integer, nullable=False, server_default="0"),
     Column("held_out", Boolean, nullable=False, server_default=false()),
     Index("ix_episodes_inserted_at", "inserted_at"),
+)
+
+# Episodes that are neither members of a snapshot nor dead letters yet.
+waiting = Table(
+    "waiting",
+    metadata,
+    Column("episode_id", ForeignKey("episodes.episode_id"), primary_key=True),
+    Column("inserted_at", Float, nullable=False),
+    Index("ix_waiting_inserted_at", "inserted_at", "episode_id"),
 )
 
 outbox = Table(

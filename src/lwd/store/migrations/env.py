@@ -1,4 +1,4 @@
-"""Runs the revisions on the connection that `lwd.store.engine.migrate` opened and locked."""
+"""Runs the revisions on the connection that `lwd.store.migrate` opened and locked."""
 
 from alembic import context
 

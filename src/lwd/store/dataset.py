@@ -1,0 +1,165 @@
+"""Episodes and the snapshots that they make up: statements of `lwd.store.catalog`.
+
+An episode waits (a row of `waiting`) from its insertion until it is a member of a snapshot or a
+dead letter, so that finding what waits costs the same however large the catalog is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, select
+
+from lwd.errors import ConflictError, IntegrityError, unknown
+from lwd.store import outbox, pointers
+from lwd.store.engine import in_parts, insert_new
+from lwd.store.rows import EpisodeRow
+from lwd.store.schema import availability, dead_letters, episodes, members, snapshots, waiting
+
+
+class DeadLetter(NamedTuple):
+    """An episode that no retry can save, and why."""
+
+    episode_id: str
+    reason: str
+    where: str
+    at: float
+
+
+def insert_episode(connection: Connection, row: EpisodeRow) -> bool:
+    """Catalogue an episode and announce it; False if the same was there, else ConflictError."""
+    if insert_new(connection, episodes, asdict(row)):
+        values = {"episode_id": row.episode_id, "inserted_at": row.inserted_at}
+        connection.execute(insert(waiting).values(**values))
+        notice = {"episode_id": row.episode_id, "sha256": row.sha256}
+        outbox.announce(connection, outbox.EPISODES, row.episode_id, notice)
+        return True
+    query = select(episodes.c.sha256).where(episodes.c.episode_id == row.episode_id)
+    known = connection.execute(query).scalar_one()
+    if known != row.sha256:
+        raise ConflictError(
+            f"Episode {row.episode_id} is already catalogued with sha256 {known}; this payload "
+            f"has {row.sha256}. An id is never used twice: give the new episode its own."
+        )
+    return False
+
+
+def commit_snapshot(
+    connection: Connection, episode_ids: Sequence[str], *, token: int, now: float
+) -> int:
+    """Version that holds these episodes, a new one if any of them is new; the lease is checked."""
+    version = pointers.lock(connection, pointers.SNAPSHOT)
+    wanted = sorted(set(episode_ids))
+    new = sorted(set(wanted) - _known(connection, members, wanted))
+    if not new:
+        return version
+    missing = set(new) - _known(connection, episodes, new)
+    if missing:
+        raise IntegrityError(f"Episodes {sorted(missing)} are not in the catalog.")
+    version += 1
+    values = {"version": version, "added": len(new), "token": token, "committed_at": now}
+    connection.execute(insert(snapshots).values(**values))
+    connection.execute(insert(members), [{"episode_id": e, "version": version} for e in new])
+    _settle(connection, new)
+    pointers.move(connection, pointers.SNAPSHOT, version)
+    return version
+
+
+def unsnapshotted(connection: Connection, limit: int, before: float) -> list[EpisodeRow]:
+    """Oldest episodes inserted until `before` that neither joined nor are dead letters."""
+    c = waiting.c
+    query = select(episodes).join(waiting, c.episode_id == episodes.c.episode_id)
+    query = query.where(c.inserted_at <= before).order_by(c.inserted_at, c.episode_id)
+    return rows_of(connection, query.limit(limit))
+
+
+def members_between(connection: Connection, version: int, after: int) -> list[EpisodeRow]:
+    """Episodes that joined in versions (after, version], ordered by (version, episode id)."""
+    query = (
+        select(episodes)
+        .join(members, members.c.episode_id == episodes.c.episode_id)
+        .where(members.c.version > after, members.c.version <= version)
+        .order_by(members.c.version, members.c.episode_id)
+    )
+    return rows_of(connection, query)
+
+
+def snapshot_sizes(connection: Connection, version: int, after: int) -> list[tuple[int, int]]:
+    """Versions in (after, version], oldest first, each with how many episodes joined in it."""
+    c = snapshots.c
+    query = select(c.version, c.added).where(c.version > after, c.version <= version)
+    return [(row.version, row.added) for row in connection.execute(query.order_by(c.version))]
+
+
+def snapshot_of(connection: Connection, episode_id: str) -> int | None:
+    """Version in which the episode joined."""
+    query = select(members.c.version).where(members.c.episode_id == episode_id)
+    return connection.execute(query).scalar()
+
+
+def find(connection: Connection, episode_id: str) -> EpisodeRow | None:
+    """The catalogued row."""
+    rows = rows_of(connection, select(episodes).where(episodes.c.episode_id == episode_id))
+    return rows[0] if rows else None
+
+
+def rows_of(connection: Connection, query: Select[Any]) -> list[EpisodeRow]:
+    """Result of a query for whole rows of episodes."""
+    return [EpisodeRow(**row._mapping) for row in connection.execute(query)]
+
+
+def count(connection: Connection, filters: dict[str, Any]) -> int:
+    """Number of episodes whose columns equal the filters."""
+    query = select(func.count()).select_from(episodes)
+    for name, value in filters.items():
+        if name not in episodes.c:
+            raise unknown("column of episodes", name, episodes.c.keys())
+        query = query.where(episodes.c[name] == value)
+    return connection.execute(query).scalar_one()
+
+
+def give_up(connection: Connection, letter: DeadLetter) -> None:
+    """Make an episode a dead letter; the first reason stays."""
+    values = {"episode_id": letter.episode_id, "reason": letter.reason}
+    insert_new(connection, dead_letters, values | {"stage": letter.where, "at": letter.at})
+    _settle(connection, [letter.episode_id])
+
+
+def every_dead_letter(connection: Connection) -> list[DeadLetter]:
+    """All given-up episodes, oldest first."""
+    c = dead_letters.c
+    query = select(c.episode_id, c.reason, c.stage, c.at).order_by(c.at, c.episode_id)
+    return [DeadLetter(*row) for row in connection.execute(query)]
+
+
+def record_available(
+    connection: Connection, episode_ids: Sequence[str], reader: str, at: float
+) -> None:
+    """A learner can sample the episodes since `at`; the first time stays."""
+    for episode_id in episode_ids:
+        values = {"episode_id": episode_id, "reader": reader, "at": at}
+        insert_new(connection, availability, values)
+
+
+def first_available(connection: Connection) -> dict[str, float]:
+    """Episode to the UTC second at which the first learner could sample it."""
+    c = availability.c
+    query = select(c.episode_id, func.min(c.at)).group_by(c.episode_id)
+    return {episode: at for episode, at in connection.execute(query)}
+
+
+def _known(connection: Connection, table: Table, ids: Sequence[str]) -> set[str]:
+    """Which of the episode ids the table has."""
+    column = table.c.episode_id
+    query = select(column).where(column.in_(bindparam("ids", expanding=True)))
+    return {
+        found
+        for part in in_parts(ids)
+        for found in connection.execute(query, {"ids": part}).scalars()
+    }
+
+
+def _settle(connection: Connection, episode_ids: Sequence[str]) -> None:
+    """These episodes wait no more."""
+    for part in in_parts(episode_ids):
+        connection.execute(delete(waiting).where(waiting.c.episode_id.in_(part)))
