@@ -21,7 +21,7 @@ from lwd.learner.recipes import fresh, recap, recipe
 from lwd.learner.recipes.recap import PolicyStage
 from lwd.models.artifact import FlowPolicy
 from lwd.models.tokenizer import INDICATORS, tokenize
-from lwd.sim.items import SKUS
+from lwd.sim.goods import SKUS
 from lwd.sim.tasks import TASKS
 from lwd.store import weights
 from lwd.store.objects import Objects
@@ -120,8 +120,8 @@ def test_the_words_of_the_indicator_are_those_of_no_instruction():
         int(token)
         for task in TASKS.values()
         for template in task.templates
-        for sku in SKUS
-        for token in tokenize([template.format(item=sku.name)])[0]
+        for thing in SKUS
+        for token in tokenize([template.format(item=thing.name)])[0]
     }
     told = tokenize(list(INDICATORS.values()))
     assert not said & {int(token) for token in told.ravel() if token}

@@ -7,9 +7,9 @@ from lwd.actor.robot import Status
 from lwd.config import COMPACT, FULL
 from lwd.errors import ConfigError
 from lwd.sim.body import MAX_OPENING, MAX_SPEED, SIDES
-from lwd.sim.items import COLOURS, SHAPES
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST, STATE
+from lwd.sim.things import COLOURS, KINDS
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def test_the_state_is_laid_out_as_promised(robot):
     assert len(present) == len(scene.layout.items)
     assert not slots[slots[:, -1] == 0].any()
     target = scene.layout.target
-    shape = [s is target.shape for s in SHAPES]
+    kind = [k == target.shape.kind for k in KINDS]
     colour = [c == target.colour for c in COLOURS]
-    named = present[(present[:, 9:16] == [*shape, *colour]).all(axis=1)]
+    named = present[(present[:, 9:33] == [*kind, *colour]).all(axis=1)]
     assert len(named) == 1, "the named item has one slot"
     np.testing.assert_allclose(named[0, :3], scene.position(target), atol=1e-6)
     turn = scene.rotation(target)
@@ -213,3 +213,23 @@ def test_a_moment_of_another_episode_is_refused(robot):
     robot.reset(1)
     with pytest.raises(ValueError, match="another episode"):
         robot.restore(moment)
+
+
+def test_kinds_and_colours_fill_a_slot():
+    assert 3 + 6 + len(KINDS) + len(COLOURS) + 2 == STATE.slot
+
+
+def test_masses_friction_light_and_camera_vary_with_the_seed(robot):
+    def world(seed: int) -> np.ndarray:
+        robot.reset(seed)
+        model = robot.scene.model
+        sku = model.body(robot.scene.layout.target.name)
+        pad = model.geom("left_fl_pad")
+        parts = [sku.mass / 0.15, pad.friction[:1] / 1.5, model.light("light").diffuse]
+        return np.concatenate([*parts, model.cam("head").pos])
+
+    first, second = world(0), world(1)
+    assert (first != second).all()
+    np.testing.assert_array_equal(world(0), first)
+    assert 0.8 <= first[0] <= 1.2
+    assert 0.85 <= first[1] <= 1.15

@@ -50,13 +50,13 @@ class StateLayout:
     arm: int = 25
     """Per arm: joint positions 7 (rad), joint velocities 7, gripper opening (m) and its velocity,
     hand position 3, hand rotation 6D."""
-    slots: int = 10
+    slots: int = 14
     """Object slots; an absent object is all zeros."""
-    slot: int = 17
-    """Per slot: position 3, rotation 6D, shape one-hot 3, colour one-hot 4, present 1."""
-    scalars: int = 12
-    """Elapsed fraction of the time limit, door angle (rad), door was open once, fixture position 3
-    and yaw, goal position 3, two spare."""
+    slot: int = 35
+    """Per slot: position 3, rotation 6D, kind one-hot 20, colour one-hot 4, how full, present."""
+    scalars: int = 18
+    """Elapsed fraction of the time limit, angles of up to two doors, lids or knobs (rad), fixture
+    position 3 and yaw, goal position 3, which of up to eight sub-steps have been done."""
 
     @property
     def proprio(self) -> int:

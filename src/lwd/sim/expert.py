@@ -6,10 +6,10 @@ import numpy as np
 
 from lwd.sim.body import MAX_OPENING
 from lwd.sim.hands import SLOT, ExpertNoise, Faults, Hands
-from lwd.sim.items import Sku
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import ACTION
 from lwd.sim.task import Step
+from lwd.sim.things import Thing
 
 
 class Expert:
@@ -31,7 +31,7 @@ class Expert:
         self._noise, self._faults = noise or ExpertNoise(), faults or Faults()
         self._episode = -1
         self._hands: Hands
-        self._item: Sku
+        self._item: Thing
         self._skill: Iterator[None] = iter(())
         self._slip_ticks, self._slip_step = 0, np.zeros(ACTION)
         self.slipping = False
@@ -82,7 +82,7 @@ class Expert:
         self._episode, self._slip_ticks = robot.episode, 0
         self._item = robot.scene.layout.target
         if rng.random() < self._faults.wrong_item:
-            items = [item.sku for item in robot.scene.layout.items]
+            items = [item.thing for item in robot.scene.layout.items]
             self._item = items[rng.integers(len(items))]
         self._hands = Hands(
             scene=robot.scene,

@@ -80,7 +80,7 @@ class SimOperator:
         """Whether the named item, in nobody's hand, is about to fall off the table."""
         scene = self._robot.scene
         table = scene.model.geom("table")
-        sku = scene.layout.target
+        thing = scene.layout.target
         inner = table.size[:2] - _EDGE_M
-        beyond = np.abs(scene.position(sku)[:2] - table.pos[:2]) > inner
-        return bool(beyond.any()) and scene.holder(sku) is None
+        beyond = np.abs(scene.position(thing)[:2] - table.pos[:2]) > inner
+        return bool(beyond.any()) and scene.holder(thing) is None

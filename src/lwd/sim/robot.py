@@ -1,6 +1,7 @@
 """A simulated robot: `lwd.actor.robot.Robot` on top of a scene."""
 
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,10 +10,10 @@ from lwd.actor.robot import Observation, Status, Task, Tick
 from lwd.config import ControlConfig
 from lwd.sim.body import JOINT_LIMIT, MAX_OPENING, MAX_SPEED
 from lwd.sim.cameras import Cameras
-from lwd.sim.items import Sku
 from lwd.sim.scene import ACTION, REST, Scene, SceneMoment
-from lwd.sim.task import TaskSpec
+from lwd.sim.task import TaskSpec, draw_variation
 from lwd.sim.tasks import task as find_task
+from lwd.sim.things import Thing
 
 _LOWEST = np.tile(np.append(-JOINT_LIMIT, 0.0), 2)
 _HIGHEST = np.tile(np.append(JOINT_LIMIT, MAX_OPENING), 2)
@@ -25,8 +26,8 @@ class Moment(NamedTuple):
     tick: int
     target: np.ndarray
     status: Status
-    held: frozenset[Sku]
-    fallen: frozenset[Sku]
+    held: frozenset[Thing]
+    fallen: frozenset[Thing]
 
 
 class SimRobot:
@@ -65,8 +66,8 @@ class SimRobot:
         """[action] joint targets in force."""
         self._tick = 0
         self._observation: Observation | None = None
-        self._held: set[Sku] = set()
-        self._fallen: set[Sku] = set()
+        self._held: set[Thing] = set()
+        self._fallen: set[Thing] = set()
 
     def reset(self, seed: int) -> Task:
         """Draw task, layout, wording and slot order from the seed and set the scene."""
@@ -75,8 +76,8 @@ class SimRobot:
         if self.spec.name not in self._scenes:
             self._scenes[self.spec.name] = Scene(self.spec, self.control.timestep_s)
         self.scene = self._scenes[self.spec.name]
-        layout = self.spec.draw(rng, self.held_out)
-        slots = [layout.items[i].sku for i in rng.permutation(len(layout.items))]
+        layout = replace(self.spec.draw(rng, self.held_out), variation=draw_variation(rng))
+        slots = [layout.items[i].thing for i in rng.permutation(len(layout.items))]
         template = self.spec.templates[rng.integers(len(self.spec.templates))]
         self.scene.reset(layout, slots)
         self.episode += 1
@@ -87,7 +88,7 @@ class SimRobot:
         self._held, self._fallen = set(), set()
         return Task(
             name=self.spec.name,
-            instruction=template.format(item=layout.target.name),
+            instruction=template.format(item=layout.target.name, **layout.words),
             time_limit_s=self.spec.time_limit_s,
             seed=seed,
         )
@@ -169,9 +170,9 @@ class SimRobot:
         )
 
     def _judge(self) -> Status:
-        if self.spec.success(self.scene):
+        if self.scene.reached == len(self.spec.subtasks):
             return Status.SUCCESS
-        if self.spec.failure(self.scene):
+        if self.spec.lost(self.scene):
             return Status.FAILURE
         if self.elapsed_s >= self.spec.time_limit_s:
             return Status.TIMEOUT
@@ -179,12 +180,12 @@ class SimRobot:
 
     def _events(self) -> tuple[str, ...]:
         """What was picked up, let go or fell to the floor in this tick."""
-        items = [item.sku for item in self.scene.layout.items]
-        held = {sku for sku in items if self.scene.lifted(sku)}
-        fallen = {sku for sku in items if self.scene.position(sku)[2] < 0.5}
-        events = [f"lifted:{sku.name}" for sku in items if sku in held - self._held]
-        events += [f"released:{sku.name}" for sku in items if sku in self._held - held]
-        events += [f"fell:{sku.name}" for sku in items if sku in fallen - self._fallen]
+        items = [item.thing for item in self.scene.layout.items]
+        held = {thing for thing in items if self.scene.lifted(thing)}
+        fallen = {thing for thing in items if self.scene.position(thing)[2] < 0.5}
+        events = [f"lifted:{thing.name}" for thing in items if thing in held - self._held]
+        events += [f"released:{thing.name}" for thing in items if thing in self._held - held]
+        events += [f"fell:{thing.name}" for thing in items if thing in fallen - self._fallen]
         self._held, self._fallen = held, fallen
         return tuple(events)
 

@@ -5,16 +5,17 @@
 
 from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
 from lwd.config import StateLayout
 from lwd.sim.body import HOME, MAX_OPENING, SIDES, add_robot, joint_names
-from lwd.sim.items import COLOURS, SHAPES, SKUS, Sku, add_items
-from lwd.sim.task import TABLE_Z, Layout, TaskSpec
+from lwd.sim.liquids import Liquids, catcher, lip, outflow
+from lwd.sim.task import TABLE_Z, Layout, TaskSpec, Variation
+from lwd.sim.things import COLOURS, KINDS, Cluster, Thing, Vessel
 
 STATE = StateLayout()
 ACTION = 16
@@ -22,13 +23,19 @@ ACTION = 16
 REST = np.tile(np.append(HOME, MAX_OPENING), 2)
 """[action] targets of both arms at rest."""
 FINGERS = frozenset(f"{side}_{finger}" for side in SIDES for finger in ("fl", "fr"))
+SUBTASKS = 8
+"""Most sub-steps of a task: the state says which have been done."""
 _SETTLE_S = 0.1
+_REACT_S = 0.02
+"""Period at which liquids flow and `TaskSpec.react` is called."""
 _GEOM = mujoco.mjtGeom
 
 
 @cache
-def compile_model(furnish: Callable[[mujoco.MjsBody], None], timestep_s: float) -> mujoco.MjModel:
-    """Compile a task's model, once per process. Copy it before use: the fixture is moved in it."""
+def compile_model(
+    furnish: Callable[[mujoco.MjSpec, mujoco.MjsBody], None], timestep_s: float
+) -> mujoco.MjModel:
+    """Compile a task's model, once per process. Copy it before use: layouts are set in it."""
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     spec.option.timestep = timestep_s
@@ -45,7 +52,7 @@ def compile_model(furnish: Callable[[mujoco.MjsBody], None], timestep_s: float) 
     )  # fmt: skip
     spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
     world = spec.worldbody
-    world.add_light(pos=[0, 0, 2.5], dir=[0.2, 0, -1], castshadow=False)
+    world.add_light(name="light", pos=[0, 0, 2.5], dir=[0.2, 0, -1], castshadow=False)
     world.add_geom(
         name="floor",
         type=_GEOM.mjGEOM_PLANE,
@@ -58,19 +65,22 @@ def compile_model(furnish: Callable[[mujoco.MjsBody], None], timestep_s: float) 
         pos=[0.55, 0, TABLE_Z - 0.02], rgba=[0.8, 0.7, 0.55, 1],
         conaffinity=3,
     )  # fmt: skip
-    furnish(world.add_body(name="fixture"))
+    fixture = world.add_body(name="fixture")
     add_robot(spec)
-    add_items(spec)
+    furnish(spec, fixture)
     return spec.compile()
 
 
-class SceneMoment(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class SceneMoment:
     """A world at one time."""
 
     data: mujoco.MjData
     layout: Layout
-    slots: tuple[Sku, ...]
-    opened: bool
+    slots: tuple[Thing, ...]
+    reached: int
+    liquids: Liquids
+    facts: dict[str, float]
 
 
 class Scene:
@@ -82,11 +92,15 @@ class Scene:
 
     def __init__(self, task: TaskSpec, timestep_s: float) -> None:
         self.task = task
-        self.model = copy(compile_model(task.furnish, timestep_s))
+        self._nominal = compile_model(task.furnish, timestep_s)
+        self.model = copy(self._nominal)
         self.data = mujoco.MjData(self.model)
         self.layout: Layout
-        self.opened = False
-        """Whether the door has been open in this episode; stays false without a door."""
+        self.reached = 0
+        """Leading sub-steps that have been done in this episode, each after those before it."""
+        self.liquids = Liquids()
+        self.facts: dict[str, float] = {}
+        """What else a task remembers of an episode: cuts made, turns counted."""
         model = self.model
         names = {side: joint_names(side) for side in SIDES}
         joint = {side: [model.joint(n).id for n in names[side]] for side in SIDES}
@@ -94,21 +108,23 @@ class Scene:
         self._arm_v = {side: model.jnt_dofadr[joint[side]] for side in SIDES}
         self._fingers = {side: [model.joint(f"{side}_{f}") for f in ("fl", "fr")] for side in SIDES}
         self._site = {side: model.site(f"{side}_tcp").id for side in SIDES}
-        self._item_q = np.array([model.joint(s.name).qposadr[0] for s in SKUS])
-        self._item_v = np.array([model.joint(s.name).dofadr[0] for s in SKUS])
-        self._item_body = [model.body(s.name).id for s in SKUS]
         self._names = [model.body(k).name for k in range(model.nbody)]
+        self._body = {name: k for k, name in enumerate(self._names)}
+        free = [j for j in range(model.njnt) if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_FREE]
+        self._free_q = {model.joint(j).name: int(model.jnt_qposadr[j]) for j in free}
+        self._free_v = {model.joint(j).name: int(model.jnt_dofadr[j]) for j in free}
+        self._joint_q = [int(model.joint(name).qposadr[0]) for name in task.joints]
+        self._vessels = [thing for thing in task.things if isinstance(thing, Vessel)]
         self._touches: dict[int, set[str]] | None = None
-        hinges = [j for j in range(model.njnt) if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_HINGE]
-        door = [j for j in hinges if model.joint(j).name == "door"]
-        self._door_q = int(model.jnt_qposadr[door[0]]) if door else None
-        self._slots: list[Sku] = []
+        self._slots: list[Thing] = []
 
-    def reset(self, layout: Layout, slots: list[Sku]) -> None:
-        """Set the world to a layout. `slots` is the order of the items in the state."""
-        self.layout, self._slots, self.opened = layout, slots, False
+    def reset(self, layout: Layout, slots: list[Thing]) -> None:
+        """Set the world to a layout. `slots` is the order of the things in the state."""
+        self.layout, self._slots, self.reached = layout, slots, 0
+        self.liquids, self.facts = Liquids(), {}
         data = self.data
         # Before the reset: with sleep, static bodies are posed once after it and then never again.
+        self._vary(layout.variation)
         *position, yaw = layout.fixture
         self.model.body("fixture").pos = position
         self.model.body("fixture").quat = (np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
@@ -117,16 +133,42 @@ class Scene:
             data.qpos[self._arm_q[side]] = HOME
             for finger in self._fingers[side]:
                 data.qpos[finger.qposadr[0]] = MAX_OPENING / 2
-        for sku in SKUS:  # absent items wait on the floor, behind the robot
-            self.teleport(sku, (-2.0 - 0.2 * sku.index, 0.0, sku.shape.height / 2))
+        present = {item.thing.name for item in layout.items}
+        absent = [t for t in self.task.things if t.name in self._free_q and t.name not in present]
+        for k, thing in enumerate(absent):  # they wait on the floor, behind the robot
+            self.teleport(thing, (-2.0 - 0.2 * k, 0.0, thing.shape.height / 2))
         for item in layout.items:
-            self.teleport(item.sku, item.position, item.yaw)
+            if item.thing.name in self._free_q:
+                self.teleport(item.thing, item.position, item.yaw)
+        if self.task.prepare is not None:
+            self.task.prepare(self)
         self.step(REST, round(_SETTLE_S / self.model.opt.timestep))
+        self.reached = 0
         data.time = 0.0
+
+    def _vary(self, variation: Variation) -> None:
+        """Set masses, friction, light and camera, from the nominal model."""
+        model, nominal = self.model, self._nominal
+        for thing in self.task.things:
+            for body in thing.bodies:
+                k = self._body[body]
+                model.body_mass[k] = nominal.body_mass[k] * variation.mass
+                model.body_inertia[k] = nominal.body_inertia[k] * variation.mass
+        model.geom_friction[:, 0] = nominal.geom_friction[:, 0] * variation.friction
+        model.light("light").diffuse = nominal.light("light").diffuse * variation.light
+        model.cam("head").pos = nominal.cam("head").pos + variation.camera_m
+        mujoco.mj_setConst(model, self.data)
 
     def save(self) -> "SceneMoment":
         """The world now, for `restore`."""
-        return SceneMoment(copy(self.data), self.layout, tuple(self._slots), self.opened)
+        return SceneMoment(
+            data=copy(self.data),
+            layout=self.layout,
+            slots=tuple(self._slots),
+            reached=self.reached,
+            liquids=self.liquids.copy(),
+            facts=dict(self.facts),
+        )
 
     def restore(self, moment: "SceneMoment") -> None:
         """Back to a moment of the same episode: the same actions give the same states again.
@@ -136,11 +178,12 @@ class Scene:
         if moment.layout is not self.layout:
             raise ValueError("the moment is of another episode; restore it before the next reset.")
         mujoco.mj_copyData(self.data, self.model, moment.data)
-        self._slots, self.opened, self._touches = list(moment.slots), moment.opened, None
+        self._slots, self.reached, self._touches = list(moment.slots), moment.reached, None
+        self.liquids, self.facts = moment.liquids.copy(), dict(moment.facts)
 
-    def teleport(self, sku: Sku, position: tuple[float, ...], yaw: float = 0.0) -> None:
-        """Put an item's centre upright at a position, at rest."""
-        q, v = self._item_q[sku.index], self._item_v[sku.index]
+    def teleport(self, thing: Thing, position: tuple[float, ...], yaw: float = 0.0) -> None:
+        """Put a thing's centre upright at a position, at rest."""
+        q, v = self._free_q[thing.name], self._free_v[thing.name]
         self.data.qpos[q : q + 7] = (*position, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
         self.data.qvel[v : v + 6] = 0.0
 
@@ -148,11 +191,31 @@ class Scene:
         """Step the physics while the joint targets move from `start` in a straight line."""
         goal = self._servo(target)
         first = goal if start is None else self._servo(start)
+        timestep = self.model.opt.timestep
+        period = max(1, round(_REACT_S / timestep))
         for k in range(1, steps + 1):
             self.data.ctrl[:] = first + (goal - first) * (k / steps)
             mujoco.mj_step(self.model, self.data)
-        self._touches = None
-        self.opened |= self.door() > 0.9
+            if k % period == 0 or k == steps:
+                self._touches = None
+                self._react(((k - 1) % period + 1) * timestep)
+        subtasks = self.task.subtasks
+        while self.reached < len(subtasks) and subtasks[self.reached].done(self):
+            self.reached += 1
+
+    def _react(self, seconds: float) -> None:
+        """Let liquids run and the task do what contact physics does not."""
+        for vessel in self._vessels:
+            if ml := self.liquids.volume(vessel):
+                position, rotation = self.position(vessel), self.rotation(vessel)
+                tilt = float(np.arccos(np.clip(rotation[2, 2], -1, 1)))
+                if flow := outflow(vessel, ml, tilt):
+                    others = [v for v in self._vessels if v is not vessel]
+                    poses = [(v, self.position(v), self.rotation(v)) for v in others]
+                    into = catcher(lip(vessel, position, rotation), poses)
+                    self.liquids.pour(vessel, into, flow * seconds)
+        if self.task.react is not None:
+            self.task.react(self, seconds)
 
     @staticmethod
     def _servo(target: np.ndarray) -> np.ndarray:
@@ -178,56 +241,78 @@ class Scene:
         site = self._site[side]
         return self.data.site_xpos[site].copy(), self.data.site_xmat[site].reshape(3, 3).copy()
 
-    def position(self, sku: Sku) -> np.ndarray:
-        """[3] centre of an item."""
-        q = self._item_q[sku.index]
-        return self.data.qpos[q : q + 3].copy()
+    def position(self, thing: Thing) -> np.ndarray:
+        """[3] centre of a thing; of several bodies, their mean."""
+        return np.mean([self._position(body) for body in thing.bodies], 0)
 
-    def rotation(self, sku: Sku) -> np.ndarray:
-        """[3, 3] rotation of an item; the last column is its axis."""
-        q, matrix = self._item_q[sku.index], np.zeros(9)
+    def _position(self, body: str) -> np.ndarray:
+        q = self._free_q.get(body)
+        return self.data.body(body).xpos.copy() if q is None else self.data.qpos[q : q + 3].copy()
+
+    def rotation(self, thing: Thing) -> np.ndarray:
+        """[3, 3] rotation of a thing; the last column is its axis. Beads have none."""
+        if isinstance(thing, Cluster):
+            return np.eye(3)
+        q, matrix = self._free_q.get(thing.name), np.zeros(9)
+        if q is None:
+            return self.data.body(thing.name).xmat.reshape(3, 3).copy()
         mujoco.mju_quat2Mat(matrix, self.data.qpos[q + 3 : q + 7])
         return matrix.reshape(3, 3)
 
-    def upright(self, sku: Sku) -> float:
-        """Cosine of an item's tilt; boxes and cans have no top, so either end may be up."""
-        cosine = float(self.rotation(sku)[2, 2])
-        return cosine if sku.shape.topped else abs(cosine)
+    def upright(self, thing: Thing) -> float:
+        """Cosine of a thing's tilt; boxes and cans have no top, so either end may be up."""
+        cosine = float(self.rotation(thing)[2, 2])
+        return cosine if thing.shape.topped else abs(cosine)
 
-    def speed(self, sku: Sku) -> float:
-        """Linear speed of an item, m/s."""
-        v = self._item_v[sku.index]
-        return float(np.linalg.norm(self.data.qvel[v : v + 3]))
+    def speed(self, thing: Thing) -> float:
+        """Linear speed of a thing, m/s; of several bodies, the fastest."""
+        addresses = [self._free_v[body] for body in thing.bodies if body in self._free_v]
+        return max(float(np.linalg.norm(self.data.qvel[v : v + 3])) for v in addresses)
 
-    def touching(self, sku: Sku) -> set[str]:
-        """Names of the bodies that touched an item in the last step; `world` for the table."""
+    def level(self, thing: Thing) -> float:
+        """How full a vessel is, 0 to 1; 0 for everything else."""
+        if not isinstance(thing, Vessel):
+            return 0.0
+        return self.liquids.volume(thing) / thing.capacity_ml
+
+    def touching(self, thing: Thing) -> set[str]:
+        """Names of the bodies that touched a thing in the last step; `world` for the table."""
+        return self.touching_body(*thing.bodies)
+
+    def touching_body(self, *bodies: str) -> set[str]:
+        """Names of the bodies that touched one of `bodies` in the last step."""
         if self._touches is None:
             self._touches = {}
             for a, b in self.model.geom_bodyid[self.data.contact.geom].tolist():
                 self._touches.setdefault(a, set()).add(self._names[b])
                 self._touches.setdefault(b, set()).add(self._names[a])
-        return self._touches.get(self._item_body[sku.index], set())
+        return set().union(*(self._touches.get(self._body[body], ()) for body in bodies))
 
-    def touched(self, sku: Sku) -> bool:
-        """Whether a finger touches an item."""
-        return not self.touching(sku).isdisjoint(FINGERS)
+    def touched(self, thing: Thing) -> bool:
+        """Whether a finger touches a thing."""
+        return not self.touching(thing).isdisjoint(FINGERS)
 
-    def holder(self, sku: Sku) -> str | None:
-        """The side whose two fingers both touch an item."""
-        touching = self.touching(sku)
+    def holder(self, thing: Thing) -> str | None:
+        """The side whose two fingers both touch a thing."""
+        touching = self.touching(thing)
         return next((s for s in SIDES if {f"{s}_fl", f"{s}_fr"} <= touching), None)
 
-    def lifted(self, sku: Sku) -> bool:
-        """Whether an item is in a hand and rests on nothing."""
-        return self.holder(sku) is not None and self.touching(sku) <= FINGERS
+    def lifted(self, thing: Thing) -> bool:
+        """Whether a thing is in a hand and rests on nothing."""
+        return self.holder(thing) is not None and self.touching(thing) <= FINGERS
 
-    def door(self) -> float:
-        """Angle of the door, 0 closed; 0 without a door."""
-        return 0.0 if self._door_q is None else abs(float(self.data.qpos[self._door_q]))
+    def angle(self, joint: str) -> float:
+        """Angle of one of the task's doors, lids and knobs, rad, 0 closed."""
+        return abs(float(self.data.qpos[self._joint_q[self.task.joints.index(joint)]]))
 
     def state(self, elapsed: float) -> np.ndarray:
         """[state] float32 in the order of `StateLayout`; `elapsed` is a fraction of the limit."""
-        scalars = [elapsed, self.door(), self.opened, *self.layout.fixture, *self.layout.goal, 0, 0]
+        joints = [self.angle(name) for name in self.task.joints]
+        done = [float(k < self.reached) for k in range(SUBTASKS)]
+        scalars = [
+            *(elapsed, *joints, *[0.0] * (2 - len(joints))),
+            *(*self.layout.fixture, *self.layout.goal, *done),
+        ]
         parts = [self._proprio(side) for side in SIDES] + [self._slot(s) for s in self._slots]
         absent = np.zeros(STATE.slot * (STATE.slots - len(self._slots)))
         return np.concatenate([*parts, absent, scalars]).astype(np.float32)
@@ -240,8 +325,8 @@ class Scene:
         axes = rotation[:, :2].T.ravel()
         return np.concatenate([self.joints(side), velocity, fingers, position, axes])
 
-    def _slot(self, sku: Sku) -> np.ndarray:
-        shape = [float(sku.shape is s) for s in SHAPES]
-        colour = [float(sku.colour == c) for c in COLOURS]
-        axes = self.rotation(sku)[:, :2].T.ravel()
-        return np.concatenate([self.position(sku), axes, shape, colour, [1.0]])
+    def _slot(self, thing: Thing) -> np.ndarray:
+        kind = [float(thing.shape.kind == kind) for kind in KINDS]
+        colour = [float(thing.colour == c) for c in COLOURS]
+        axes = self.rotation(thing)[:, :2].T.ravel()
+        return np.concatenate([self.position(thing), axes, kind, colour, [self.level(thing), 1.0]])

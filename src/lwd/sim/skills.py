@@ -11,9 +11,9 @@ import numpy as np
 from lwd.sim.body import HOME, MAX_OPENING, SHOULDER_Y
 from lwd.sim.geometry import UP, Pose, exponential, leaning, wrap
 from lwd.sim.hands import SLOT, Hands
-from lwd.sim.items import Sku
 from lwd.sim.scene import Scene
 from lwd.sim.task import TABLE_Z
+from lwd.sim.things import Thing
 
 _TILT = np.deg2rad(30)
 
@@ -28,25 +28,25 @@ def heading(side: str, point: np.ndarray) -> float:
     return 0.5 * float(np.arctan2(point[1] - SHOULDER_Y[side], point[0] - 0.1))
 
 
-def pick(hands: Hands, sku: Sku, arm: str | None = None) -> Iterator[None]:
+def pick(hands: Hands, thing: Thing, arm: str | None = None) -> Iterator[None]:
     """Grasp an item and lift it; ends with the item in the hand, or gives up.
 
     `arm` does it, by default the nearer one, unless a hand has the item already.
     """
     scene = hands.scene
-    side = scene.holder(sku) or arm or side_of(scene.position(sku))
+    side = scene.holder(thing) or arm or side_of(scene.position(thing))
     hands.busy = {side}
-    if scene.holder(sku) is None:
-        yield from make_ready(hands, side, sku)
-        yield from hands.clear(side, scene.position(sku))
-        position, rotation = grasp(scene, side, sku)
+    if scene.holder(thing) is None:
+        yield from make_ready(hands, side, thing)
+        yield from hands.clear(side, scene.position(thing))
+        position, rotation = grasp(scene, side, thing)
         hover = position - 0.10 * rotation[:, 2]
         yield from hands.move(side, [(hover + 0.08 * UP, rotation), (hover, rotation)], 0.25)
-        position, rotation = grasp(scene, side, sku)
+        position, rotation = grasp(scene, side, thing)
         position = position + hands.miss() * rotation[:, 0]
         yield from hands.move(side, [(position, rotation)], 0.15)
         yield from hands.grip(side, 0.0, 0.4)
-        if scene.holder(sku) != side:
+        if scene.holder(thing) != side:
             yield from hands.grip(side, MAX_OPENING, 0.2)
             yield from hands.move(side, [(hover + 0.08 * UP, rotation)], 0.4)
             return
@@ -54,14 +54,14 @@ def pick(hands: Hands, sku: Sku, arm: str | None = None) -> Iterator[None]:
     yield from hands.move(side, [(position + 0.08 * UP, rotation)], 0.2)
 
 
-def place(hands: Hands, sku: Sku, foot: np.ndarray) -> Iterator[None]:
+def place(hands: Hands, thing: Thing, foot: np.ndarray) -> Iterator[None]:
     """Stand a held item on a point, let go, step back."""
     scene = hands.scene
-    side = scene.holder(sku)
+    side = scene.holder(thing)
     if side is None:
         return
     hands.busy = {side}
-    above = upright_pose(scene, side, sku, foot + 0.07 * UP)
+    above = upright_pose(scene, side, thing, foot + 0.07 * UP)
     position, rotation = hands.pose(side)
     high = np.array([min(position[0], 0.45), position[1], max(position[2], above[0][2])])
     front = (above[0] - [0.13, 0, 0], above[1])  # come from the front, not across the neighbours
@@ -71,19 +71,19 @@ def place(hands: Hands, sku: Sku, foot: np.ndarray) -> Iterator[None]:
         yield from hands.grip(side, MAX_OPENING, 0.3)
         return
     yield from hands.move(side, way, 0.24)
-    if scene.holder(sku) != side:
+    if scene.holder(thing) != side:
         return
-    yield from hands.move(side, [upright_pose(scene, side, sku, foot + 0.003 * UP)], 0.1)
+    yield from hands.move(side, [upright_pose(scene, side, thing, foot + 0.003 * UP)], 0.1)
     yield from hands.grip(side, MAX_OPENING, 0.3)
     position, rotation = hands.pose(side)
     yield from hands.move(side, [(position - 0.10 * rotation[:, 2], rotation)], 0.3)
 
 
-def make_ready(hands: Hands, side: str, sku: Sku) -> Iterator[None]:
-    """Empty the hand of anything but `sku`, open it, and untangle the arm."""
+def make_ready(hands: Hands, side: str, thing: Thing) -> Iterator[None]:
+    """Empty the hand of anything but `thing`, open it, and untangle the arm."""
     for item in hands.scene.layout.items:
-        if item.sku is not sku and hands.scene.holder(item.sku) == side:
-            yield from place(hands, item.sku, free_spot(hands.scene, side))
+        if item.thing is not thing and hands.scene.holder(item.thing) == side:
+            yield from place(hands, item.thing, free_spot(hands.scene, side))
     hands.busy = {side}
     hands.target[SLOT[side]][7] = MAX_OPENING
     if hands.pose(side)[0][2] < TABLE_Z or np.abs(hands.joints(side) - HOME).max() > 1.7:
@@ -94,19 +94,19 @@ def free_spot(scene: Scene, side: str) -> np.ndarray:
     """[3] the point of the table on an arm's side that is farthest from every item."""
     sign = np.sign(SHOULDER_Y[side])
     spots = [np.array([x, sign * y, TABLE_Z]) for x in (0.38, 0.44, 0.50) for y in (0.1, 0.2, 0.3)]
-    stand = np.array([scene.position(item.sku)[:2] for item in scene.layout.items])
+    stand = np.array([scene.position(item.thing)[:2] for item in scene.layout.items])
     return max(spots, key=lambda s: np.linalg.norm(stand - s[:2], axis=1).min())
 
 
-def grasp(scene: Scene, side: str, sku: Sku) -> Pose:
+def grasp(scene: Scene, side: str, thing: Thing) -> Pose:
     """Pose of the hand around an item, standing or lying."""
-    centre, turn = scene.position(sku), scene.rotation(sku)
+    centre, turn = scene.position(thing), scene.rotation(thing)
     natural = heading(side, centre)
     axis = turn[:, 2]
     if abs(axis[2]) > 0.7:
-        yaw = natural if sku.shape.round else _nearest_face(turn, natural)
+        yaw = natural if thing.shape.round else _nearest_face(turn, natural)
         return centre + 0.015 * UP, leaning(_TILT, yaw)
-    if not sku.shape.topped and np.cos(np.arctan2(axis[1], axis[0]) - natural) < 0:
+    if not thing.shape.topped and np.cos(np.arctan2(axis[1], axis[0]) - natural) < 0:
         axis = -axis
     yaw = float(np.arctan2(axis[1], axis[0]))
     if np.cos(yaw - natural) < 0:
@@ -114,15 +114,15 @@ def grasp(scene: Scene, side: str, sku: Sku) -> Pose:
     return centre, leaning(np.deg2rad(8), wrap(yaw))
 
 
-def upright_pose(scene: Scene, side: str, sku: Sku, foot: np.ndarray) -> Pose:
+def upright_pose(scene: Scene, side: str, thing: Thing, foot: np.ndarray) -> Pose:
     """Pose of the hand that stands the item it holds upright on a point."""
     position, rotation = scene.hand(side)
-    centre, axis = scene.position(sku), scene.rotation(sku)[:, 2]
-    if not sku.shape.topped and axis @ _lean_axis(rotation) < 0:
+    centre, axis = scene.position(thing), scene.rotation(thing)[:, 2]
+    if not thing.shape.topped and axis @ _lean_axis(rotation) < 0:
         axis = -axis
     standing = _upright(rotation, axis, heading(side, foot))
     offset = rotation.T @ (centre - position)
-    return foot + UP * sku.shape.height / 2 - standing @ offset, standing
+    return foot + UP * thing.shape.height / 2 - standing @ offset, standing
 
 
 def _lean_axis(rotation: np.ndarray) -> np.ndarray:

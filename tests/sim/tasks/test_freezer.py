@@ -5,10 +5,10 @@ from lwd.actor.robot import Status
 from lwd.config import COMPACT, FULL
 from lwd.sim.body import SIDES
 from lwd.sim.expert import Expert
-from lwd.sim.freezer import FREEZER, closed, draw, held_out, inside, stowed, success
-from lwd.sim.items import SKUS
+from lwd.sim.goods import SKUS
 from lwd.sim.measure import expert_success
 from lwd.sim.robot import SimRobot
+from lwd.sim.tasks.freezer import FREEZER, closed, draw, held_out, inside, stowed
 
 
 @pytest.fixture
@@ -35,44 +35,44 @@ def hold_still(robot: SimRobot, seconds: float) -> None:
 
 
 def test_the_scene_starts_closed_and_empty(robot):
-    sku = robot.scene.layout.target
-    assert closed(robot.scene, sku)
-    assert not inside(robot.scene, sku)
-    assert not robot.scene.opened
+    thing = robot.scene.layout.target
+    assert closed(robot.scene, thing)
+    assert not inside(robot.scene, thing)
+    assert robot.scene.reached == 0
     assert FREEZER.progress(robot.scene) == 0
 
 
 def test_success_needs_a_door_that_was_open(robot):
     into_freezer(robot)
     hold_still(robot, 0.3)
-    sku = robot.scene.layout.target
-    assert inside(robot.scene, sku)
-    assert stowed(robot.scene, sku)
-    assert closed(robot.scene, sku)
-    assert not success(robot.scene)
+    thing = robot.scene.layout.target
+    assert inside(robot.scene, thing)
+    assert stowed(robot.scene, thing)
+    assert closed(robot.scene, thing)
+    assert robot.status is Status.RUNNING
 
     turn_door(robot, 1.0)
     hold_still(robot, 0.2)
-    assert robot.scene.opened
-    assert not success(robot.scene), "the door is open"
+    assert robot.scene.reached == 1
+    assert robot.status is Status.RUNNING, "the door is open"
 
     turn_door(robot, 0.05)
     hold_still(robot, 0.1)
-    assert success(robot.scene)
     assert robot.status is Status.SUCCESS
 
 
 def test_success_needs_the_named_item(robot):
-    other = next(i.sku for i in robot.scene.layout.items if i.sku is not robot.scene.layout.target)
-    x, y, z = robot.scene.layout.goal
+    layout = robot.scene.layout
+    other = next(i.thing for i in layout.items if i.thing is not layout.target)
+    x, y, z = layout.goal
     robot.scene.teleport(other, (x, y, z + other.shape.height / 2))
     turn_door(robot, 1.0)
     hold_still(robot, 0.1)
     turn_door(robot, 0.0)
     hold_still(robot, 0.1)
     assert inside(robot.scene, other)
-    assert robot.scene.opened
-    assert not success(robot.scene)
+    assert robot.scene.reached == 1
+    assert robot.status is Status.RUNNING
 
 
 def test_an_item_on_top_of_the_freezer_is_not_inside(robot):
@@ -103,11 +103,11 @@ def test_layouts_keep_the_two_splits_apart(evaluation):
     for _ in range(100):
         layout = draw(rng, evaluation)
         first = layout.items[0]
-        assert first.sku is layout.target
+        assert first.thing is layout.target
         spots = np.array([[x, y] for x in (0.40, 0.51) for y in (-0.47, -0.36, -0.25, -0.14)])
         spot = int(np.argmin(np.linalg.norm(spots - first.position[:2], axis=1)))
-        assert held_out(first.sku, spot) is evaluation
-        assert len({item.sku for item in layout.items}) == len(layout.items)
+        assert held_out(first.thing, spot) is evaluation
+        assert len({item.thing for item in layout.items}) == len(layout.items)
         assert 6 <= len(layout.items) <= 8
 
 

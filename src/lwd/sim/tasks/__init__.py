@@ -1,9 +1,9 @@
 """The tasks of the simulated fleet."""
 
 from lwd.errors import unknown
-from lwd.sim.freezer import FREEZER
-from lwd.sim.restocking import RESTOCKING
 from lwd.sim.task import TaskSpec
+from lwd.sim.tasks.freezer import FREEZER
+from lwd.sim.tasks.restocking import RESTOCKING
 
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (RESTOCKING, FREEZER)}
 

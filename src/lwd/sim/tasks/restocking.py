@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
+from lwd.sim.goods import SKUS, add_goods
 from lwd.sim.hands import Hands
-from lwd.sim.items import SKUS, Sku
 from lwd.sim.scene import Scene
 from lwd.sim.skills import free_spot, pick, place
-from lwd.sim.task import TABLE_Z, Layout, Placement, Step, TaskSpec
+from lwd.sim.task import TABLE_Z, Layout, Placement, Step, Subtask, TaskSpec
+from lwd.sim.things import Thing
 
 _TIERS = ((0.0, 0.04, 0.08), (0.09, 0.05, 0.20))
 """x of the middle, half depth and height of a tier, in the shelf's frame."""
@@ -24,8 +25,9 @@ _TOLERANCE = 0.04
 _NEIGHBOUR_TOLERANCE = 0.03
 
 
-def furnish(fixture: mujoco.MjsBody) -> None:
-    """Add two steps, the higher one behind, and a back panel that keeps goods from falling."""
+def furnish(spec: mujoco.MjSpec, fixture: mujoco.MjsBody) -> None:
+    """Add the goods and two steps, the higher one behind, with a panel that keeps goods on it."""
+    add_goods(spec)
     for x, depth, height in _TIERS:
         fixture.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX, size=[depth, _HALF_WIDTH, height / 2],
@@ -38,9 +40,9 @@ def furnish(fixture: mujoco.MjsBody) -> None:
     )  # fmt: skip
 
 
-def held_out(sku: Sku, place: int) -> bool:
+def held_out(thing: Thing, place: int) -> bool:
     """Whether a pair is kept for evaluation: each SKU at one of the six places."""
-    return (sku.index + place) % len(_PLACES) == 0
+    return (SKUS.index(thing) + place) % len(_PLACES) == 0
 
 
 def draw(rng: np.random.Generator, evaluation: bool) -> Layout:
@@ -58,8 +60,8 @@ def draw(rng: np.random.Generator, evaluation: bool) -> Layout:
     ]
     for k, spot in enumerate(spots):
         x, y = np.array(_SPOTS[spot]) + rng.uniform(-0.015, 0.015, 2)
-        sku = target if k == 0 else others.pop()
-        items.append(_placement(sku, (x, y, TABLE_Z), rng.uniform(-0.2, 0.2)))
+        thing = target if k == 0 else others.pop()
+        items.append(_placement(thing, (x, y, TABLE_Z), rng.uniform(-0.2, 0.2)))
     goal = _on_shelf(_PLACES[gap], shelf, yaw)
     return Layout(target=target, items=tuple(items), fixture=(*shelf, yaw), goal=goal)
 
@@ -73,20 +75,20 @@ def _on_shelf(
     return (shelf[0] + turned[0], shelf[1] + turned[1], shelf[2] + turned[2])
 
 
-def _placement(sku: Sku, foot: tuple[float, float, float], yaw: float) -> Placement:
+def _placement(thing: Thing, foot: tuple[float, float, float], yaw: float) -> Placement:
     x, y, z = (float(v) for v in foot)
-    return Placement(sku=sku, position=(x, y, z + sku.shape.height / 2), yaw=yaw)
+    return Placement(thing=thing, position=(x, y, z + thing.shape.height / 2), yaw=yaw)
 
 
-def in_gap(scene: Scene, sku: Sku) -> bool:
+def in_gap(scene: Scene, thing: Thing) -> bool:
     """Whether an item stands upright in the gap, settled and let go."""
-    offset = scene.position(sku) - scene.layout.goal - [0, 0, sku.shape.height / 2]
+    offset = scene.position(thing) - scene.layout.goal - [0, 0, thing.shape.height / 2]
     return bool(
         np.linalg.norm(offset[:2]) < _TOLERANCE
         and abs(offset[2]) < 0.01
-        and scene.upright(sku) > 0.9
-        and scene.speed(sku) < 0.02
-        and not scene.touched(sku)
+        and scene.upright(thing) > 0.9
+        and scene.speed(thing) < 0.02
+        and not scene.touched(thing)
     )
 
 
@@ -97,33 +99,32 @@ def neighbours(scene: Scene) -> list[Placement]:
 
 def kept(scene: Scene, item: Placement) -> bool:
     """Whether a neighbour still stands where it stood."""
-    shift = np.linalg.norm(scene.position(item.sku) - item.position)
-    return bool(shift < _NEIGHBOUR_TOLERANCE and scene.upright(item.sku) > 0.9)
+    shift = np.linalg.norm(scene.position(item.thing) - item.position)
+    return bool(shift < _NEIGHBOUR_TOLERANCE and scene.upright(item.thing) > 0.9)
 
 
-def success(scene: Scene) -> bool:
+def restocked(scene: Scene) -> bool:
     """Whether the named item is in the gap and its neighbours stand where they stood."""
     return in_gap(scene, scene.layout.target) and all(kept(scene, n) for n in neighbours(scene))
 
 
-def failure(scene: Scene) -> bool:
-    """Whether the named item or a neighbour fell off the table."""
-    needed = [scene.layout.target, *(item.sku for item in neighbours(scene))]
-    return any(scene.position(sku)[2] < TABLE_Z - 0.1 for sku in needed)
+def needed(scene: Scene) -> list[Thing]:
+    """The named item and its neighbours."""
+    return [scene.layout.target, *(item.thing for item in neighbours(scene))]
 
 
-def _intruder(scene: Scene, sku: Sku) -> Sku | None:
+def _intruder(scene: Scene, thing: Thing) -> Thing | None:
     """Another item that stands in the gap."""
     for item in scene.layout.items:
-        offset = scene.position(item.sku) - scene.layout.goal
-        if item.sku is not sku and np.linalg.norm(offset[:2]) < 0.06 and offset[2] > 0:
-            return item.sku
+        offset = scene.position(item.thing) - scene.layout.goal
+        if item.thing is not thing and np.linalg.norm(offset[:2]) < 0.06 and offset[2] > 0:
+            return item.thing
     return None
 
 
-def _remove_intruder(hands: Hands, sku: Sku) -> Iterator[None]:
+def _remove_intruder(hands: Hands, thing: Thing) -> Iterator[None]:
     """Put what stands in the gap back on the table."""
-    intruder = _intruder(hands.scene, sku)
+    intruder = _intruder(hands.scene, thing)
     if intruder is not None:
         yield from pick(hands, intruder)
         side = hands.scene.holder(intruder)
@@ -131,28 +132,28 @@ def _remove_intruder(hands: Hands, sku: Sku) -> Iterator[None]:
             yield from place(hands, intruder, free_spot(hands.scene, side))
 
 
-def _restore_neighbour(hands: Hands, sku: Sku) -> Iterator[None]:
+def _restore_neighbour(hands: Hands, thing: Thing) -> Iterator[None]:
     """Put a neighbour that was moved back where it stood."""
     item = next(n for n in neighbours(hands.scene) if not kept(hands.scene, n))
-    yield from pick(hands, item.sku)
-    foot = np.array(item.position) - [0, 0, item.sku.shape.height / 2]
-    yield from place(hands, item.sku, foot)
+    yield from pick(hands, item.thing)
+    foot = np.array(item.position) - [0, 0, item.thing.shape.height / 2]
+    yield from place(hands, item.thing, foot)
 
 
-def _gap_free(scene: Scene, sku: Sku) -> bool:
-    return _intruder(scene, sku) is None
+def _gap_free(scene: Scene, thing: Thing) -> bool:
+    return _intruder(scene, thing) is None
 
 
-def _neighbours_kept(scene: Scene, sku: Sku) -> bool:
-    return all(kept(scene, n) or n.sku is sku for n in neighbours(scene))
+def _neighbours_kept(scene: Scene, thing: Thing) -> bool:
+    return all(kept(scene, n) or n.thing is thing for n in neighbours(scene))
 
 
-def _held(scene: Scene, sku: Sku) -> bool:
-    return in_gap(scene, sku) or scene.lifted(sku)
+def _held(scene: Scene, thing: Thing) -> bool:
+    return in_gap(scene, thing) or scene.lifted(thing)
 
 
-def _put(hands: Hands, sku: Sku) -> Iterator[None]:
-    return place(hands, sku, np.array(hands.scene.layout.goal))
+def _put(hands: Hands, thing: Thing) -> Iterator[None]:
+    return place(hands, thing, np.array(hands.scene.layout.goal))
 
 
 RESTOCKING = TaskSpec(
@@ -164,10 +165,11 @@ RESTOCKING = TaskSpec(
         "place the {item} in the gap on the shelf",
         "move the {item} from the table to the shelf",
     ),
+    things=SKUS,
     furnish=furnish,
     draw=draw,
-    success=success,
-    failure=failure,
+    subtasks=(Subtask(name="restocked", done=restocked, things=()),),
+    needed=needed,
     steps=(
         Step(name="gap free", done=_gap_free, skill=_remove_intruder),
         Step(name="neighbours kept", done=_neighbours_kept, skill=_restore_neighbour),

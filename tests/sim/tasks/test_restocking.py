@@ -4,12 +4,13 @@ import pytest
 from lwd.actor.robot import Status
 from lwd.config import COMPACT
 from lwd.sim.expert import Expert
+from lwd.sim.goods import SKUS
 from lwd.sim.hands import NO_NOISE
-from lwd.sim.items import SKUS, Sku
-from lwd.sim.restocking import draw, neighbours
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST
 from lwd.sim.task import TABLE_Z
+from lwd.sim.tasks.restocking import draw, neighbours
+from lwd.sim.things import Thing
 
 
 @pytest.fixture
@@ -19,9 +20,9 @@ def robot() -> SimRobot:
     return robot
 
 
-def stand(robot: SimRobot, sku: Sku, foot: np.ndarray) -> None:
+def stand(robot: SimRobot, thing: Thing, foot: np.ndarray) -> None:
     """Put an item upright on a point."""
-    robot.scene.teleport(sku, (foot[0], foot[1], foot[2] + sku.shape.height / 2))
+    robot.scene.teleport(thing, (foot[0], foot[1], foot[2] + thing.shape.height / 2))
 
 
 def settled(robot: SimRobot) -> Status:
@@ -56,7 +57,8 @@ def test_a_lying_item_is_not_placed(robot):
 
 def test_another_item_in_the_gap_is_no_success_and_the_expert_takes_it_out(robot):
     layout = robot.scene.layout
-    wrong = next(i.sku for i in layout.items if i.sku is not layout.target and i.position[2] < 0.8)
+    others = [i for i in layout.items if i.thing is not layout.target]
+    wrong = next(i.thing for i in others if i.position[2] < 0.8)
     stand(robot, wrong, np.array(layout.goal))
     assert settled(robot) is Status.RUNNING
     assert finished(robot) is Status.SUCCESS
@@ -67,11 +69,11 @@ def test_a_neighbour_that_was_moved_spoils_success_and_the_expert_puts_it_back(r
     layout = robot.scene.layout
     moved = neighbours(robot.scene)[0]
     spot = np.array([0.42, 0.0, TABLE_Z])
-    stand(robot, moved.sku, spot)
+    stand(robot, moved.thing, spot)
     stand(robot, layout.target, np.array(layout.goal))
     assert settled(robot) is Status.RUNNING
     assert finished(robot) is Status.SUCCESS
-    assert np.linalg.norm(robot.scene.position(moved.sku) - moved.position) < 0.03
+    assert np.linalg.norm(robot.scene.position(moved.thing) - moved.position) < 0.03
 
 
 def test_the_named_item_on_the_floor_is_a_failure(robot):
@@ -82,13 +84,13 @@ def test_the_named_item_on_the_floor_is_a_failure(robot):
 
 def test_a_neighbour_on_the_floor_is_a_failure_and_other_goods_are_not(robot):
     scene = robot.scene
-    on_table = [i.sku for i in scene.layout.items if i.position[2] < TABLE_Z + 0.1]
-    spare = next(sku for sku in on_table if sku is not scene.layout.target)
+    on_table = [i.thing for i in scene.layout.items if i.position[2] < TABLE_Z + 0.1]
+    spare = next(thing for thing in on_table if thing is not scene.layout.target)
     scene.teleport(spare, (0.1, 0.5, 0.3))
     ticks = robot.apply(np.tile(REST, (10, 1)))
     assert ticks[-1].status is Status.RUNNING
     assert [e for tick in ticks for e in tick.events] == [f"fell:{spare.name}"]
-    scene.teleport(neighbours(scene)[0].sku, (0.1, -0.5, 0.3))
+    scene.teleport(neighbours(scene)[0].thing, (0.1, -0.5, 0.3))
     assert robot.apply(np.tile(REST, (10, 1)))[-1].status is Status.FAILURE
 
 
@@ -109,7 +111,7 @@ def test_a_held_item_is_not_placed_yet(robot):
 def test_scenes_hold_six_to_ten_distinct_items_with_room_around_the_gap():
     for seed in range(200):
         layout = draw(np.random.default_rng(seed), evaluation=bool(seed % 2))
-        skus = [item.sku for item in layout.items]
+        skus = [item.thing for item in layout.items]
         assert 6 <= len(skus) <= 10
         assert len(set(skus)) == len(skus)
         assert layout.target in skus
@@ -122,7 +124,7 @@ def test_scenes_hold_six_to_ten_distinct_items_with_room_around_the_gap():
 def test_no_pair_of_item_and_gap_is_both_trained_on_and_held_out():
     def pairs(evaluation: bool) -> set[tuple[int, int]]:
         layouts = [draw(np.random.default_rng(seed), evaluation) for seed in range(600)]
-        return {(layout.target.index, gap(layout)) for layout in layouts}
+        return {(SKUS.index(layout.target), gap(layout)) for layout in layouts}
 
     train, held_out = pairs(False), pairs(True)
     assert not train & held_out

@@ -14,11 +14,12 @@ import numpy as np
 
 from lwd.sim.body import MAX_OPENING, SIDES
 from lwd.sim.geometry import UP, Pose, leaning
+from lwd.sim.goods import SKUS, add_goods
 from lwd.sim.hands import Hands
-from lwd.sim.items import SKUS, Sku
 from lwd.sim.scene import Scene
 from lwd.sim.skills import pick, place, upright_pose
-from lwd.sim.task import TABLE_Z, Layout, Placement, Step, TaskSpec
+from lwd.sim.task import TABLE_Z, Layout, Placement, Step, Subtask, TaskSpec
+from lwd.sim.things import Thing
 
 _HALF_WIDTH, _DEPTH, _HEIGHT = 0.13, 0.20, 0.29
 """Inside of the compartment, m."""
@@ -45,8 +46,9 @@ _PUSH = 0.21
 """Distance from the hinge at which the hand pushes the door, m."""
 
 
-def furnish(fixture: mujoco.MjsBody) -> None:
-    """Add a cabinet, open to the front, and a door on a hinge."""
+def furnish(spec: mujoco.MjSpec, fixture: mujoco.MjsBody) -> None:
+    """Add the goods and a cabinet, open to the front, with a door on a hinge."""
+    add_goods(spec)
     half, middle = _HEIGHT / 2, _HINGE[2]
     panels = (
         ((_DEPTH / 2, 0, _SHELF / 2), (_DEPTH / 2, _HALF_WIDTH + 0.01, _SHELF / 2)),
@@ -84,9 +86,9 @@ def _add_handle(door: mujoco.MjsBody) -> None:
         door.add_geom(type=capsule, fromto=[0, y, z, x, y, z], size=[0.005, 0, 0], mass=0.01)
 
 
-def held_out(sku: Sku, spot: int) -> bool:
+def held_out(thing: Thing, spot: int) -> bool:
     """Whether a pair of item and place on the table is kept for evaluation: one in eight."""
-    return (sku.index + spot) % len(_SPOTS) == 0
+    return (SKUS.index(thing) + spot) % len(_SPOTS) == 0
 
 
 def draw(rng: np.random.Generator, evaluation: bool) -> Layout:
@@ -96,10 +98,10 @@ def draw(rng: np.random.Generator, evaluation: bool) -> Layout:
     others = [SKUS[i] for i in rng.permutation(len(SKUS)) if SKUS[i] is not target]
     free = rng.permutation([k for k in range(len(_SPOTS)) if k != first])[: rng.integers(5, 8)]
     items = []
-    for sku, spot in zip([target, *others], [first, *free], strict=False):
+    for thing, spot in zip([target, *others], [first, *free], strict=False):
         x, y = np.array(_SPOTS[spot]) + rng.uniform(-0.01, 0.01, 2)
-        foot = (float(x), float(y), TABLE_Z + sku.shape.height / 2)
-        items.append(Placement(sku=sku, position=foot, yaw=rng.uniform(-0.35, 0.35)))
+        foot = (float(x), float(y), TABLE_Z + thing.shape.height / 2)
+        items.append(Placement(thing=thing, position=foot, yaw=rng.uniform(-0.35, 0.35)))
     x, y = _FRONT[0] + rng.uniform(-0.02, 0.02), _FRONT[1] + rng.uniform(-0.03, 0.03)
     fixture = (x, y, TABLE_Z, rng.uniform(-0.1, 0.1))
     goal = _in_robot_frame(fixture, _GOAL)
@@ -126,15 +128,15 @@ def _from_front(scene: Scene, point: np.ndarray) -> np.ndarray:
     return _turn(-scene.layout.fixture[3]) @ (point - scene.layout.fixture[:3])
 
 
-def inside(scene: Scene, sku: Sku) -> bool:
+def inside(scene: Scene, thing: Thing) -> bool:
     """Whether an item's centre is in the compartment."""
-    x, y, z = _from_front(scene, scene.position(sku))
+    x, y, z = _from_front(scene, scene.position(thing))
     return bool(0.01 < x < _DEPTH and abs(y) < _HALF_WIDTH and _SHELF < z < _SHELF + _HEIGHT)
 
 
-def stowed(scene: Scene, sku: Sku) -> bool:
+def stowed(scene: Scene, thing: Thing) -> bool:
     """Whether an item is inside, let go, and the hand is out of the door's way."""
-    return inside(scene, sku) and not scene.touched(sku) and not _in_the_way(scene)
+    return inside(scene, thing) and not scene.touched(thing) and not _in_the_way(scene)
 
 
 def _in_the_way(scene: Scene) -> bool:
@@ -142,34 +144,34 @@ def _in_the_way(scene: Scene) -> bool:
     return bool(np.hypot(*(scene.hand("right")[0] - _hinge(scene))[:2]) < _SWEEP)
 
 
-def closed(scene: Scene, sku: Sku) -> bool:
+def closed(scene: Scene, thing: Thing) -> bool:
     """Whether the door is closed."""
-    return scene.door() < _CLOSED
+    return scene.angle("door") < _CLOSED
 
 
-def success(scene: Scene) -> bool:
-    """Whether the door has been opened, the named item is inside and the door is closed."""
-    sku = scene.layout.target
-    return scene.opened and inside(scene, sku) and not scene.touched(sku) and closed(scene, sku)
+def opened(scene: Scene) -> bool:
+    """Whether the door is wide open."""
+    return scene.angle("door") > _OPEN
 
 
-def failure(scene: Scene) -> bool:
-    """Whether the named item fell off the table."""
-    return bool(scene.position(scene.layout.target)[2] < TABLE_Z - 0.1)
+def stored(scene: Scene) -> bool:
+    """Whether the named item is inside, let go, and the door is closed."""
+    target = scene.layout.target
+    return inside(scene, target) and not scene.touched(target) and closed(scene, target)
 
 
-def _before_door(scene: Scene, sku: Sku) -> bool:
+def _before_door(scene: Scene, thing: Thing) -> bool:
     """Whether an item lies before the freezer, where the left hand opens the door."""
-    x, y, _ = _from_front(scene, scene.position(sku))
+    x, y, _ = _from_front(scene, scene.position(thing))
     return bool(x < _DEPTH and abs(y) < _HALF_WIDTH + 0.02)
 
 
-def _way_open(scene: Scene, sku: Sku) -> bool:
-    return stowed(scene, sku) or (scene.opened and scene.door() > _OPEN)
+def _way_open(scene: Scene, thing: Thing) -> bool:
+    return stowed(scene, thing) or opened(scene)
 
 
-def _held(scene: Scene, sku: Sku) -> bool:
-    return inside(scene, sku) or scene.lifted(sku)
+def _held(scene: Scene, thing: Thing) -> bool:
+    return inside(scene, thing) or scene.lifted(thing)
 
 
 def _together(hands: Hands, *motions: Iterator[None]) -> Iterator[None]:
@@ -180,55 +182,55 @@ def _together(hands: Hands, *motions: Iterator[None]) -> Iterator[None]:
         yield
 
 
-def _open_and_pick(hands: Hands, sku: Sku) -> Iterator[None]:
-    yield from _hand_over(hands, sku)
-    if not _held(hands.scene, sku) and _before_door(hands.scene, sku):  # no room for both arms
+def _open_and_pick(hands: Hands, thing: Thing) -> Iterator[None]:
+    yield from _hand_over(hands, thing)
+    if not _held(hands.scene, thing) and _before_door(hands.scene, thing):  # no room for both arms
         hands.busy = set(SIDES)
         yield from hands.home("left")
-        yield from _pick_aside(hands, sku)
-    yield from _together(hands, _open(hands), _pick_aside(hands, sku))
+        yield from _pick_aside(hands, thing)
+    yield from _together(hands, _open(hands), _pick_aside(hands, thing))
 
 
-def _pick_beside(hands: Hands, sku: Sku) -> Iterator[None]:
-    yield from _hand_over(hands, sku)
-    yield from _together(hands, _park(hands), pick(hands, sku, "right"))
+def _pick_beside(hands: Hands, thing: Thing) -> Iterator[None]:
+    yield from _hand_over(hands, thing)
+    yield from _together(hands, _park(hands), pick(hands, thing, "right"))
 
 
-def _stow_beside(hands: Hands, sku: Sku) -> Iterator[None]:
-    yield from _hand_over(hands, sku)
-    yield from _together(hands, _park(hands), _stow(hands, sku))
+def _stow_beside(hands: Hands, thing: Thing) -> Iterator[None]:
+    yield from _hand_over(hands, thing)
+    yield from _together(hands, _park(hands), _stow(hands, thing))
 
 
-def _hand_over(hands: Hands, sku: Sku) -> Iterator[None]:
+def _hand_over(hands: Hands, thing: Thing) -> Iterator[None]:
     """Put down what the left hand holds where the right one can pick it."""
-    if hands.scene.holder(sku) == "left":
-        yield from place(hands, sku, np.array([0.45, -0.03, TABLE_Z]))
+    if hands.scene.holder(thing) == "left":
+        yield from place(hands, thing, np.array([0.45, -0.03, TABLE_Z]))
 
 
-def _pick_aside(hands: Hands, sku: Sku) -> Iterator[None]:
+def _pick_aside(hands: Hands, thing: Thing) -> Iterator[None]:
     """Pick, then keep out of the way of the opening door."""
     scene, side = hands.scene, "right"
-    if not _held(scene, sku):
-        yield from pick(hands, sku, side)
-    if scene.door() < _OPEN and _in_the_way(scene):
+    if not _held(scene, thing):
+        yield from pick(hands, thing, side)
+    if scene.angle("door") < _OPEN and _in_the_way(scene):
         position, rotation = hands.pose(side)
         yield from hands.move(side, [(np.array([0.42, -0.24, position[2]]), rotation)], 0.4)
 
 
-def _stow(hands: Hands, sku: Sku) -> Iterator[None]:
+def _stow(hands: Hands, thing: Thing) -> Iterator[None]:
     """Bring the held item in through the open door, stand it on the shelf, and come out again."""
     scene, side = hands.scene, "right"
     inwards = _turn(scene.layout.fixture[3])
     foot = np.array(scene.layout.goal)
-    if scene.holder(sku) == side:
-        above, standing = upright_pose(scene, side, sku, foot + 0.035 * UP)
+    if scene.holder(thing) == side:
+        above, standing = upright_pose(scene, side, thing, foot + 0.035 * UP)
         before = above + inwards @ [-0.20, -0.03, 0.02]
         if hands.hasty():
             yield from hands.move(side, [(before, standing)], 0.4)
             yield from hands.grip(side, MAX_OPENING, 0.3)
             return
         yield from hands.move(side, [(before, standing), (above, standing)], 0.4)
-        yield from hands.move(side, [upright_pose(scene, side, sku, foot + 0.003 * UP)], 0.15)
+        yield from hands.move(side, [upright_pose(scene, side, thing, foot + 0.003 * UP)], 0.15)
     yield from hands.grip(side, MAX_OPENING, 0.3)
     position, rotation = hands.pose(side)
     out = [(position + inwards @ offset, rotation) for offset in _OUT]
@@ -250,9 +252,9 @@ def _open(hands: Hands) -> Iterator[None]:
     """Grasp the handle and pull the door open."""
     scene, side = hands.scene, "left"
     hands.target[7] = MAX_OPENING
-    point, rotation = _gripping(scene, scene.door())
+    point, rotation = _gripping(scene, scene.angle("door"))
     yield from hands.move(side, [(point - 0.08 * rotation[:, 2], rotation)], 0.45)
-    point, rotation = _gripping(scene, scene.door())
+    point, rotation = _gripping(scene, scene.angle("door"))
     yield from hands.move(side, [(point + 0.005 * rotation[:, 2], rotation)], 0.25)
     yield from hands.grip(side, 0.0, 0.3)
     yield from _pull(hands, side)
@@ -261,7 +263,7 @@ def _open(hands: Hands) -> Iterator[None]:
 def _pull(hands: Hands, side: str) -> Iterator[None]:
     """Lead the handle around the hinge while the hand stays on it, with a smooth start and end."""
     scene = hands.scene
-    start = scene.door()
+    start = scene.angle("door")
     ticks = max(2, round((_AJAR - start) / (_PULL_SPEED * hands.pace) * hands.rate_hz))
     for k in range(1, ticks + 1):
         if _off(scene, side) > 0.04:
@@ -287,12 +289,12 @@ def _park(hands: Hands) -> Iterator[None]:
         yield from hands.move(side, [_PARK], 0.4)
 
 
-def _close(hands: Hands, sku: Sku) -> Iterator[None]:
+def _close(hands: Hands, thing: Thing) -> Iterator[None]:
     """Push the door shut from outside with the closed left hand; the right one goes home."""
     scene, side = hands.scene, "left"
     hands.busy = {side}
     hands.target[7] = 0.0
-    angle = scene.door()
+    angle = scene.angle("door")
     yield from hands.move(side, [_pushing(scene, angle, 0.06)], 0.45)
     way = [_pushing(scene, a, 0.015) for a in (0.9, 0.5, 0.2, -0.06) if a < angle]
     yield from hands.move(side, way, 0.35)
@@ -314,10 +316,15 @@ FREEZER = TaskSpec(
         "the {item} belongs in the freezer",
         "store the {item} in the freezer and shut the door",
     ),
+    things=SKUS,
     furnish=furnish,
     draw=draw,
-    success=success,
-    failure=failure,
+    subtasks=(
+        Subtask(name="opened", done=opened, things=("door",)),
+        Subtask(name="stored", done=stored, things=("door",)),
+    ),
+    needed=lambda scene: (scene.layout.target,),
+    joints=("door",),
     steps=(
         Step(name="opened", done=_way_open, skill=_open_and_pick),
         Step(name="held", done=_held, skill=_pick_beside),
