@@ -67,7 +67,7 @@ def test_two_rounds_from_data_to_a_guided_policy(root, tmp_path, caplog):
     )
     assert (metadata["act"], metadata["act.guidance"]) == ("guided", "1.5")
     plain = {name: text for name, text in metadata.items() if not name.startswith("act")}
-    seen = SimpleNamespace(state=np.zeros(232, np.float32))
+    seen = SimpleNamespace(state=np.zeros(StateLayout().size, np.float32))
     chunks = []
     for told in (metadata, metadata | {"act.guidance": "4"}, plain):
         policy = FlowPolicy(tensors, told, row.version, control=small().control)
