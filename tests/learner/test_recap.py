@@ -15,7 +15,7 @@ from learner.nets import CHAIN, NETS, STAGE, at, random_batch
 from learner.nets import fresh as blank
 from learner.outcome import published, reports, versions
 from lwd.algorithms import recap as maths
-from lwd.config import LearnerConfig, PlaneConfig
+from lwd.config import LearnerConfig, PlaneConfig, StateLayout
 from lwd.errors import ConfigError
 from lwd.learner.recipes import fresh, recap, recipe
 from lwd.learner.recipes.recap import PolicyStage
