@@ -30,12 +30,6 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/catalog.db"
 
 
-@pytest.fixture
-def postgres_url(postgres) -> str:
-    """URL of a new, empty database."""
-    return postgres.create()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request) -> str:
     """URL of a new catalog, once of each kind."""

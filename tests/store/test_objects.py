@@ -3,20 +3,25 @@
 import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import obstore
 import pytest
 
 from lwd.errors import ConfigError, IntegrityError, MissingError, ServiceError
-from lwd.store.objects import Objects, episode_key, sha256_of
+from lwd.store.objects import PART_BYTES, Objects, episode_key, sha256_of
 
 DATA = bytes(range(256)) * 40_000
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def objects(request, tmp_path: Path) -> Objects:
-    url = "memory:///" if request.param == "memory" else (tmp_path / "my objects").as_uri()
-    return Objects(url)
+    if request.param == "s3":
+        return Objects(request.getfixturevalue("s3_url"))
+    return Objects(
+        "memory:///" if request.param == "memory" else (tmp_path / "my objects").as_uri()
+    )
 
 
 def test_an_object_comes_back_as_it_was_put(objects, tmp_path):
@@ -90,7 +95,46 @@ def test_a_writer_killed_at_any_point_leaves_only_whole_objects(tmp_path):
         assert episode_key(sha256_of(objects.get(key))) == key
 
 
-@pytest.mark.parametrize("url", ["gopher:///x", "objects", ""])
+def test_a_read_with_a_hash_is_verified(objects):
+    objects.put("episodes/x", b"whole")
+    assert objects.get("episodes/x", sha256=sha256_of(b"whole")) == b"whole"
+    with pytest.raises(IntegrityError, match=r"episodes/x.*damaged"):
+        objects.get("episodes/x", sha256=sha256_of(b"other"))
+
+
+def test_a_damaged_object_is_replaced_by_the_next_upload(objects):
+    objects.put("episodes/x", b"dam\x00ged")
+    objects.put("episodes/x", b"damaged")
+    assert objects.get("episodes/x") == b"damaged"
+
+
+def test_an_intact_object_is_not_written_again():
+    objects = Objects("memory:///")
+    objects.put("episodes/x", DATA[:1000])
+    first = obstore.head(objects._store, "episodes/x")
+    objects.put("episodes/x", DATA[:1000])
+    assert obstore.head(objects._store, "episodes/x") == first
+
+
+def test_many_writers_of_one_object_leave_it_whole(objects):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: objects.put("episodes/x", DATA[:100_000]), range(16)))
+    assert objects.get("episodes/x") == DATA[:100_000]
+    assert list(objects.list("episodes")) == ["episodes/x"]
+
+
+def test_an_object_of_several_parts_comes_back(objects, tmp_path):
+    data = DATA * 2
+    assert len(data) > 2 * PART_BYTES
+    (tmp_path / "file").write_bytes(data)
+    objects.put("weights/a", data)
+    objects.put_file("weights/b", tmp_path / "file")
+    for key in ("weights/a", "weights/b"):
+        assert objects.head(key) == len(data)
+        objects.get_to(key, tmp_path / "back", sha256=sha256_of(data))
+
+
+@pytest.mark.parametrize("url", ["gopher:///x", "objects", "", "s3://[", "S3_//bucket"])
 def test_an_unusable_url_says_what_to_give(url):
     with pytest.raises(ConfigError, match="file://"):
         Objects(url)
@@ -114,3 +158,12 @@ def test_an_unreachable_store_is_a_service_error_on_one_line(tmp_path):
         objects.put("folder/key", b"x")
     assert "folder/key" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_went_away_is_not_taken_for_missing_objects(tmp_path):
+    objects = Objects((tmp_path / "objects").as_uri())
+    objects.check()
+    (tmp_path / "objects").rmdir()
+    for use in (objects.get, objects.head, objects.exists, objects.delete):
+        with pytest.raises(ServiceError, match="is not there: create it"):
+            use("episodes/x")

@@ -12,6 +12,7 @@ import pytest
 from lwd.errors import IntegrityError, MissingError, NonFiniteError
 from lwd.store import weights
 from lwd.store.catalog import Catalog
+from lwd.store.delta import difference
 from lwd.store.objects import Objects
 from lwd.store.rows import WeightsRow
 
@@ -35,6 +36,17 @@ class FakeObjects:
     def put(self, key: str, data: bytes) -> None:
         self.held[key] = data
         self.order.append("object")
+
+    def exists(self, key: str) -> bool:
+        return key in self.held
+
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
+        if key not in self.held:
+            raise MissingError(f"{key} is not there")
+        data = self.held[key]
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            raise IntegrityError(f"{key} has another hash")
+        return data
 
     def head(self, key: str) -> int:
         return len(self.held[key])
@@ -193,6 +205,78 @@ def test_eviction_keeps_what_is_named(objects, pointer, tmp_path):
         weights.fetch(objects, row, folder=tmp_path)
     weights.evict(tmp_path, keep=[new.sha256])
     assert [path.stem for path in tmp_path.iterdir()] == [new.sha256]
+
+
+def nudged(step: int) -> dict[str, np.ndarray]:
+    """A policy as training leaves it after some steps."""
+    return {"kernel": np.linspace(1, 2, 500, dtype=np.float32) * (1 + 1e-6 * step)}
+
+
+def whole_fetches(objects, row, folder) -> int:
+    """Artifacts that had to be fetched whole for a version; what came is checked."""
+    before = objects.fetched
+    tensors, _ = weights.fetch(objects, row, folder=folder)
+    assert np.array_equal(tensors["kernel"], nudged(row.update)["kernel"])
+    return objects.fetched - before
+
+
+def test_a_robot_with_the_version_before_fetches_the_difference(objects, pointer, tmp_path):
+    rows = [publish(objects, pointer, nudged(k), update=k) for k in range(4)]
+    assert [whole_fetches(objects, row, tmp_path) for row in rows[:3]] == [1, 0, 0]
+    delta = objects.held[weights.delta_key(rows[0].sha256, rows[1].sha256)]
+    assert len(delta) < 0.7 * rows[1].size_bytes
+
+
+def test_a_robot_that_missed_a_version_fetches_the_whole(objects, pointer, tmp_path):
+    rows = [publish(objects, pointer, nudged(k), update=k) for k in range(3)]
+    assert [whole_fetches(objects, rows[k], tmp_path) for k in (0, 2)] == [1, 1]
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: b"", lambda d: b"\x02" + d])
+def test_a_damaged_difference_costs_only_a_download(objects, pointer, tmp_path, damage):
+    old, new = (publish(objects, pointer, nudged(k), update=k) for k in range(2))
+    name = weights.delta_key(old.sha256, new.sha256)
+    objects.held[name] = damage(objects.held[name])
+    assert [whole_fetches(objects, row, tmp_path) for row in (old, new)] == [1, 1]
+
+
+def test_the_difference_to_another_artifact_is_noticed(objects, pointer, tmp_path):
+    old, new = (publish(objects, pointer, nudged(k), update=k) for k in range(2))
+    objects.held[weights.delta_key(old.sha256, new.sha256)] = difference(
+        objects.held[weights.key(old.sha256)], weights.encode(nudged(7), METADATA)
+    )
+    assert [whole_fetches(objects, row, tmp_path) for row in (old, new)] == [1, 1]
+
+
+def test_a_lost_predecessor_leaves_the_whole(objects, pointer, tmp_path):
+    old = publish(objects, pointer, nudged(0), update=0)
+    del objects.held[weights.key(old.sha256)]
+    assert whole_fetches(objects, publish(objects, pointer, nudged(1), update=1), tmp_path) == 1
+
+
+def test_what_training_leaves_alone_is_fetched_once(objects, pointer, tmp_path):
+    base = {"vlm": np.arange(1000, dtype=np.float32)}
+    rows = [
+        weights.publish(
+            *(objects, pointer, nudged(k) | base, METADATA),
+            **{"stage": "online", "update": k, "snapshot": 0, "frozen": ["vlm"]},
+        )
+        for k in range(3)
+    ]
+    assert rows[0].size_bytes < base["vlm"].nbytes, "the base is not in it"
+    assert [whole_fetches(objects, row, tmp_path) for row in rows] == [2, 0, 0]
+    tensors, _ = weights.fetch(objects, rows[2], folder=tmp_path)
+    assert np.array_equal(tensors["vlm"], base["vlm"])
+    weights.evict(tmp_path, keep=[rows[2].sha256])
+    assert len(list(tmp_path.iterdir())) == 2, "the newest and its base"
+
+
+def test_a_frozen_tensor_that_is_not_there_is_named(objects, pointer):
+    with pytest.raises(ValueError, match="'vlm' is not among the 1 given"):
+        weights.publish(
+            *(objects, pointer, nudged(0), METADATA),
+            **{"stage": "online", "update": 0, "snapshot": 0, "frozen": ["vlm"]},
+        )
 
 
 def test_the_real_store_and_catalog_do_what_publishing_needs(tmp_path):

@@ -5,21 +5,29 @@ its contents, so that a second put writes the same bytes. Every pointer is in th
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlparse
+from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import BaseError
-from obstore.store import ObjectStore, from_url
+from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedError
 
-from lwd.errors import ConfigError, IntegrityError, MissingError, ServiceError
-from lwd.store.disk import make_folder, sync_file, sync_folder, written_aside
+from lwd.errors import IntegrityError, MissingError, ServiceError
+from lwd.store.disk import sync_file, sync_folder, written_aside
+from lwd.store.object_url import clear_object_errors, open_store
 
-SCHEMES = ("file", "s3", "gs", "memory")
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
+log = logging.getLogger(__name__)
+
+PART_BYTES = 8 << 20
+"""Larger objects are uploaded in parts of this size."""
+PARTS_AT_ONCE = 4
+RESUMPTIONS = 3
+"""Breaks of a download with not one byte between them after which it is given up."""
 
 
 def episode_key(sha256: str) -> str:
@@ -39,40 +47,56 @@ class Objects:
     def __init__(self, url: str):
         """`url` is file:///folder, s3://bucket/prefix, gs://bucket/prefix or memory:///.
 
-        Credentials and endpoints of S3 and GCS come from their usual environment variables.
+        `s3://bucket/prefix?endpoint=https://host&region=name` is a store other than Amazon's.
+        Credentials come from the usual environment variables of S3 and GCS. Nothing is sent yet.
         """
         self.url = url
-        self._root = _local_root(url)
         self._synced: set[Path] = set()
-        with _clear_errors(url, ""):
-            self._store = _open(url)
+        with clear_object_errors(url, ""):
+            self._store, self._root = open_store(url)
+
+    def check(self) -> None:
+        """ServiceError unless the store is there and lets this process read its list."""
+        if self._root is not None and not self._root.is_dir():
+            raise self._gone()
+        with clear_object_errors(self.url, ""):
+            for _ in obstore.list(self._store, chunk_size=1):
+                return
 
     def put(self, key: str, data: bytes) -> None:
-        """Store bytes under a key: whole or absent, durable on return, harmless to repeat."""
-        self._put(key, data)
+        """Store bytes under a key: whole or absent, durable on return, harmless to repeat.
+
+        What crosses the network is signed with its hash, which the store compares. An intact
+        object that is there already stays; a damaged one is replaced.
+        """
+        if len(data) > PART_BYTES or not self._create(key, data):
+            self._overwrite(key, data)
 
     def put_file(self, key: str, path: Path) -> None:
         """Store a file's contents without reading all of it into memory."""
-        self._put(key, path)
+        self._overwrite(key, path)
 
-    def get(self, key: str) -> bytes:
-        """The whole object."""
-        with _clear_errors(self.url, key):
-            return obstore.get(self._store, key).bytes().to_bytes()
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
+        """The whole object; IntegrityError if it has another hash than the one given."""
+        with self._missing_or_gone(), clear_object_errors(self.url, key):
+            data = b"".join(self._chunks(key))
+        if sha256 is not None:
+            self._compare(key, sha256_of(data), sha256)
+        return data
 
     def get_to(self, key: str, path: Path, *, sha256: str) -> None:
         """Download to `path`, which appears only once the hash is right (else IntegrityError)."""
         digest = hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _clear_errors(self.url, key), written_aside(path) as file:
-            for chunk in obstore.get(self._store, key).stream():
+        with (
+            self._missing_or_gone(),
+            clear_object_errors(self.url, key),
+            written_aside(path) as file,
+        ):
+            for chunk in self._chunks(key):
                 digest.update(chunk)
                 file.write(chunk)
-            if digest.hexdigest() != sha256:
-                raise IntegrityError(
-                    f"Object {key} in {self.url} has sha256 {digest.hexdigest()}, expected "
-                    f"{sha256}. It was damaged after the upload; upload it again."
-                )
+            self._compare(key, digest.hexdigest(), sha256)
 
     def exists(self, key: str) -> bool:
         """Whether the object is there, whole."""
@@ -84,35 +108,100 @@ class Objects:
 
     def head(self, key: str) -> int:
         """Size in bytes."""
-        with _clear_errors(self.url, key):
+        with self._missing_or_gone(), clear_object_errors(self.url, key):
             return int(obstore.head(self._store, key)["size"])
 
     def delete(self, key: str) -> None:
         """Remove the object; one that is not there is fine."""
         try:
-            with _clear_errors(self.url, key):
+            with self._missing_or_gone(), clear_object_errors(self.url, key):
                 obstore.delete(self._store, key)
-        except (MissingError, ServiceError):
-            # Gateways answer in their own ways; what counts is whether it is gone.
-            if self.exists(key):
-                raise
+        except MissingError:
+            log.debug("nothing to delete key=%s", key)
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys under a folder-like prefix, in no particular order."""
-        with _clear_errors(self.url, prefix):
+        with clear_object_errors(self.url, prefix):
             for page in obstore.list(self._store, prefix or None):
                 yield from (entry["path"] for entry in page)
 
-    def _put(self, key: str, data: bytes | Path) -> None:
+    def _chunks(self, key: str) -> Iterator[bytes]:
+        """The object's bytes, piece by piece; a connection that breaks goes on where it broke."""
+        done = failures = 0
+        while True:
+            here: GetOptions | None = {"range": {"offset": done}} if done else None
+            try:
+                for chunk in obstore.get(self._store, key, options=here).stream():
+                    done, failures = done + len(chunk), 0
+                    yield chunk
+                return
+            except GenericError as error:
+                failures += 1
+                if failures > RESUMPTIONS:
+                    raise
+                log.debug("download goes on key=%s at=%d reason=%.200s", key, done, error)
+
+    def _create(self, key: str, data: bytes) -> bool:
+        """Whether the object is there intact now, made or found; False leaves it to overwriting.
+
+        Not every store knows conditional writes: some refuse, some silently overwrite.
+        """
+        if self._root is not None:
+            return False
         try:
-            with _clear_errors(self.url, key):
-                obstore.put(self._store, key, data)
-                if self._root is not None:
-                    self._make_durable(self._root / key, self._root)
+            with self._missing_is_gone(), clear_object_errors(self.url, key):
+                try:
+                    obstore.put(self._store, key, data, mode="create", use_multipart=False)
+                except AlreadyExistsError:
+                    return self._is_intact(key, data)
+        except ServiceError as error:
+            if isinstance(error.__cause__, NotSupportedError) or "NotImplemented" in str(error):
+                return False
+            raise
+        return True
+
+    def _is_intact(self, key: str, data: bytes) -> bool:
+        if b"".join(self._chunks(key)) == data:
+            return True
+        log.warning("damaged object replaced key=%s store=%s", key, self.url)
+        return False
+
+    def _overwrite(self, key: str, data: bytes | Path) -> None:
+        with self._missing_is_gone(), clear_object_errors(self.url, key):
+            obstore.put(
+                self._store, key, data, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+            )
+            if self._root is not None:
+                self._make_durable(self._root / key, self._root)
+
+    def _compare(self, key: str, found: str, expected: str) -> None:
+        if found != expected:
+            raise IntegrityError(
+                f"Object {key} in {self.url} has sha256 {found}, expected "
+                f"{expected}. It was damaged after the upload; upload it again."
+            )
+
+    @contextmanager
+    def _missing_or_gone(self) -> Iterator[None]:
+        """An object is missing only in a store that is there."""
+        try:
+            yield
+        except MissingError:
+            self.check()
+            raise
+
+    @contextmanager
+    def _missing_is_gone(self) -> Iterator[None]:
+        """What a write misses is the store itself."""
+        try:
+            yield
         except MissingError as error:
-            raise ServiceError(
-                f"Object store {self.url} is not there: create it, or correct --objects-url."
-            ) from error
+            raise self._gone() from error
+
+    def _gone(self) -> ServiceError:
+        return ServiceError(
+            f"Object store {self.url} is not there: create it, or correct --objects-url."
+        )
 
     def _make_durable(self, path: Path, root: Path) -> None:
         sync_file(path)
@@ -122,36 +211,3 @@ class Objects:
                 break
             sync_folder(folder)
         self._synced.update(path.parents)
-
-
-def _local_root(url: str) -> Path | None:
-    parts = urlparse(url)
-    if parts.scheme not in SCHEMES:
-        raise ConfigError(
-            f"Object store {url!r} is not usable; give a URL that starts with "
-            f"{', '.join(f'{scheme}://' for scheme in SCHEMES)}."
-        )
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
-
-
-def _open(url: str) -> ObjectStore:
-    root = _local_root(url)
-    if root is not None:
-        make_folder(root)
-        return from_url(root.as_uri())
-    if urlparse(url).scheme == "memory":
-        return from_url("memory:///")
-    retries: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
-    return from_url(url, retry_config=retries)
-
-
-@contextmanager
-def _clear_errors(url: str, key: str) -> Iterator[None]:
-    """Turn obstore's errors, which carry a debug dump, into one line that says what to do."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise MissingError(f"Object {key} is not in {url}.") from error
-    except (BaseError, OSError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ServiceError(f"Object store {url} failed at {key!r}: {first}") from error

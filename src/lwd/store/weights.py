@@ -2,6 +2,11 @@
 
 The object is whole before the pointer moves, so whoever follows the pointer finds it; what a robot
 fetches it verifies, byte for byte and tensor by tensor, before anything is built from it.
+
+Beside each artifact stands its difference to the one before, for robots that have that one: what
+the difference makes is verified by the artifact's own hash, so a robot that missed a version, or
+got a damaged difference, fetches the whole. Tensors that training leaves alone are one artifact of
+their own, the base, which every later version names and every robot fetches once.
 """
 
 import hashlib
@@ -9,7 +14,7 @@ import json
 import logging
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,7 +22,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lwd.errors import IntegrityError, NonFiniteError
+from lwd.errors import IntegrityError, MissingError, NonFiniteError
+from lwd.store.delta import apply, difference
+from lwd.store.disk import written_aside
 from lwd.store.rows import WeightsRow
 
 log = logging.getLogger(__name__)
@@ -26,6 +33,8 @@ Tensors = dict[str, np.ndarray]
 Metadata = dict[str, str]
 Shapes = Mapping[str, tuple[int, ...]]
 
+BASE = "base"
+"""Key of the metadata that names the base artifact by its hash."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -35,12 +44,18 @@ class ObjectSink(Protocol):
 
     def put(self, key: str, data: bytes) -> None: ...
 
+    def exists(self, key: str) -> bool: ...
+
+    def get(self, key: str, *, sha256: str | None = None) -> bytes: ...
+
 
 @runtime_checkable
 class ObjectSource(Protocol):
     """What fetching needs of `lwd.store.objects.Objects`."""
 
     def head(self, key: str) -> int: ...
+
+    def get(self, key: str, *, sha256: str | None = None) -> bytes: ...
 
     def get_to(self, key: str, path: Path, *, sha256: str) -> None: ...
 
@@ -61,6 +76,11 @@ def key(sha256: str) -> str:
     return f"weights/{sha256}.safetensors"
 
 
+def delta_key(old: str, new: str) -> str:
+    """Name of the object that holds the difference between the artifacts with these hashes."""
+    return f"{key(new)}.from.{Path(key(old)).stem}"
+
+
 def publish(
     objects: ObjectSink,
     catalog: WeightsPointer,
@@ -70,20 +90,26 @@ def publish(
     stage: str,
     update: int,
     snapshot: int,
+    frozen: Collection[str] = (),
 ) -> WeightsRow:
     """Write the artifact, then move the pointer; returns the row with its new version.
 
-    Publishing again what is already the newest (a learner that died right after) changes nothing.
-    Raises NonFiniteError before anything is written if a tensor holds NaN or infinity.
+    The tensors named in `frozen` go into the base, which is written when it is new. Publishing
+    again what is already the newest (a learner that died right after) changes nothing. Raises
+    NonFiniteError before anything is written if a tensor holds NaN or infinity.
     """
     _check_finite(tensors)
-    data = encode(tensors, metadata)
+    if frozen:
+        metadata = {**metadata, BASE: _publish_base(objects, tensors, frozen)}
+    data = encode({k: v for k, v in tensors.items() if k not in frozen}, metadata)
     sha256 = hashlib.sha256(data).hexdigest()
     latest = catalog.latest_weights()
     wanted = (sha256, stage, update, snapshot)
     if latest and (latest.sha256, latest.stage, latest.update, latest.snapshot) == wanted:
         return latest
     objects.put(key(sha256), data)
+    if latest and latest.sha256 != sha256:
+        _publish_delta(objects, latest.sha256, sha256, data)
     row = WeightsRow(
         version=0,  # chosen by the catalog in the transaction that moves the pointer
         sha256=sha256,
@@ -108,10 +134,9 @@ def fetch(
     `expect` maps every tensor's name to its shape; None accepts any. Raises IntegrityError when
     the size or hash is not the promised one, or names, shapes or finiteness are wrong.
     """
-    name = key(row.sha256)
-    path = folder / Path(name).name
-    if not _is_whole(path, row):
-        size = objects.head(name)
+    path = _path(folder, row.sha256)
+    if not _is_whole(path, row.sha256) and not _patch(objects, row, path):
+        name, size = key(row.sha256), objects.head(key(row.sha256))
         if size != row.size_bytes:
             raise IntegrityError(
                 f"{name} is {size} bytes; version {row.version} promised {row.size_bytes}."
@@ -119,6 +144,10 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
         objects.get_to(name, path, sha256=row.sha256)
     tensors, metadata = load(path)
+    if base := metadata.get(BASE):
+        if not _is_whole(_path(folder, base), base):
+            objects.get_to(key(base), _path(folder, base), sha256=base)
+        tensors |= load(_path(folder, base))[0]
     if expect is not None:
         check_shapes(tensors, expect)
     _check_finite(tensors)
@@ -126,11 +155,64 @@ def fetch(
 
 
 def evict(folder: Path, keep: Iterable[str]) -> None:
-    """Delete the fetched artifacts in `folder` except those with a hash in `keep`."""
-    kept = {f"{sha256}.safetensors" for sha256 in keep}
+    """Delete the fetched artifacts in `folder` except those with a hash in `keep`, and bases."""
+    kept = {_path(folder, sha256) for sha256 in keep}
+    bases = {load(path)[1].get(BASE) for path in kept if path.exists()}
+    kept |= {_path(folder, base) for base in bases if base}
     for path in folder.glob("*.safetensors"):
-        if path.name not in kept:
+        if path not in kept:
             path.unlink(missing_ok=True)
+
+
+def _path(folder: Path, sha256: str) -> Path:
+    """Where a fetched artifact lies."""
+    return folder / Path(key(sha256)).name
+
+
+def _publish_base(
+    objects: ObjectSink, tensors: Mapping[str, np.ndarray], frozen: Collection[str]
+) -> str:
+    """Write the base unless it is there; its hash."""
+    if missing := sorted(set(frozen) - tensors.keys()):
+        raise ValueError(f"frozen tensor {missing[0]!r} is not among the {len(tensors)} given.")
+    data = encode({name: tensors[name] for name in frozen}, {})
+    sha256 = hashlib.sha256(data).hexdigest()
+    if not objects.exists(key(sha256)):
+        objects.put(key(sha256), data)
+    return sha256
+
+
+def _publish_delta(objects: ObjectSink, old: str, new: str, data: bytes) -> None:
+    """Write the difference to the version before; without one, robots fetch the whole."""
+    try:
+        before = objects.get(key(old), sha256=old)
+    except (MissingError, IntegrityError) as error:
+        log.warning("no delta written from=%s reason=%s", old[:12], error)
+        return
+    delta = difference(before, data)
+    if delta is not None and len(delta) < len(data):
+        objects.put(delta_key(old, new), delta)
+        log.info("delta written size_bytes=%d of=%d", len(delta), len(data))
+
+
+def _patch(objects: ObjectSource, row: WeightsRow, path: Path) -> bool:
+    """Whether `path` could be made of an artifact that is here and a published difference."""
+    for held in sorted(path.parent.glob("*.safetensors")):
+        if held.stat().st_size != row.size_bytes:
+            continue
+        try:
+            data = apply(held.read_bytes(), objects.get(delta_key(held.stem, row.sha256)))
+        except MissingError:
+            continue
+        except IntegrityError as error:
+            log.warning("delta refused version=%d reason=%s", row.version, error)
+            continue
+        if hashlib.sha256(data).hexdigest() == row.sha256:
+            with written_aside(path) as file:
+                file.write(data)
+            return True
+        log.warning("delta refused version=%d reason=it makes another artifact", row.version)
+    return False
 
 
 def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
@@ -167,11 +249,11 @@ def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
             raise NonFiniteError(f"tensor {name!r} holds NaN or infinity; it must not be deployed.")
 
 
-def _is_whole(path: Path, row: WeightsRow) -> bool:
-    if not path.exists() or path.stat().st_size != row.size_bytes:
+def _is_whole(path: Path, sha256: str) -> bool:
+    if not path.exists():
         return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == row.sha256
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def _sorted_header(data: bytes) -> bytes:
