@@ -2,10 +2,11 @@
 
 from lwd.errors import unknown
 from lwd.sim.task import TaskSpec
+from lwd.sim.tasks.correction import CORRECTION
 from lwd.sim.tasks.freezer import FREEZER
 from lwd.sim.tasks.restocking import RESTOCKING
 
-TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (RESTOCKING, FREEZER)}
+TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (RESTOCKING, CORRECTION, FREEZER)}
 
 
 def task(name: str) -> TaskSpec:
