@@ -18,6 +18,12 @@ def leaning(tilt: float, yaw: float) -> np.ndarray:
     return np.stack([np.cross(y, z), y, z], axis=1)
 
 
+def yawed(yaw: float) -> np.ndarray:
+    """[3, 3] rotation about z."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
 def wrap(angle: float) -> float:
     """Angle in [-pi, pi)."""
     return float((angle + np.pi) % (2 * np.pi) - np.pi)

@@ -94,9 +94,17 @@ class Hands:
 
     def move(self, side: str, way: Sequence[Pose], speed: float) -> Iterator[None]:
         """Move a hand along way points: smooth start and stop, no halt between, m/s."""
+        for pose in self.along(self.pose(side), way, speed):
+            if pose is not None:
+                self.reach(side, *pose)
+            yield
+        yield from self._arrive(side, way[-1][0])
+
+    def along(self, start: Pose, way: Sequence[Pose], speed: float) -> Iterator[Pose | None]:
+        """Poses on the way from a start through way points, one per tick; None in a pause."""
         if self.rng.random() < self.noise.pause:
             yield from self.wait(self.rng.uniform(*self.noise.pause_s))
-        way = [self.pose(side), *((p + self._jitter(), r) for p, r in way[:-1]), way[-1]]
+        way = [start, *((p + self._jitter(), r) for p, r in way[:-1]), way[-1]]
         speed *= self.pace
         spans = [
             max(
@@ -113,9 +121,7 @@ class Hands:
             position = hermite(knots, np.array([p for p, _ in way]), at)
             leg = min(int(np.searchsorted(knots, at, side="right")), len(spans)) - 1
             part = (at - knots[leg]) / spans[leg]
-            self.reach(side, position, blend(way[leg][1], way[leg + 1][1], part))
-            yield
-        yield from self._arrive(side, way[-1][0])
+            yield position, blend(way[leg][1], way[leg + 1][1], part)
 
     def home(self, side: str) -> Iterator[None]:
         """Raise a hand if it is low, then bring the arm to rest through joint space."""

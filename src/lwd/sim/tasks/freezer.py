@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
+from lwd.sim.bimanual import together
 from lwd.sim.body import MAX_OPENING, SIDES
-from lwd.sim.geometry import UP, Pose, leaning
+from lwd.sim.geometry import UP, Pose, leaning, yawed
 from lwd.sim.goods import SKUS, add_goods
 from lwd.sim.hands import Hands
 from lwd.sim.scene import Scene
@@ -110,22 +111,16 @@ def draw(rng: np.random.Generator, evaluation: bool) -> Layout:
     )
 
 
-def _turn(yaw: float) -> np.ndarray:
-    """[3, 3] rotation about z."""
-    c, s = np.cos(yaw), np.sin(yaw)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-
-
 def _in_robot_frame(
     fixture: tuple[float, float, float, float], point: tuple[float, float, float]
 ) -> np.ndarray:
     """A point of the freezer's frame in the robot's."""
-    return np.array(fixture[:3]) + _turn(fixture[3]) @ point
+    return np.array(fixture[:3]) + yawed(fixture[3]) @ point
 
 
 def _from_front(scene: Scene, point: np.ndarray) -> np.ndarray:
     """A point of the robot's frame in the freezer's."""
-    return _turn(-scene.layout.fixture[3]) @ (point - scene.layout.fixture[:3])
+    return yawed(-scene.layout.fixture[3]) @ (point - scene.layout.fixture[:3])
 
 
 def inside(scene: Scene, thing: Thing) -> bool:
@@ -174,31 +169,23 @@ def _held(scene: Scene, thing: Thing) -> bool:
     return inside(scene, thing) or scene.lifted(thing)
 
 
-def _together(hands: Hands, *motions: Iterator[None]) -> Iterator[None]:
-    """Run motions of different arms side by side until all have ended."""
-    running = list(motions)
-    while running := [m for m in running if next(m, StopIteration) is not StopIteration]:
-        hands.busy = set(SIDES)
-        yield
-
-
 def _open_and_pick(hands: Hands, thing: Thing) -> Iterator[None]:
     yield from _hand_over(hands, thing)
     if not _held(hands.scene, thing) and _before_door(hands.scene, thing):  # no room for both arms
         hands.busy = set(SIDES)
         yield from hands.home("left")
         yield from _pick_aside(hands, thing)
-    yield from _together(hands, _open(hands), _pick_aside(hands, thing))
+    yield from together(hands, _open(hands), _pick_aside(hands, thing))
 
 
 def _pick_beside(hands: Hands, thing: Thing) -> Iterator[None]:
     yield from _hand_over(hands, thing)
-    yield from _together(hands, _park(hands), pick(hands, thing, "right"))
+    yield from together(hands, _park(hands), pick(hands, thing, "right"))
 
 
 def _stow_beside(hands: Hands, thing: Thing) -> Iterator[None]:
     yield from _hand_over(hands, thing)
-    yield from _together(hands, _park(hands), _stow(hands, thing))
+    yield from together(hands, _park(hands), _stow(hands, thing))
 
 
 def _hand_over(hands: Hands, thing: Thing) -> Iterator[None]:
@@ -220,7 +207,7 @@ def _pick_aside(hands: Hands, thing: Thing) -> Iterator[None]:
 def _stow(hands: Hands, thing: Thing) -> Iterator[None]:
     """Bring the held item in through the open door, stand it on the shelf, and come out again."""
     scene, side = hands.scene, "right"
-    inwards = _turn(scene.layout.fixture[3])
+    inwards = yawed(scene.layout.fixture[3])
     foot = np.array(scene.layout.goal)
     if scene.holder(thing) == side:
         above, standing = upright_pose(scene, side, thing, foot + 0.035 * UP)
@@ -244,7 +231,7 @@ def _hinge(scene: Scene) -> np.ndarray:
 def _gripping(scene: Scene, angle: float) -> Pose:
     """Pose of a hand on the handle of the door at an angle; the wrist follows most of the way."""
     yaw = scene.layout.fixture[3]
-    point = _hinge(scene) + _turn(yaw - angle) @ [*_HANDLE, 0.0]
+    point = _hinge(scene) + yawed(yaw - angle) @ [*_HANDLE, 0.0]
     return point, leaning(np.deg2rad(80), yaw - 0.6 * angle)
 
 
@@ -303,7 +290,7 @@ def _close(hands: Hands, thing: Thing) -> Iterator[None]:
 def _pushing(scene: Scene, angle: float, gap: float) -> Pose:
     """Pose of a hand outside the door at an angle, `gap` in front of its hinge plane."""
     yaw = scene.layout.fixture[3]
-    point = _hinge(scene) + _turn(yaw - angle) @ [-gap, -_PUSH, 0.0]
+    point = _hinge(scene) + yawed(yaw - angle) @ [-gap, -_PUSH, 0.0]
     return point, leaning(np.deg2rad(70), yaw - 0.6 * angle)
 
 
