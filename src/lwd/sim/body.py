@@ -114,7 +114,7 @@ def _add_gripper(spec: mujoco.MjSpec, hand: mujoco.MjsBody, side: str) -> None:
         body.add_geom(
             name=f"{name}_pad", type=_GEOM.mjGEOM_BOX, size=[0.012, 0.006, 0.035],
             pos=[0, sign * 0.006, 0.045], mass=0.05, condim=4, friction=[1.5, 0.02, 0.001],
-            solref=[0.01, 1], priority=1, rgba=[0.1, 0.1, 0.1, 1],
+            solref=[0.01, 1], priority=1, contype=5, rgba=[0.1, 0.1, 0.1, 1],
         )  # fmt: skip
     couple = spec.add_equality(
         type=mujoco.mjtEq.mjEQ_JOINT, name1=f"{side}_fl", name2=f"{side}_fr",

@@ -12,6 +12,7 @@ import numpy as np
 
 from lwd.errors import ConfigError, unknown
 from lwd.sim.scene import Scene
+from lwd.sim.vessels import draw_liquids
 
 CAMERAS = ("head", "left_wrist", "right_wrist")
 
@@ -54,6 +55,7 @@ class Cameras:
         images = {}
         for name in self._names:
             self._renderer.update_scene(self._scene.data, name)
+            draw_liquids(self._renderer.scene, self._scene)
             images[name] = self._renderer.render()
         return images
 

@@ -71,7 +71,7 @@ def lip_angle(vessel: Vessel, ml: float) -> float:
 def outflow(vessel: Vessel, ml: float, tilt: float) -> float:
     """Rate at which a tilted vessel runs out, ml/s."""
     excess = tilt - lip_angle(vessel, ml)
-    return vessel.drain_ml_s * max(0.0, min(2.0, excess / _FULL_FLOW)) if ml > 0 else 0.0
+    return vessel.drain_ml_s * max(0.0, min(2.0, float(excess / _FULL_FLOW))) if ml > 0 else 0.0
 
 
 def lip(vessel: Vessel, position: np.ndarray, rotation: np.ndarray) -> np.ndarray:

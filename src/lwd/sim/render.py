@@ -16,6 +16,7 @@ from lwd.sim.cameras import CAMERAS, open_renderer
 from lwd.sim.expert import Expert
 from lwd.sim.hands import NO_NOISE
 from lwd.sim.robot import SimRobot
+from lwd.sim.vessels import draw_liquids
 
 
 def overview() -> mujoco.MjvCamera:
@@ -79,5 +80,6 @@ def _frame(renderer: mujoco.Renderer, robot: SimRobot) -> np.ndarray:
     pictures = []
     for camera in (overview(), *CAMERAS):
         renderer.update_scene(robot.scene.data, camera)
+        draw_liquids(renderer.scene, robot.scene)
         pictures.append(renderer.render().copy())
     return np.concatenate(pictures, axis=1)

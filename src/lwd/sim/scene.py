@@ -58,12 +58,13 @@ def compile_model(
         type=_GEOM.mjGEOM_PLANE,
         size=[4, 4, 0.05],
         rgba=[0.55, 0.55, 0.57, 1],
+        contype=5,
         conaffinity=3,
     )
     world.add_geom(
         name="table", type=_GEOM.mjGEOM_BOX, size=[0.3, 0.6, 0.02],
         pos=[0.55, 0, TABLE_Z - 0.02], rgba=[0.8, 0.7, 0.55, 1],
-        conaffinity=3,
+        contype=5, conaffinity=3,
     )  # fmt: skip
     fixture = world.add_body(name="fixture")
     add_robot(spec)

@@ -77,3 +77,5 @@ class Vessel(Thing):
     """How far the lip sticks out beyond the mouth along the body's x axis, m."""
     drain_ml_s: float = 40.0
     """Outflow when the vessel is tilted 30 degrees beyond the angle at which it begins."""
+    liquid: tuple[float, float, float] = (0.55, 0.75, 0.95)
+    """Colour of what is in it."""
