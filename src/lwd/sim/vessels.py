@@ -141,7 +141,7 @@ def draw_liquids(view: mujoco.MjvScene, scene: Scene) -> None:
             return
         mujoco.mjv_initGeom(
             view.geoms[view.ngeom], _GEOM.mjGEOM_CYLINDER,
-            np.array([drop.radius, drop.radius, drop.half_length]), drop.centre,
+            np.array([drop.radius, drop.half_length, 0.0]), drop.centre,
             drop.rotation.ravel(), np.array([*drop.colour, 1.0], np.float32),
         )  # fmt: skip
         view.ngeom += 1
