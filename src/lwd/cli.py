@@ -41,7 +41,7 @@ TASKS = DemoConfig().tasks
 UNTIL_ASKED = LearnerConfig(stages={"sft": StageConfig(updates=0, mixture={"demo": 1.0})})
 """Stands for the recipe that `lwd learner` is asked for; recipes load JAX."""
 EXTRAS = {
-    "plane": ("alembic", "fastapi", "uvicorn"),
+    "plane": ("alembic", "bcrypt", "fastapi", "uvicorn"),
     "postgres": ("psycopg",),
     "learner": ("jax", "jaxtyping", "optax", "orbax"),
     "sim": ("daqp", "mink", "mujoco"),
@@ -110,16 +110,29 @@ def edge(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
 
 
 @app.command
-def queue(root: Path = Path("runs/demo"), port: int = 4222) -> None:
+def queue(
+    root: Path = Path("runs/demo"),
+    port: int = 4222,
+    host: str = "127.0.0.1",
+    tokens: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+) -> None:
     """Run the embedded queue, a NATS JetStream server, and restart it when it dies.
 
     Args:
         root: Folder of the run; the queue keeps its files in ROOT/queue.
-        port: Port on 127.0.0.1.
+        port: Port to listen on.
+        host: Address to listen on; others than the loopback need tokens and a certificate.
+        tokens: File of the tokens that it accepts.
+        tls_cert: Certificate chain (PEM), for tls:// queue URLs.
+        tls_key: Private key (PEM) of the certificate.
     """
     from lwd.store.queue_server import serve_queue
 
-    serve_queue(root, port)
+    from lwd.store.queue_config import Exposure
+    exposure = Exposure(host=host, tokens=tokens, tls_cert=tls_cert, tls_key=tls_key)
+    serve_queue(root, port, exposure=exposure)
 
 
 @app.command
@@ -131,16 +144,22 @@ def service(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
 
 
 @app.command
-def token(robot: Positional[str], tokens: Path = Path("tokens.json")) -> None:
-    """Issue a robot's token for the metadata service and print it; it is stored nowhere.
+def token(
+    robot: Positional[str],
+    tokens: Path = Path("tokens.json"),
+    scopes: tuple[Literal["upload", "read", "publish", "consume"], ...] = ("upload", "read"),
+) -> None:
+    """Issue a token for the metadata service or the queue and print it; it is stored nowhere.
 
     Args:
-        robot: The robot whose episodes it may upload; `*` for any.
-        tokens: File of the hashes, which `lwd service --tokens` reads; made if it is missing.
+        robot: The robot whose episodes it may upload, `*` for any; or the queue's user.
+        tokens: File of the hashes, which service and queue read at their start; made if missing.
+        scopes: upload and read are a robot's; publish lets a service hand notices to the queue,
+            consume lets a coordinator take them.
     """
     from lwd.store.access import issue
 
-    print(issue(tokens, robot))
+    print(issue(tokens, robot, scopes))
 
 
 @app.command

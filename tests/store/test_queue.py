@@ -59,8 +59,8 @@ def test_notices_arrive_once_in_order_and_stay_until_acknowledged(queue_server):
 
 def test_the_server_is_told_to_sync_every_notice(queue_server, tmp_path):
     settings = (tmp_path / "queue" / "nats.conf").read_text()
-    assert "sync_interval: always" in settings
-    assert 'listen: "127.0.0.1:' in settings
+    assert '"sync_interval": "always"' in settings
+    assert 'host: "127.0.0.1"' in settings
 
 
 def test_the_server_killed_with_notices_pending_loses_none(queue_server):
@@ -166,9 +166,8 @@ def test_a_folder_without_permission_is_a_clear_error(forbidden_folder: Path):
 
 
 def test_a_configuration_that_cannot_be_written_is_a_clear_error(tmp_path: Path):
-    (tmp_path / "queue").mkdir()
-    (tmp_path / "queue" / "nats.conf").symlink_to("/dev/full")
-    with pytest.raises(ServiceError, match=r"cannot write .*nats.conf: No space left"):
+    (tmp_path / "queue" / "nats.conf").mkdir(parents=True)
+    with pytest.raises(ServiceError, match=r"cannot write .*nats.conf: Is a directory"):
         serve_queue(tmp_path, free_port(), threading.Event())
 
 

@@ -1,23 +1,32 @@
-"""Who may do what at the service: bearer tokens per robot with scopes, hashed at rest."""
+"""Who may do what at the service and the queue: tokens with scopes, hashed at rest."""
 
 import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lwd.errors import ConfigError, LwdError
+from lwd.errors import ConfigError, LwdError, unknown
 from lwd.store.disk import written_aside
 
 UPLOAD = "upload"
 """Insert episodes and report loads, for one's own robot."""
 READ = "read"
 """Read weights and the status."""
-SCOPES = (UPLOAD, READ)
+PUBLISH = "publish"
+"""Hand notices to the queue, as the service does."""
+CONSUME = "consume"
+"""Take notices from the queue, as the coordinator does."""
+ROBOT_SCOPES = (UPLOAD, READ)
+QUEUE_SCOPES = (PUBLISH, CONSUME)
+SCOPES = ROBOT_SCOPES + QUEUE_SCOPES
 ANY_ROBOT = "*"
+BCRYPT_ROUNDS = 5
+"""Few: a token has 256 random bits, which nobody guesses however fast the hash is."""
 
 
 class RefusedError(LwdError):
@@ -35,20 +44,22 @@ class Grant:
     sha256: str
     """Of the token; 256 random bits need no slow hash."""
     robot: str
-    """Whose episodes it may upload; `*` means any."""
+    """Whose episodes it may upload, `*` means any; at the queue, the name of its user."""
     scopes: tuple[str, ...]
+    bcrypt: str = ""
+    """Of the token too where it is for the queue, whose server knows no other hash."""
 
 
 class Access:
     """The grants of a service. With none at all it is open, and must stay on the loopback."""
 
     def __init__(self, grants: Sequence[Grant] = ()):
-        self._grants = tuple(grants)
+        self.grants = tuple(grants)
 
     @property
     def open(self) -> bool:
         """Whether everybody who reaches the service may do everything."""
-        return not self._grants
+        return not self.grants
 
     def check(self, authorization: str | None, scope: str, robot: str | None = None) -> None:
         """RefusedError unless the header `Bearer TOKEN` has the scope, for this robot."""
@@ -70,7 +81,7 @@ class Access:
         kind, _, token = authorization.partition(" ")
         digest = _digest(token)
         # Every grant is compared, each in constant time: the answer's timing says nothing.
-        found = [grant for grant in self._grants if hmac.compare_digest(grant.sha256, digest)]
+        found = [grant for grant in self.grants if hmac.compare_digest(grant.sha256, digest)]
         return found[0] if found and kind.lower() == "bearer" else None
 
 
@@ -89,14 +100,24 @@ def load_access(path: Path | None) -> Access:
     return access
 
 
-def issue(path: Path, robot: str, scopes: Sequence[str] = SCOPES) -> str:
-    """Add a grant to the tokens file and return its token, which is stored nowhere."""
+def issue(path: Path, robot: str, scopes: Sequence[str] = ROBOT_SCOPES) -> str:
+    """Add a grant to the tokens file and return its token, which is stored nowhere.
+
+    Of several tokens for the queue with one name, the newest counts.
+    """
     wrong = sorted(set(scopes) - set(SCOPES))
     if wrong:
-        raise ConfigError(f"Scopes {wrong} are unknown; known: {', '.join(SCOPES)}.")
+        raise unknown("scope", wrong[0], SCOPES)
+    for_queue = bool(set(scopes) & set(QUEUE_SCOPES))
+    if for_queue and not re.fullmatch("[A-Za-z0-9_-]+", robot):
+        raise ConfigError(
+            f"{robot!r} cannot be a user of the queue: use letters, digits, - and _ only."
+        )
     token = secrets.token_urlsafe(32)
     entries = json.loads(path.read_text()) if path.exists() else []
-    entries.append(asdict(Grant(sha256=_digest(token), robot=robot, scopes=tuple(scopes))))
+    hashed = _bcrypt(token) if for_queue else ""
+    grant = Grant(sha256=_digest(token), robot=robot, scopes=tuple(scopes), bcrypt=hashed)
+    entries.append(asdict(grant))
     with written_aside(path) as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(json.dumps(entries, indent=1).encode())
@@ -105,9 +126,19 @@ def issue(path: Path, robot: str, scopes: Sequence[str] = SCOPES) -> str:
 
 def _grant(entry: dict) -> Grant:
     return Grant(
-        sha256=str(entry["sha256"]), robot=str(entry["robot"]), scopes=tuple(entry["scopes"])
+        sha256=str(entry["sha256"]),
+        robot=str(entry["robot"]),
+        scopes=tuple(entry["scopes"]),
+        bcrypt=str(entry.get("bcrypt", "")),
     )
 
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _bcrypt(token: str) -> str:
+    # Only who issues tokens for the queue needs the package.
+    import bcrypt
+
+    return bcrypt.hashpw(token.encode(), bcrypt.gensalt(BCRYPT_ROUNDS, prefix=b"2a")).decode()

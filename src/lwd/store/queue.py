@@ -7,10 +7,14 @@ away raises ServiceError and the next one works as soon as the server is back.
 import asyncio
 import contextlib
 import logging
+import os
+import ssl
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlparse
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -21,9 +25,10 @@ from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
 from nats.js.errors import BadRequestError
 from nats.js.errors import Error as JetStreamError
 
-from lwd.errors import ServiceError
+from lwd.errors import ConfigError, ServiceError
 from lwd.store.catalog import EPISODES
 from lwd.store.process import split_url
+from lwd.store.queue_config import inbox
 from lwd.store.queue_server import serve_queue
 
 __all__ = ["STREAM", "Message", "Queue", "serve_queue"]
@@ -70,12 +75,61 @@ class Message:
         self._queue.call(self._raw.term())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Where a queue is and as whom to enter."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str = ""
+    token: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, url: str, token: str | None = None) -> "Door":
+        """Parts of a queue's URL; ConfigError if it is none, or its user has no token."""
+        host, port = split_url(url, ("nats", "tls"), 4222)
+        parts = urlparse(url)
+        user = unquote(parts.username or "")
+        if parts.password:
+            raise ConfigError(
+                f"The queue's URL for {host} carries a secret, which other users of this machine "
+                "can read. Give only the user there, and the token in LWD_TOKEN."
+            )
+        token = token or os.environ.get("LWD_TOKEN", "")
+        if user and not token:
+            raise ConfigError(f"Queue user {user!r} needs its token in the environment: LWD_TOKEN.")
+        return cls(scheme=parts.scheme, host=host, port=port, user=user, token=token)
+
+    @property
+    def url(self) -> str:
+        """Address without the user."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    def options(self) -> dict[str, Any]:
+        """How the client of NATS is told to enter."""
+        options: dict[str, Any] = {}
+        if self.user:
+            options = {"user": self.user, "password": self.token, "inbox_prefix": inbox(self.user)}
+        if self.scheme == "tls":
+            # The handshake comes first: no server can talk the client into going on without it.
+            options |= {"tls": ssl.create_default_context(), "tls_handshake_first": True}
+        return options
+
+
 class Queue:
     """Connection to the queue at `url`; it is made at the first call and kept."""
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0):
-        self.url = url
-        self._address = split_url(url, ("nats", "tls"), 4222)
+    def __init__(self, url: str, *, timeout_s: float = 5.0, token: str | None = None):
+        """`url` is nats://USER@HOST:PORT, or tls:// where the server has a certificate.
+
+        The user's token is `token`, or the environment's LWD_TOKEN. SSL_CERT_FILE names a
+        certificate authority of one's own.
+        """
+        self._door = Door.of(url, token)
+        self.url = self._door.url
+        self._reason = ""
         self._timeout_s = timeout_s
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
@@ -117,17 +171,17 @@ class Queue:
 
     def call(self, work: Coroutine[Any, Any, T], *, extra_s: float = 0.0) -> T:
         """Run a coroutine on the queue's thread; every failure is a ServiceError."""
-        limit_s = self._timeout_s + extra_s
+        limit_s, self._reason = self._timeout_s + extra_s, ""
         bounded = asyncio.wait_for(work, limit_s)
         try:
             return asyncio.run_coroutine_threadsafe(bounded, self._loop).result()
         except (TimeoutError, NatsError, OSError) as error:
             late = isinstance(error, TimeoutError | NatsTimeout)
             reason = f"no answer within {limit_s:g} s" if late else str(error)
-            raise ServiceError(
-                f"Queue {self.url} failed: {reason or type(error).__name__}. "
-                "Is `lwd queue` running there?"
-            ) from error
+            if late and self._reason:
+                reason = f"{reason} ({self._reason})"
+            said = reason or type(error).__name__
+            raise ServiceError(f"Queue {self.url} failed: {said}. {_advice(said)}") from error
 
     async def _publish(self, subject: str, data: bytes, msg_id: str) -> None:
         stream, headers = await self._connected(), {"Nats-Msg-Id": msg_id}
@@ -171,20 +225,23 @@ class Queue:
     async def _connect(self) -> None:
         client, self._client = self._client, None
         await self._close(client)
-        await _probe(*self._address)
+        await _probe(self._door.host, self._door.port)
         client = Client()
         try:
             await client.connect(
                 self.url,
                 connect_timeout=2,
-                allow_reconnect=True,
+                # What refuses the first connection is told; later ones are tried for ever.
+                allow_reconnect=False,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=RECONNECT_S,
-                error_cb=_log_error,
+                error_cb=self._remember,
+                **self._door.options(),
             )
         except BaseException:
             await self._close(client)
             raise
+        client.options["allow_reconnect"] = True
         self._client = client
 
     async def _close(self, client: Client | None) -> None:
@@ -194,6 +251,11 @@ class Queue:
             # A server that is gone cannot be told; its end is what closing wants anyway.
             with contextlib.suppress(NatsError, OSError, TimeoutError):
                 await asyncio.wait_for(client.close(), self._timeout_s)
+
+    async def _remember(self, error: Exception) -> None:
+        """The client tells only here why it was refused."""
+        log.debug("queue error=%s", error)
+        self._reason = str(error)
 
     async def _end(self) -> None:
         """Drop the connection and whatever the client leaves running when that fails."""
@@ -227,5 +289,15 @@ async def _subscribe(
     return await stream.pull_subscribe(subject, consumer, STREAM.name, config)
 
 
-async def _log_error(error: Exception) -> None:
-    log.debug("queue error=%s", error)
+ADVICE = {
+    "authorization violation": "Give the user in --queue-url and its token in LWD_TOKEN.",
+    "permissions violation": "Issue a token with the scope for it: `lwd token`.",
+    "certificate": "Name the authority that signed the server's certificate in SSL_CERT_FILE.",
+    "ssl": "Give tls:// for a server with a certificate, nats:// for one without.",
+    "": "Is `lwd queue` running there? One with a certificate wants tls://.",
+}
+"""What to do when the reason contains these words; the first that fits counts."""
+
+
+def _advice(said: str) -> str:
+    return next(advice for words, advice in ADVICE.items() if words in said.lower())

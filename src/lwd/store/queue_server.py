@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import fcntl
-import json
 import logging
 import os
 import shutil
@@ -21,10 +20,10 @@ from pathlib import Path
 from lwd.errors import ServiceError
 from lwd.store.disk import make_folder
 from lwd.store.process import listen, stop_on_signals
+from lwd.store.queue_config import Exposure, write_config
 
 log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
 START_S = 30.0
 """Longest wait for the server to listen, which it does after it has recovered its files."""
 FREE_S = 3.0
@@ -35,20 +34,27 @@ FAILURES = 5
 """Deaths in a row after which restarting is pointless."""
 
 
-def serve_queue(root: Path, port: int, stop: threading.Event | None = None) -> None:
-    """Process main: keep a queue on 127.0.0.1:`port` with its files in `root`/queue until stopped.
+def serve_queue(
+    root: Path,
+    port: int,
+    stop: threading.Event | None = None,
+    exposure: Exposure = Exposure(),  # noqa: B008
+) -> None:
+    """Process main: keep a queue on `port` with its files in `root`/queue until stopped.
 
-    ServiceError if the port is taken, the folder is not usable or the server cannot run.
+    Tokens and certificates are read again whenever the server starts. ServiceError if the port is
+    taken, the folder is not usable or the server cannot run.
     """
     stop = stop or stop_on_signals()
     folder = make_folder(root / "queue")
     with _only_one(folder):
-        command = [str(_binary()), "--config", str(_write_config(folder, port))]
         failures = 0
         while not stop.is_set() and failures < FAILURES:
-            _wait_for_port(port)
+            config = write_config(folder, port, exposure)
+            command = [str(_binary()), "--config", str(config)]
+            _wait_for_port(exposure.host, port)
             started = time.monotonic()
-            _run_once(command, port, stop)
+            _run_once(command, (exposure.host, port), stop)
             failures = failures + 1 if time.monotonic() - started < HEALTHY_S else 1
             if not stop.wait(0.1 * failures):
                 log.warning("queue server died failures=%d restarting", failures)
@@ -59,22 +65,23 @@ def serve_queue(root: Path, port: int, stop: threading.Event | None = None) -> N
         )
 
 
-def _run_once(command: list[str], port: int, stop: threading.Event) -> None:
+def _run_once(command: list[str], address: tuple[str, int], stop: threading.Event) -> None:
     """Start the server and stay until it dies or `stop` is set; then it is dead."""
     with subprocess.Popen(command, preexec_fn=_die_with_parent()) as server:
         try:
-            if _listens(server, port, stop):
-                log.info("queue ready url=nats://%s:%d pid=%d", HOST, port, server.pid)
+            if _listens(server, address, stop):
+                log.info("queue ready host=%s port=%d pid=%d", *address, server.pid)
             while server.poll() is None and not stop.wait(0.1):
                 pass
         finally:
             _end(server)
 
 
-def _listens(server: subprocess.Popen, port: int, stop: threading.Event) -> bool:
+def _listens(server: subprocess.Popen, address: tuple[str, int], stop: threading.Event) -> bool:
+    host = address[0].replace("0.0.0.0", "127.0.0.1")
     deadline = time.monotonic() + START_S
     while server.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1.0):
+        with contextlib.suppress(OSError), socket.create_connection((host, address[1]), 1.0):
             return True
         if stop.wait(0.02):
             return False
@@ -89,33 +96,17 @@ def _end(server: subprocess.Popen) -> None:
         server.kill()
 
 
-def _wait_for_port(port: int) -> None:
+def _wait_for_port(host: str, port: int) -> None:
     """A server whose supervisor was killed needs a moment to die and free the port."""
     deadline = time.monotonic() + FREE_S
     while True:
         try:
-            listen(HOST, port, what="queue").close()
+            listen(host, port, what="queue").close()
             return
         except ServiceError:
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.05)
-
-
-def _write_config(folder: Path, port: int) -> Path:
-    path = folder / "nats.conf"
-    # `sync_interval: always`: an acknowledged notice survives a power cut, not only a kill.
-    text = (
-        f'listen: "{HOST}:{port}"\n'
-        f"log_file: {json.dumps(str(folder / 'nats.log'))}\n"
-        "logfile_size_limit: 16MB\n"
-        f"jetstream {{ store_dir: {json.dumps(str(folder))}, sync_interval: always }}\n"
-    )
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise ServiceError(f"The queue cannot write {path}: {error.strerror}.") from error
-    return path
 
 
 def _binary() -> Path:
