@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,28 +25,33 @@ class Fleet:
     reported: list[LoadRow] = field(default_factory=list)
     fails: dict[int, list[Exception]] = field(default_factory=dict)
     """Errors that the next downloads of a version raise."""
+    chain: str = ""
+    """Where the chain of published versions ends."""
     down: bool = False
     asked: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def publish(self, gain: float, *, robot: str = "point", size: int = 1, extra: int = 0) -> int:
-        """`extra` is the size of a tensor that only some ways of acting need."""
+    def publish(
+        self, gain: float, *, robot: str = "point", size: int = 1, extra: int = 0, chain: str = ""
+    ) -> int:
+        """`extra` is the size of a tensor that only some ways of acting need; `chain` is what the
+        next version is chained to in place of this one."""
         with self.changed:
             version = len(self.rows) + 1
             self.tensors[version] = {"gain": np.full(size, gain, np.float32)}
             if extra:
                 self.tensors[version]["extra/editor/w"] = np.zeros(extra, np.float32)
             self.metadata[version] = {"robot": robot}
-            self.rows.append(
-                WeightsRow(
-                    version=version,
-                    sha256=f"{version:064x}",
-                    size_bytes=4,
-                    snapshot=1,
-                    stage="online",
-                    update=version,
-                )
+            row = WeightsRow(
+                version=version,
+                sha256=f"{version:064x}",
+                size_bytes=4,
+                snapshot=1,
+                stage="online",
+                update=version,
             )
+            self.rows.append(replace(row, chain=row.chained(self.chain)))
+            self.chain = chain or self.rows[-1].chain
             self.changed.notify_all()
             return version
 

@@ -99,6 +99,15 @@ def test_weights_that_do_not_fit_keep_the_last_good(fleet, store, caplog, bad, r
     assert take(store).version == 3
 
 
+def test_a_version_whose_chain_is_forged_is_refused(fleet, store):
+    fleet.publish(0.5, chain="forged")
+    assert take(store).version == 1
+    fleet.publish(0.6)
+    until(lambda: 2 in store.rejected)
+    assert "chain" in store.rejected[2]
+    assert store.swap().version == 1
+
+
 def test_a_version_that_acts_in_another_way_is_taken_over_if_the_rest_fits(fleet, store):
     fleet.publish(0.5)
     assert take(store).version == 1

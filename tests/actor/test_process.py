@@ -207,7 +207,7 @@ class Client(Fleet):
 
     row: WeightsRow
 
-    def __init__(self, url, *, token=None):
+    def __init__(self, url, *, token=None, robot=""):
         super().__init__()
         self.rows = [self.row]
 
@@ -229,9 +229,8 @@ def test_a_whole_process_fetches_its_policy_from_the_object_store(tmp_path, monk
         def publish_weights(self, row):
             return WeightsRow(**{**row.__dict__, "version": 3})
 
-    Client.row = weights.publish(
-        Objects(plane.objects), Pointer(), tensors, metadata, stage="sft", update=1, snapshot=1
-    )
+    trained = weights.Trained("sft", 1, 1)
+    Client.row = weights.publish(Objects(plane.objects), Pointer(), tensors, metadata, trained)
     monkeypatch.setattr(process, "ServiceClient", Client)
     actor = ActorConfig(robot="r0", kind="rollout", episodes=2, poll_s=0.05)
     main(actor, plane, Rig(robot=PointRobot, build=build), stop=threading.Event())

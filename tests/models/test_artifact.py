@@ -76,10 +76,26 @@ with_networks = pytest.mark.parametrize(
 )
 
 
-def test_parameters_round_trip_bit_for_bit(packed):
+def same_in_bfloat16(params, again) -> None:
+    """Networks come back as they were, rounded to bfloat16 and in float32."""
+
+    def same(sent, got):
+        assert got.dtype == sent.dtype
+        np.testing.assert_array_equal(np.asarray(sent, jnp.bfloat16).astype(np.float32), got)
+
+    jax.tree.map(same, params, again)
+
+
+def test_parameters_travel_in_bfloat16(packed):
     params, tensors, metadata = packed
-    again, _, _ = unpack(tensors, metadata, COMPACT)
-    jax.tree.map(np.testing.assert_array_equal, params, again)
+    networks = {name for name in tensors if not name.startswith("normaliser/")}
+    assert {tensors[name].dtype for name in networks} == {np.dtype(jnp.bfloat16)}
+    same_in_bfloat16(params, unpack(tensors, metadata, COMPACT).params)
+
+
+def test_statistics_travel_as_they_are(packed):
+    _, tensors, metadata = packed
+    assert unpack(tensors, metadata, COMPACT).normaliser.sha256 == metadata["normalisation_hash"]
 
 
 def test_every_tensor_of_the_policy_is_announced_with_its_shape(packed):
@@ -123,8 +139,8 @@ def seen(rng) -> SimpleNamespace:
 def test_every_act_round_trips_and_announces_its_tensors(published, acting):
     params, tensors, metadata = published
     again = unpack(tensors, metadata, COMPACT)
-    jax.tree.map(np.testing.assert_array_equal, params, again.params)
-    jax.tree.map(np.testing.assert_array_equal, dict(acting.extra), again.acting.extra)
+    same_in_bfloat16(params, again.params)
+    same_in_bfloat16(dict(acting.extra), again.acting.extra)
     assert (again.acting.act, again.acting.settings) == (acting.act, acting.settings)
     sent = {name: t.shape for name, t in tensors.items() if not name.startswith("normaliser/")}
     assert sent == expected_shapes("state", COMPACT, acting.act)

@@ -86,9 +86,7 @@ def pointer(objects: FakeObjects) -> Pointer:
 
 
 def publish(objects, pointer, tensors=TENSORS, update=1) -> WeightsRow:
-    return weights.publish(
-        objects, pointer, tensors, METADATA, stage="sft", update=update, snapshot=3
-    )
+    return weights.publish(objects, pointer, tensors, METADATA, weights.Trained("sft", update, 3))
 
 
 def test_what_is_fetched_is_what_was_published(objects, pointer, tmp_path):
@@ -259,7 +257,8 @@ def test_what_training_leaves_alone_is_fetched_once(objects, pointer, tmp_path):
     rows = [
         weights.publish(
             *(objects, pointer, nudged(k) | base, METADATA),
-            **{"stage": "online", "update": k, "snapshot": 0, "frozen": ["vlm"]},
+            weights.Trained("online", k, 0),
+            frozen=["vlm"],
         )
         for k in range(3)
     ]
@@ -275,7 +274,8 @@ def test_a_frozen_tensor_that_is_not_there_is_named(objects, pointer):
     with pytest.raises(ValueError, match="'vlm' is not among the 1 given"):
         weights.publish(
             *(objects, pointer, nudged(0), METADATA),
-            **{"stage": "online", "update": 0, "snapshot": 0, "frozen": ["vlm"]},
+            weights.Trained("online", 0, 0),
+            frozen=["vlm"],
         )
 
 

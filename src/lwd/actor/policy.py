@@ -251,13 +251,17 @@ class PolicyStore:
                 f"the service offered version {row.version}; asked for one after {self._judged}."
             )
         held = self._candidate or self._current
-        loaded = None if held and held.row == row else self._verified(row)
+        loaded = None if held and held.row == row else self._verified(row, held)
         with self._changed:
             self._judged = row.version
             self._candidate = loaded or self._candidate
             self._changed.notify_all()
 
-    def _verified(self, row: WeightsRow) -> Loaded | None:
+    def _verified(self, row: WeightsRow, held: Loaded | None) -> Loaded | None:
+        follows = held and held.row.chain and held.row.version == row.version - 1
+        if follows and row.chain != row.chained(held.row.chain):
+            self._reject(row.version, "its chain does not follow from the version before")
+            return None
         reason = ""
         for attempt in range(self._polling.attempts):
             if attempt:

@@ -64,7 +64,7 @@ def main(
             run(actor, rig, ledger, spool, None, stop)
         else:
             with (
-                ServiceClient(plane.service_url, token=token) as client,
+                ServiceClient(plane.service_url, token=token, robot=actor.robot) as client,
                 _policies(actor, plane, rig, client, folder) as policies,
             ):
                 run(actor, rig, ledger, spool, policies, stop)

@@ -245,6 +245,8 @@ class LearnerConfig:
     """Initial parameters and every random draw of an update."""
     publish_every: int = 50
     """Updates of a deployed stage between two published versions, N_sync."""
+    canary: tuple[str, ...] = ()
+    """Robots that get what is published until an operator promotes it; none means all at once."""
     checkpoint_every: int = 500
     """Updates between checkpoints; the end of a stage is always one."""
     report_every: int = 20

@@ -134,9 +134,8 @@ def _publish(
         catalog,
         tensors,
         metadata,
-        stage=at.stage,
-        update=at.update,
-        snapshot=reader.version,
+        weights.Trained(at.stage, at.update, reader.version),
+        canary=learner.canary,
     )
     return row.version
 

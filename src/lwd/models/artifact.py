@@ -39,14 +39,15 @@ def pack(
     acting: Acting | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors by path and the metadata that a robot needs to act with them: by the plain flow, or
-    as `acting` says. Raises ValueError unless `acting` has the networks and settings of its act."""
+    as `acting` says. Networks travel in bfloat16, statistics as they are. Raises ValueError unless
+    `acting` has the networks and settings of its act."""
     acting = acting or Acting()
     act = act_of(acting.act)
     needed = sorted([*act.extra(*build(preset, control)), *act.settings])
     if (given := sorted([*acting.extra, *acting.settings])) != needed:
         raise ValueError(f"act {acting.act!r} got {given}; it needs {needed}.")
     nets = {"policy": params, **{f"extra/{name}": net for name, net in acting.extra.items()}}
-    tensors = {name: np.asarray(leaf) for name, leaf in _tensors_of(nets)}
+    tensors = {name: np.asarray(leaf, jnp.bfloat16) for name, leaf in _tensors_of(nets)}
     tensors |= {f"normaliser/{name}": array for name, array in normaliser.tensors().items()}
     metadata = {
         "preset": preset,
@@ -85,7 +86,7 @@ def unpack(
     named = {name for name in tensors if not name.startswith("normaliser/")}
     if strange := sorted(named - wanted.keys()):
         raise IntegrityError(f"weights have tensor {strange[0]!r}, which act {act!r} does not use.")
-    leaves = [_tensor(tensors, name, leaf.shape) for name, leaf in wanted.items()]
+    leaves = [_tensor(tensors, name, leaf) for name, leaf in wanted.items()]
     nets = jax.tree.unflatten(jax.tree.structure(like), leaves)
     normaliser = Normaliser.from_tensors(
         {name.removeprefix("normaliser/"): t for name, t in tensors.items() if "normaliser" in name}
@@ -188,9 +189,10 @@ def _tensors_of(tree: Params) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 
 
-def _tensor(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> jax.Array:
+def _tensor(tensors: Mapping[str, np.ndarray], name: str, like: jax.ShapeDtypeStruct) -> jax.Array:
     if name not in tensors:
-        raise IntegrityError(f"weights lack tensor {name!r} of shape {shape}.")
-    if tensors[name].shape != shape:
-        raise IntegrityError(f"tensor {name!r} has shape {tensors[name].shape}, expected {shape}.")
-    return jnp.asarray(tensors[name])
+        raise IntegrityError(f"weights lack tensor {name!r} of shape {like.shape}.")
+    given = tensors[name].shape
+    if given != like.shape:
+        raise IntegrityError(f"tensor {name!r} has shape {given}, expected {like.shape}.")
+    return jnp.asarray(tensors[name], like.dtype)

@@ -138,8 +138,24 @@ class Catalog:
         return self._write(lambda c: policies.publish(c, row))
 
     def latest_weights(self) -> WeightsRow | None:
-        """The policy that robots should act with; None before the first publication."""
+        """The last policy that was published, for whomever; None before the first."""
         return self._read(policies.newest)
+
+    def weights_for(self, robot: str) -> WeightsRow | None:
+        """The newest policy that a robot is to act with; all but those for other robots' canary."""
+        return self._read(lambda c: policies.newest_for(c, robot))
+
+    def promote_weights(self, version: int) -> WeightsRow:
+        """Give every robot the policy of `version`, under a new version; ends a roll-back's hold.
+
+        ConfigError if it was never published.
+        """
+        return self._write(lambda c: policies.promote(c, version, self._clock()))
+
+    def roll_back_weights(self, version: int) -> WeightsRow:
+        """Give every robot the policy of `version`, under a new version, and nothing that the
+        learner publishes until something is promoted. ConfigError if it was never published."""
+        return self._write(lambda c: policies.roll_back(c, version, self._clock()))
 
     def weights(self, version: int) -> WeightsRow | None:
         """A published policy by version."""

@@ -17,11 +17,14 @@ class ServiceClient:
     EpisodeError mean "never".
     """
 
-    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 10.0):
-        """`token` defaults to the environment's LWD_TOKEN."""
+    def __init__(
+        self, url: str, *, token: str | None = None, robot: str = "", timeout_s: float = 10.0
+    ):
+        """`token` defaults to the environment's LWD_TOKEN; `robot` is whose weights are asked for,
+        none for those that everybody gets."""
         token = token or os.environ.get("LWD_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.url = url
+        self.url, self._robot = url, robot
         self._timeout_s = timeout_s
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
 
@@ -35,7 +38,7 @@ class ServiceClient:
         answer = self._call(
             "GET",
             "/weights/latest",
-            params={"after": after, "wait_s": wait_s},
+            params={"after": after, "wait_s": wait_s, "robot": self._robot},
             timeout=self._timeout_s + wait_s,
         )
         return None if answer.status_code == 204 else WeightsRow(**_body(answer))

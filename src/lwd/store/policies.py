@@ -2,21 +2,62 @@
 
 from dataclasses import asdict, replace
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, or_, select
 
+from lwd.errors import ConfigError
 from lwd.store import outbox, pointers
 from lwd.store.engine import insert_new
 from lwd.store.rows import LoadRow, WeightsRow
 from lwd.store.schema import loads, weights
 
+NOBODY = ",,"
+"""Audience of what is published while a roll-back holds."""
+_PROMOTED, _ROLLED_BACK = "promoted", "rolled back to"
+
 
 def publish(connection: Connection, row: WeightsRow) -> WeightsRow:
-    """Give the artifact the next version and point to it; a repeat of the newest is a no-op."""
+    """Give the artifact the next version and point to it; a repeat of the newest is a no-op.
+
+    After a roll-back nobody gets what the learner publishes, until something is promoted.
+    """
     version = pointers.lock(connection, pointers.WEIGHTS)
     newest = find(connection, version)
     if newest and _same_publication(newest, row):
         return newest
-    row = replace(row, version=version + 1)
+    if _held(connection):
+        row = replace(row, audience=NOBODY)
+    return _append(connection, row, newest)
+
+
+def promote(connection: Connection, version: int, at: float) -> WeightsRow:
+    """Give every robot the policy of `version`, and from now on what the learner publishes."""
+    return _again(connection, version, f"{_PROMOTED} {version}", at)
+
+
+def roll_back(connection: Connection, version: int, at: float) -> WeightsRow:
+    """Give every robot the policy of `version`, and nothing newer until something is promoted."""
+    return _again(connection, version, f"{_ROLLED_BACK} {version}", at)
+
+
+def _again(connection: Connection, version: int, note: str, at: float) -> WeightsRow:
+    """Publish an artifact once more under a new version: robots only ever go forward."""
+    newest = find(connection, pointers.lock(connection, pointers.WEIGHTS))
+    row = find(connection, version)
+    if newest is None or row is None:
+        last = newest.version if newest else 0
+        raise ConfigError(f"weights version {version} was never published; the newest is {last}.")
+    return _append(connection, replace(row, note=note, audience="", published_at=at), newest)
+
+
+def _held(connection: Connection) -> bool:
+    """Whether the last thing that an operator did was to roll back."""
+    last = select(weights.c.note).where(weights.c.note != "").order_by(weights.c.version.desc())
+    return (connection.execute(last.limit(1)).scalar() or "").startswith(_ROLLED_BACK)
+
+
+def _append(connection: Connection, row: WeightsRow, newest: WeightsRow | None) -> WeightsRow:
+    row = replace(row, version=newest.version + 1 if newest else 1)
+    row = replace(row, chain=row.chained(newest.chain if newest else ""))
     connection.execute(insert(weights).values(**asdict(row)))
     pointers.move(connection, pointers.WEIGHTS, row.version)
     outbox.announce(connection, outbox.WEIGHTS, f"weights-{row.version}", asdict(row))
@@ -32,6 +73,16 @@ def find(connection: Connection, version: int) -> WeightsRow | None:
 def newest(connection: Connection) -> WeightsRow | None:
     """The policy that the pointer names."""
     return find(connection, pointers.read(connection, pointers.WEIGHTS))
+
+
+def newest_for(connection: Connection, robot: str) -> WeightsRow | None:
+    """The newest policy that a robot is to act with."""
+    meant = weights.c.audience == ""
+    if robot:
+        meant = or_(meant, weights.c.audience.contains(f",{robot},", autoescape=True))
+    query = select(weights).where(meant).order_by(weights.c.version.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return WeightsRow(**row._mapping) if row else None
 
 
 def every(connection: Connection) -> list[WeightsRow]:

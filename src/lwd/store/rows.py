@@ -1,5 +1,6 @@
 """Rows of the catalog as the rest of the system sees them."""
 
+import hashlib
 from dataclasses import dataclass
 
 
@@ -48,6 +49,18 @@ class WeightsRow:
     update: int
     """Learner updates done in that stage."""
     published_at: float = 0.0
+    audience: str = ""
+    """Robots that get it, between commas (`,robot-00,robot-01,`); empty for all of them."""
+    note: str = ""
+    """What an operator did, for example `promoted 12`; empty for the learner's publications."""
+    chain: str = ""
+    """Hash of this row and of the chain before it: no version can be changed unnoticed."""
+
+    def chained(self, before: str) -> str:
+        """Hash of the row after a chain that ends in `before`."""
+        parts = (self.version, self.sha256, self.stage, self.update, self.snapshot)
+        text = "\n".join(map(str, (before, *parts, self.audience, self.note)))
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Revisions of the schema, oldest first; `migrations/versions` has a file for each."""
 HEAD = REVISIONS[-1]
 
@@ -119,6 +120,9 @@ weights = Table(
     Column("stage", String(32), nullable=False),
     Column("update", Integer, nullable=False),
     Column("published_at", Float, nullable=False),
+    Column("audience", Text, nullable=False, server_default=text("''")),
+    Column("note", Text, nullable=False, server_default=text("''")),
+    Column("chain", String(64), nullable=False, server_default=text("''")),
 )
 
 loads = Table(

@@ -113,14 +113,17 @@ def _add_weights(app: FastAPI, parts: Parts) -> None:
     @app.get("/weights/latest", response_model=WeightsRow)
     async def latest_weights(
         after: int = 0,
+        robot: Annotated[str, Query(max_length=MAX_NAME)] = "",
         wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0,
         authorization: Token = None,
     ) -> Response | WeightsRow:
-        parts.access.check(authorization, READ)
-        row = await run_in_threadpool(parts.catalog.latest_weights)
+        parts.access.check(authorization, READ, robot or None)
+        seen = await run_in_threadpool(parts.catalog.latest_weights)
+        row = await run_in_threadpool(parts.catalog.weights_for, robot)
         if row is None or row.version <= after:
-            row = await parts.bell.wait(after, wait_s)
-        return Response(status_code=204) if row is None else row
+            rung = await parts.bell.wait(seen.version if seen else 0, wait_s)
+            row = rung and await run_in_threadpool(parts.catalog.weights_for, robot)
+        return row if row and row.version > after else Response(status_code=204)
 
     @app.get("/weights/{version}", response_model=WeightsRow)
     def weights(version: int, authorization: Token = None) -> Response | WeightsRow:

@@ -16,7 +16,7 @@ import re
 import struct
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -81,20 +81,31 @@ def delta_key(old: str, new: str) -> str:
     return f"{key(new)}.from.{Path(key(old)).stem}"
 
 
+class Trained(NamedTuple):
+    """Where in training a policy comes from."""
+
+    stage: str
+    """`sft`, `offline` or `online`."""
+    update: int
+    """Learner updates done in that stage."""
+    snapshot: int
+    """Newest dataset snapshot it was trained on."""
+
+
 def publish(
     objects: ObjectSink,
     catalog: WeightsPointer,
     tensors: Mapping[str, np.ndarray],
     metadata: Mapping[str, str],
+    trained: Trained,
     *,
-    stage: str,
-    update: int,
-    snapshot: int,
     frozen: Collection[str] = (),
+    canary: Collection[str] = (),
 ) -> WeightsRow:
     """Write the artifact, then move the pointer; returns the row with its new version.
 
-    The tensors named in `frozen` go into the base, which is written when it is new. Publishing
+    The tensors named in `frozen` go into the base, which is written when it is new. Only the robots
+    named in `canary` get the version until it is promoted; all do where none is named. Publishing
     again what is already the newest (a learner that died right after) changes nothing. Raises
     NonFiniteError before anything is written if a tensor holds NaN or infinity.
     """
@@ -104,7 +115,7 @@ def publish(
     data = encode({k: v for k, v in tensors.items() if k not in frozen}, metadata)
     sha256 = hashlib.sha256(data).hexdigest()
     latest = catalog.latest_weights()
-    wanted = (sha256, stage, update, snapshot)
+    wanted = (sha256, *trained)
     if latest and (latest.sha256, latest.stage, latest.update, latest.snapshot) == wanted:
         return latest
     objects.put(key(sha256), data)
@@ -114,14 +125,13 @@ def publish(
         version=0,  # chosen by the catalog in the transaction that moves the pointer
         sha256=sha256,
         size_bytes=len(data),
-        snapshot=snapshot,
-        stage=stage,
-        update=update,
+        audience=f",{','.join(canary)}," if canary else "",
+        **trained._asdict(),
     )
     published = catalog.publish_weights(row)
     log.info(
         "weights published version=%d stage=%s update=%d snapshot=%d size_bytes=%d sha256=%s",
-        *(published.version, stage, update, snapshot, len(data), sha256[:12]),
+        *(published.version, *trained, len(data), sha256[:12]),
     )
     return published
 
