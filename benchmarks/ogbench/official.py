@@ -35,6 +35,8 @@ def create(options: argparse.Namespace, seed: int, dataset: Any, inv_temp: float
     config["actor_hidden_dims"] = hidden
     config["value_hidden_dims"] = hidden
     config["num_qs"] = critics
+    config["batch_size"] = options.batch
+    config["lr"] = options.learning_rate
     config["flow_steps"] = options.flow_steps
     config["inv_temp"] = inv_temp
     example = dataset.sample(())

@@ -36,6 +36,8 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--seeds", type=int, nargs="+", default=[0])
     ask.add_argument("--together", action="store_true", help="all seeds in one program, by vmap")
     ask.add_argument("--size", choices=sorted(SIZES), default="small")
+    ask.add_argument("--batch", type=int, default=256)
+    ask.add_argument("--learning-rate", type=float, default=3e-4)
     ask.add_argument("--evaluate-every", type=int, default=10_000)
     ask.add_argument("--checkpoint-every", type=int, default=2_000)
     ask.add_argument("--dispatch", type=int, default=100, help="updates in one call")
@@ -92,7 +94,8 @@ def main() -> None:
 def place(options: argparse.Namespace) -> Path:
     """Folder of the cells that may stand in one table."""
     task = f"{options.domain}-{options.kind}-task{options.task}"
-    return options.out / f"{task}-{options.reward}-{options.size}"
+    trained = f"{options.size}-batch{options.batch}-lr{options.learning_rate:g}"
+    return options.out / f"{task}-{options.reward}-{trained}"
 
 
 def facts(agent: str, cell: str, options: argparse.Namespace, frames: int) -> dict[str, Any]:
@@ -103,6 +106,8 @@ def facts(agent: str, cell: str, options: argparse.Namespace, frames: int) -> di
         "task": [options.domain, options.kind, options.task],
         "reward": options.reward,
         "size": options.size,
+        "batch": options.batch,
+        "learning_rate": options.learning_rate,
         "frames": frames,
     }
 
@@ -123,6 +128,8 @@ def configured(cell: str, options: argparse.Namespace, chunks: Any) -> Any:
         flow_steps=int(steps),
         hidden=hidden,
         critics=critics,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
         inv_temp=tasks.INV_TEMP[options.domain],
         expectile=tasks.EXPECTILE.get(options.domain, 0.9),
     )
