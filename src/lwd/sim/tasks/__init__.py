@@ -2,11 +2,18 @@
 
 from lwd.errors import unknown
 from lwd.sim.task import TaskSpec
+from lwd.sim.tasks.cooler import COOLER
 from lwd.sim.tasks.correction import CORRECTION
 from lwd.sim.tasks.freezer import FREEZER
 from lwd.sim.tasks.restocking import RESTOCKING
 
-TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (RESTOCKING, CORRECTION, FREEZER)}
+_ALL = (
+    RESTOCKING,
+    CORRECTION,
+    FREEZER,
+    COOLER,
+)
+TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _ALL}
 
 
 def task(name: str) -> TaskSpec:
