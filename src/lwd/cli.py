@@ -3,11 +3,9 @@
 What a command needs it imports itself, so that a robot's edge client loads no JAX.
 """
 
-import ctypes
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -29,6 +27,8 @@ from lwd.config import (
     control,
 )
 from lwd.errors import LwdError
+from lwd.operate import COMMANDS
+from lwd.store.process import follow_parent
 
 Rate = Literal["compact", "full"]
 Actor = Annotated[ActorConfig, arg(name="")]
@@ -50,6 +50,8 @@ EXTRAS = {
 """Packages that only some commands need, by the extra that installs them."""
 
 app = SubcommandApp()
+for operator_command in COMMANDS:
+    app.command(operator_command)
 sim = SubcommandApp()
 app.command(sim, name="sim", help="The simulated robots: measure the expert, photograph it.")
 weights = SubcommandApp()
@@ -355,8 +357,8 @@ def main() -> None:
     """Entry point: one line for an expected error, a traceback only for a bug."""
     logging.basicConfig(format="%(asctime)s %(levelname).1s %(name)s %(message)s")
     logging.getLogger("lwd").setLevel(os.environ.get("LWD_LOG", "INFO"))
-    _die_with_parent()
     try:
+        follow_parent()
         if sys.argv[1:2] == ["learner"]:
             asked = partial(learner, algorithm=asked_recipe(sys.argv))
             app.command(name="learner", help=learner.__doc__)(asked)
@@ -379,13 +381,3 @@ def _not_installed(error: ModuleNotFoundError) -> str:
                 f"pip install 'lwd[{extra}]', or 'lwd[all]' for every command."
             )
     raise error
-
-
-def _die_with_parent() -> None:
-    """A child of the demo gets SIGTERM when the demo is gone, however it went (Linux)."""
-    parent = os.environ.pop("LWD_PARENT", "")
-    if parent and sys.platform.startswith("linux"):
-        set_death_signal = 1
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
-        if os.getppid() != int(parent):
-            sys.exit("lwd: the demo that started this process is gone")

@@ -13,7 +13,14 @@ from lwd.config.learning import (
     QamConfig,
     StageConfig,
 )
-from lwd.config.processes import ActorConfig, DemoConfig, DiagnosisConfig, HostConfig, PlaneConfig
+from lwd.config.processes import (
+    ActorConfig,
+    ChaosConfig,
+    DemoConfig,
+    DiagnosisConfig,
+    HostConfig,
+    PlaneConfig,
+)
 from lwd.config.robots import COMPACT, CONTROL, FULL, ControlConfig, StateLayout, control
 
 __all__ = [
@@ -23,6 +30,7 @@ __all__ = [
     "QAM_CHOICES",
     "STAGES",
     "ActorConfig",
+    "ChaosConfig",
     "ControlConfig",
     "DemoConfig",
     "DiagnosisConfig",

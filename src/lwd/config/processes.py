@@ -137,6 +137,43 @@ class DemoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChaosConfig:
+    """A storm over a fleet of cheap robots."""
+
+    root: Path = Path("runs")
+    """Folder in which the storm makes a folder of its own."""
+    catalog_url: Annotated[str, arg(aliases=("--catalog",))] = ""
+    """A catalog for this alone; empty means SQLite in the storm's folder."""
+    objects_url: Annotated[str, arg(aliases=("--objects",))] = ""
+    """An object store for this alone; empty means the storm's folder."""
+    episodes: int = 500
+    """Episodes that the robots make in all."""
+    kills: int = 50
+    """SIGKILLs over all processes."""
+    faults: int = 50
+    """Other faults, of every kind."""
+    seed: int = 0
+    """Decides every fault: what, when, to whom."""
+    robots: int = 4
+    """Robots in the fleet."""
+    seconds: float = 0.0
+    """Time in which the faults come; 0 means 1.2 s for each kill, at least 20 s."""
+    simulated: bool = False
+    """Robots of the simulator instead of synthetic ones: real episodes, and slow."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("episodes", 1), ("robots", 1), ("kills", 0), ("faults", 0)):
+            value = getattr(self, name)
+            require(value >= least, f"{name} is {value}; at least {least}.")
+        require(self.seconds >= 0, f"seconds is {self.seconds}; it must not be negative.")
+
+    @property
+    def storm_s(self) -> float:
+        """Time in which the faults come."""
+        return self.seconds or max(20.0, 1.2 * self.kills)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiagnosisConfig:
     """What a critic is examined with."""
 

@@ -49,15 +49,20 @@ class Plane:
     clock: Callable[[], float] = time.time
 
 
-def run(config: PlaneConfig, stop: threading.Event | None = None) -> None:
+def run(
+    config: PlaneConfig,
+    stop: threading.Event | None = None,
+    clock: Callable[[], float] = time.time,
+) -> None:
     """Process main: coordinate whenever the lease is free, until SIGTERM, SIGINT or `stop`.
 
-    Any number may run; one works and the others wait for its lease to end.
+    Any number may run; one works and the others wait for its lease to end. `clock` gives UTC
+    seconds and may be wrong.
     """
     stop = stop or stop_on_signals()
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     with (
-        Catalog(config.catalog) as catalog,
+        Catalog(config.catalog, clock) as catalog,
         Queue(config.queue_url) as queue,
         ThreadPoolExecutor(DOWNLOADS, "payload") as pool,
     ):
@@ -67,6 +72,7 @@ def run(config: PlaneConfig, stop: threading.Event | None = None) -> None:
             queue=queue,
             pool=pool,
             patience_s=config.patience_s,
+            clock=clock,
         )
         log.info("coordinator ready holder=%s", holder)
         while not stop.is_set():

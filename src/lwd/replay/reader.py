@@ -202,6 +202,10 @@ class Reader:
         versions = self._memory.policy_version.rows[: self._view.episodes]
         return int(np.count_nonzero(versions >= version))
 
+    def episodes(self) -> list[str]:
+        """Ids of the episodes in the bound snapshot that a batch may be drawn from."""
+        return self._memory.episode.rows[: self._view.episodes].tolist()
+
     def statistics(self) -> dict[str, PartSize]:
         """Size of every part in the bound snapshot; held-out episodes are in none."""
         sizes = {}

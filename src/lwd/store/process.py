@@ -1,9 +1,12 @@
 """What every process of the data plane does alike: stop on signals, listen on a port."""
 
+import ctypes
 import logging
+import os
 import resource
 import signal
 import socket
+import sys
 import threading
 from urllib.parse import urlparse
 
@@ -25,6 +28,19 @@ def stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     return stop
+
+
+def follow_parent() -> None:
+    """A child gets SIGTERM when the process that LWD_PARENT names is gone, however it went (Linux).
+
+    ServiceError if it is gone already.
+    """
+    parent = os.environ.pop("LWD_PARENT", "")
+    if parent and sys.platform.startswith("linux"):
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
+        if os.getppid() != int(parent):
+            raise ServiceError("The process that started this one is gone.")
 
 
 def allow_connections(wanted: int = 65_536) -> None:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
@@ -179,9 +180,14 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": "; ".join(wrong)}, 422)
 
 
-def serve(config: PlaneConfig, stop: threading.Event | None = None) -> None:
+def serve(
+    config: PlaneConfig,
+    stop: threading.Event | None = None,
+    clock: Callable[[], float] = time.time,
+) -> None:
     """Process main: answer robots and relay notices until SIGTERM, SIGINT or `stop`.
 
+    `clock` gives the UTC seconds that the catalog notes down; it may be wrong.
     ServiceError if the port is taken, the catalog cannot be opened, or the service would be open
     to other machines.
     """
@@ -192,7 +198,7 @@ def serve(config: PlaneConfig, stop: threading.Event | None = None) -> None:
     _check_exposure(config, host, access)
     with (
         listen(host, port, what="metadata service") as socket,
-        Catalog(config.catalog) as catalog,
+        Catalog(config.catalog, clock) as catalog,
         Queue(config.queue_url) as queue,
     ):
         parts = Parts(catalog=catalog, access=access)

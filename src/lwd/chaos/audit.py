@@ -1,0 +1,154 @@
+"""The proof: does what robots were promised agree with what the snapshots hold? Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+MOST_SHOWN = 5
+"""Ids that a finding names; the evidence has all."""
+
+
+class Member(NamedTuple):
+    """An episode in a snapshot, as the catalog lists it."""
+
+    version: int
+    episode_id: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What was found after the storm."""
+
+    acknowledged: frozenset[str]
+    """Episodes that a robot was promised: its spool has them for good."""
+    begun: frozenset[str]
+    """Episodes that a robot has tried to save; a kill may have come before the promise."""
+    sizes: Sequence[tuple[int, int]]
+    """Versions of the data set, as listed, each with how many episodes it says joined."""
+    members: Sequence[Member]
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Hashes of member payloads that are not in the store as promised, each with the reason."""
+    scenes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Robot and scene of each member, from its payload: a robot never has a scene twice."""
+    damaged: frozenset[str] = frozenset()
+    """Hashes of payloads that were damaged on purpose."""
+    dead: Mapping[str, str] = field(default_factory=dict)
+    """Dead letters of episodes with their reasons."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Hash of every catalogued episode."""
+    readings: Sequence[Mapping[str, Any]] = ()
+    """What a reader wrote down, oldest first."""
+    whereabouts: Mapping[str, str] = field(default_factory=dict)
+    """For acknowledged episodes that are in no snapshot: where they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the evidence proves."""
+
+    acknowledged: int
+    in_snapshots: int
+    """Acknowledged episodes that are in the snapshots exactly once, with their payloads."""
+    lost: int
+    doubled: int
+    corrupted: int
+    """Payloads that were damaged on purpose and whose damage was detected and not repaired."""
+    findings: tuple[str, ...]
+    """Everything that is wrong, one line each."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was lost, doubled or otherwise wrong."""
+        return not (self.lost or self.doubled or self.findings)
+
+
+def audit(evidence: Evidence) -> Report:
+    """Compare promises with snapshots; nothing that is wrong is passed over."""
+    times = Counter(member.episode_id for member in evidence.members)
+    detected = _detected(evidence)
+    broken = {m.episode_id for m in evidence.members if m.sha256 in evidence.faults} - detected
+    lost = {e for e in evidence.acknowledged if not times[e]} - detected | broken
+    doubled = {e for e, count in times.items() if count > 1} | _same_scene(evidence)
+    findings = [
+        *_lost_findings(evidence, lost, broken),
+        *_named("episodes are in the snapshots more than once", doubled),
+        *_named("episodes are in the snapshots that no robot made", times.keys() - evidence.begun),
+        *_version_findings(evidence),
+        *_reading_findings(evidence),
+    ]
+    kept = evidence.acknowledged & times.keys() - lost - doubled - detected
+    return Report(
+        acknowledged=len(evidence.acknowledged),
+        in_snapshots=len(kept),
+        lost=len(lost),
+        doubled=len(doubled),
+        corrupted=len(detected),
+        findings=tuple(findings),
+    )
+
+
+def _detected(evidence: Evidence) -> set[str]:
+    """Episodes whose payload was damaged on purpose, and somebody noticed: no silent acceptance."""
+    members = {m.episode_id for m in evidence.members if m.sha256 in evidence.faults}
+    found = members | evidence.dead.keys()
+    return {e for e in found if evidence.hashes.get(e) in evidence.damaged}
+
+
+def _same_scene(evidence: Evidence) -> set[str]:
+    """Episodes whose robot has another one of the same scene."""
+    times = Counter(evidence.scenes.values())
+    return {episode for episode, scene in evidence.scenes.items() if times[scene] > 1}
+
+
+def _lost_findings(evidence: Evidence, lost: set[str], broken: set[str]) -> Iterable[str]:
+    yield from _named("episodes are in a snapshot without their payload", broken)
+    for where, episodes in _grouped(lost - broken, evidence.whereabouts).items():
+        yield from _named(f"acknowledged episodes are in no snapshot: {where}", episodes)
+
+
+def _grouped(episodes: Iterable[str], whereabouts: Mapping[str, str]) -> dict[str, set[str]]:
+    groups: dict[str, set[str]] = {}
+    for episode in episodes:
+        groups.setdefault(whereabouts.get(episode, "gone without a trace"), set()).add(episode)
+    return groups
+
+
+def _version_findings(evidence: Evidence) -> Iterable[str]:
+    versions = [version for version, _ in evidence.sizes]
+    if any(later != earlier + 1 for earlier, later in pairwise(versions)):
+        yield f"versions of the data set do not grow by one: {versions}"
+    joined = Counter(member.version for member in evidence.members)
+    for version, added in evidence.sizes:
+        if joined.pop(version, 0) != added:
+            yield f"version {version} says that {added} episodes joined, which is not so"
+    if joined:
+        yield f"episodes joined in versions that are not there: {sorted(joined)}"
+
+
+def _reading_findings(evidence: Evidence) -> Iterable[str]:
+    """Bound versions only grow; a bound snapshot is held whole, once; a batch is drawn from it."""
+    joined = {member.episode_id: member.version for member in evidence.members}
+    bound, outside = 0, 0
+    for reading in evidence.readings:
+        version = 0 if "started" in reading else reading["bound"]
+        if version < bound and version:
+            yield f"a reader went back from version {bound} to {version}"
+        bound = version
+        if "holds" in reading:
+            expected = sum(v <= version for v in joined.values())
+            if not reading["holds"] == reading["distinct"] == expected:
+                yield f"a reader holds {reading} at a version of {expected} episodes"
+        outside += sum(joined.get(e, version + 1) > version for e in reading.get("drew", ()))
+    if outside:
+        yield f"{outside} samples came from outside the bound snapshot"
+
+
+def _named(what: str, episodes: Iterable[str]) -> list[str]:
+    named = sorted(episodes)
+    if not named:
+        return []
+    more = f" and {len(named) - MOST_SHOWN} more" if len(named) > MOST_SHOWN else ""
+    return [f"{len(named)} {what}: {', '.join(named[:MOST_SHOWN])}{more}"]

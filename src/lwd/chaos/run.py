@@ -1,0 +1,246 @@
+"""One storm from beginning to end: start the fleet, let the plan happen, calm down, prove."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from lwd.chaos.audit import Evidence, Report, audit
+from lwd.chaos.fleet import CHILD, Fleet
+from lwd.chaos.gather import Witnesses, gather
+from lwd.chaos.inject import Ground, Injector
+from lwd.chaos.links import Links
+from lwd.chaos.plan import Fault, Targets, plan
+from lwd.chaos.robot import TICKS
+from lwd.chaos.witness import Journal, entries
+from lwd.chaos.worker import Role, command
+from lwd.config import ChaosConfig, PlaneConfig
+from lwd.edge.spool import spools
+from lwd.errors import ConfigError
+from lwd.store.catalog import Catalog
+from lwd.store.disk import make_folder
+from lwd.store.objects import Objects
+from lwd.store.process import listen
+from lwd.store.queue import Queue
+
+log = logging.getLogger(__name__)
+
+ROBOT = "chaos-"
+"""Begins the names of the robots: what anybody else has made is not to be damaged."""
+LOOK_S = 0.02
+CALM_S = 180.0
+"""Longest wait, after the last fault, for every episode to arrive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a storm ended."""
+
+    report: Report
+    kills: int
+    faults: Mapping[str, int]
+    """Other faults that really happened, by kind."""
+    crashes: Mapping[str, int]
+    """Ends of processes that nobody ordered."""
+    seconds: float
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        report = asdict(self.report)
+        return {
+            "seed": self.seed,
+            "seconds": round(self.seconds, 1),
+            "findings": list(report.pop("findings")),
+            "corrupted": report.pop("corrupted"),
+            "faults_by_kind": dict(self.faults),
+            "crashes": dict(self.crashes),
+            **report,
+            "kills": self.kills,
+            "faults": sum(self.faults.values()),
+        }
+
+
+def run(config: ChaosConfig) -> Result:
+    """Let loose what the seed says, then audit. ConfigError if the catalog is somebody's."""
+    root = make_folder(config.root / time.strftime("chaos-%Y%m%d-%H%M%S"))
+    direct = _plane(config, root)
+    started = time.monotonic()
+    with Links() as links, Catalog(direct.catalog) as catalog, Queue(direct.queue_url) as queue:
+        _refuse_real_episodes(catalog)
+        before = catalog.snapshot_version()
+        commands = _commands(config, direct, through(links, direct))
+        with Journal(root / "damage") as damage, Fleet(commands, root / "logs") as fleet:
+            ground = Ground(
+                fleet=fleet,
+                links=links,
+                queue=queue,
+                catalog=catalog,
+                objects=Objects(direct.objects),
+                spools=root / "spool",
+                skews=make_folder(root / "skew"),
+                journal=damage,
+            )
+            injector = Injector(ground)
+            storm(ground, injector, _planned(config, fleet, links))
+            calm(ground, lambda: _arrived(ground, _witnesses(root)))
+            injector.close()
+        report = audit(_evidence(ground, root, before))
+    return Result(
+        report=report,
+        kills=fleet.kills.total(),
+        faults={str(kind): n for kind, n in sorted(injector.done.items()) if kind != "kill"},
+        crashes=fleet.crashes,
+        seconds=time.monotonic() - started,
+        seed=config.seed,
+    )
+
+
+def storm(ground: Ground, injector: Injector, faults: Sequence[Fault]) -> None:
+    """Let every fault happen at its time; return when all are over."""
+    started, left = time.monotonic(), list(reversed(faults))
+    while left or not injector.idle:
+        while left and left[-1].at_s <= time.monotonic() - started:
+            injector.happen(left.pop())
+        injector.tend()
+        ground.fleet.tend()
+        time.sleep(LOOK_S)
+
+
+def calm(ground: Ground, arrived: Callable[[], bool]) -> None:
+    """Wait until everything has arrived, or it takes too long; the audit says what is missing."""
+    deadline = time.monotonic() + CALM_S
+    while not arrived() and time.monotonic() < deadline:
+        ground.fleet.tend()
+        time.sleep(0.1)
+
+
+def through(links: Links, plane: PlaneConfig) -> PlaneConfig:
+    """The same services, each at the other end of a link."""
+    catalog, objects = plane.catalog_url, plane.objects_url
+    if urlsplit(catalog).port:
+        catalog = links.add("catalog", catalog)
+    parts = urlsplit(objects)
+    options = dict(parse_qsl(parts.query))
+    if urlsplit(options.get("endpoint", "")).port:
+        options["endpoint"] = links.add("objects", options["endpoint"])
+        objects = urlunsplit(parts._replace(query=urlencode(options)))
+    return PlaneConfig(
+        root=plane.root,
+        catalog_url=catalog,
+        objects_url=objects,
+        queue_url=links.add("queue", plane.queue_url),
+        service_url=links.add("service", plane.service_url),
+        lease_s=plane.lease_s,
+        reconcile_s=plane.reconcile_s,
+    )
+
+
+def _plane(config: ChaosConfig, root: Path) -> PlaneConfig:
+    return PlaneConfig(
+        root=root,
+        catalog_url=config.catalog_url or f"sqlite:///{(root / 'catalog.db').absolute()}",
+        objects_url=config.objects_url or (root / "objects").absolute().as_uri(),
+        queue_url=f"nats://127.0.0.1:{_free_port()}",
+        service_url=f"http://127.0.0.1:{_free_port()}",
+        lease_s=2.0,
+        reconcile_s=1.0,
+    )
+
+
+def _free_port() -> int:
+    with listen("127.0.0.1", 0, what="chaos") as bound:
+        return bound.getsockname()[1]
+
+
+def _refuse_real_episodes(catalog: Catalog) -> None:
+    rows = catalog.snapshot_episodes(catalog.snapshot_version()) + catalog.unsnapshotted(1000)
+    real = next((row.robot for row in rows if not row.robot.startswith(ROBOT)), None)
+    if real is not None:
+        raise ConfigError(
+            f"Catalog {catalog.url} has episodes of robot {real!r}. Chaos damages what it works "
+            "on: give it a catalog and an object store of its own."
+        )
+
+
+def _commands(
+    config: ChaosConfig, direct: PlaneConfig, plane: PlaneConfig
+) -> dict[str, Sequence[str]]:
+    """Command line of every process; what others serve they see through the links only."""
+    root, lwd = str(plane.root), [sys.executable, "-m", "lwd"]
+    queue = ["--root", root, "--port", str(urlsplit(direct.queue_url).port)]
+    edge = ["--root", root, "--service-url", plane.service_url, "--objects", plane.objects]
+    commands: dict[str, Sequence[str]] = {
+        "queue": [*lwd, "queue", *queue],
+        "edge": [*lwd, "edge", *edge],
+    }
+    listening = replace(plane, service_url=direct.service_url)
+    roles = [
+        _role(config, listening, "service", "service", 0),
+        *(_role(config, plane, f"coordinator-{n}", "coordinator", n) for n in (0, 1)),
+        _role(config, plane, "learner", "learner", 0),
+        *(_role(config, plane, f"{ROBOT}{n}", "robot", n) for n in range(config.robots)),
+    ]
+    return commands | {role.name: command(role, plane.root / "roles") for role in roles}
+
+
+def _role(config: ChaosConfig, plane: PlaneConfig, name: str, work: str, index: int) -> Role:
+    """A worker's settings; robots share the episodes and take about as long as the storm."""
+    episodes = config.episodes // config.robots + (index < config.episodes % config.robots)
+    return Role(
+        name=name,
+        work=work,
+        plane=plane,
+        journal=str(plane.root / "witness" / name),
+        clock=str(plane.root / "skew" / name),
+        index=index,
+        seed=config.seed,
+        episodes=episodes,
+        tick_s=config.storm_s / max(episodes, 1) / TICKS,
+        simulated=config.simulated,
+    )
+
+
+def _planned(config: ChaosConfig, fleet: Fleet, links: Links) -> tuple[Fault, ...]:
+    robots = [name for name in fleet.names if name.startswith(ROBOT)]
+    coordinators = [name for name in fleet.names if name.startswith("coordinator")]
+    targets = Targets(
+        processes=[*fleet.names, f"queue{CHILD}", f"learner{CHILD}"],
+        writers=["service", "edge", *coordinators, "learner", f"learner{CHILD}"],
+        clocks=["service", *coordinators],
+        links=links.names,
+        robots=robots,
+    )
+    return plan(
+        config.seed, targets, kills=config.kills, faults=config.faults, seconds=config.storm_s
+    )
+
+
+def _witnesses(root: Path) -> Witnesses:
+    return Witnesses(
+        robots=sorted((root / "witness").glob(f"{ROBOT}*")),
+        readers=[root / "witness" / "learner"],
+        damage=root / "damage",
+        spools=root / "spool",
+    )
+
+
+def _arrived(ground: Ground, witnesses: Witnesses) -> bool:
+    """Robots have finished, nothing is under way, and the reader has bound all there is."""
+    fleet, catalog = ground.fleet, ground.catalog
+    if not all(fleet.finished(name) for name in fleet.names if name.startswith(ROBOT)):
+        return False
+    if any(spool.pending() for spool in spools(witnesses.spools)):
+        return False
+    if catalog.backlog() or catalog.unsnapshotted(1):
+        return False
+    bound = [r["bound"] for path in witnesses.readers for r in entries(path) if "bound" in r]
+    return bool(bound) and bound[-1] == catalog.snapshot_version()
+
+
+def _evidence(ground: Ground, root: Path, before: int) -> Evidence:
+    return gather(ground.catalog, ground.objects, _witnesses(root), after=before)

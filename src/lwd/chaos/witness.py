@@ -1,0 +1,54 @@
+"""What robots and readers saw, written down where a kill cannot take it back: evidence."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lwd.edge.spool import Spool
+
+
+class Journal:
+    """Lines of JSON, each written whole by one call; a kill may cut off the last one only."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+        if path.stat().st_size:
+            self._file.write(b"\n")  # ends a line that a kill cut off
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def write(self, **entry: Any) -> None:
+        """Append an entry."""
+        os.write(self._file.fileno(), json.dumps(entry).encode() + b"\n")
+
+
+def entries(path: Path) -> Iterator[dict[str, Any]]:
+    """Entries of a journal, oldest first; none if there is no file."""
+    if not path.exists():
+        return
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue  # empty, or cut off by a kill
+
+
+class WitnessedSpool(Spool):
+    """A spool that writes down what it has been given and what it has promised to keep."""
+
+    def __init__(self, root: Path, quota_bytes: int, journal: Journal):
+        super().__init__(root, quota_bytes)
+        self._journal = journal
+
+    def save(self, episode_id: str, payload: bytes) -> None:
+        """As `Spool.save`: `begun` is written before it, `saved` after it has returned."""
+        self._journal.write(begun=episode_id)
+        super().save(episode_id, payload)
+        self._journal.write(saved=episode_id)
