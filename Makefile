@@ -4,12 +4,16 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-services check bench clean
 demo: $(READY)
 	$(VENV)/bin/lwd demo $(ARGS)
 
 test: $(READY)
 	$(VENV)/bin/pytest $(ARGS)
+
+# The whole plane on {SQLite, PostgreSQL} x {local, S3}; every server comes from its wheel.
+test-services: $(READY)
+	$(VENV)/bin/pytest -m "services or not services" tests/system $(ARGS)
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .

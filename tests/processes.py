@@ -1,6 +1,7 @@
 """Real processes for tests: start, kill -9, stop, and wait for a condition with a deadline."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -29,9 +30,12 @@ class Processes:
     def __init__(self) -> None:
         self.started: list[subprocess.Popen] = []
 
-    def start(self, code: str, *arguments: object) -> subprocess.Popen:
+    def start(self, code: str, *arguments: object, **environment: str) -> subprocess.Popen:
+        """Start a process, with these variables in its environment besides this one's."""
         command = [sys.executable, "-c", "import logging; logging.basicConfig(level=20)\n" + code]
-        process = subprocess.Popen([*command, *map(str, arguments)])
+        process = subprocess.Popen(
+            [*command, *map(str, arguments)], env={**os.environ, **environment}
+        )
         self.started.append(process)
         return process
 

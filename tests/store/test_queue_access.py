@@ -2,6 +2,7 @@
 
 import json
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,17 @@ def test_with_a_certificate_nothing_passes_in_the_clear(sealed, tokens):
     assert len(passed) > 1000
     for secret in (b"a secret notice", b"service", tokens["service"].encode()):
         assert secret not in passed
+
+
+def test_a_client_with_tls_closes_quietly_after_its_server_died(sealed, tokens, processes):
+    queue = enter(sealed, "service", tokens["service"], scheme="tls")
+    queue.publish(EPISODES, b"data", "id-1")
+    processes.kill(processes.started[-1])
+    wait_until(lambda: not answers(f"nats://127.0.0.1:{sealed}"), "the end of the server")
+    with pytest.raises(ServiceError):
+        queue.publish(EPISODES, b"data", "id-2")
+    queue.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "queue"]
 
 
 def test_a_server_in_the_clear_gets_no_token_of_a_client_that_wants_tls(guarded, tokens):

@@ -1,7 +1,6 @@
 """Every process of the data plane is killed while episodes flow; each episode arrives once."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -13,63 +12,11 @@ from lwd.episode.payload import encode
 from lwd.replay.reader import Options, Reader
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects
-from processes import Processes, answers, free_port, wait_until
+from processes import wait_until
 from sample_episodes import make_episode
 
 EPISODES_A_ROUND = 8
 VICTIMS = ("queue", "service", "coordinator", "edge", "prefetcher")
-CLI = "from lwd.cli import main; main()"
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> PlaneConfig:
-    return PlaneConfig(
-        root=tmp_path,
-        queue_url=f"nats://127.0.0.1:{free_port()}",
-        service_url=f"http://127.0.0.1:{free_port()}",
-    )
-
-
-class Ring:
-    """The processes of one data plane, as an operator starts them."""
-
-    def __init__(self, config: PlaneConfig, processes: Processes):
-        self._processes = processes
-        root, queue, service = str(config.root), config.queue_url, config.service_url
-        self._arguments = {
-            "queue": ["--root", root, "--port", queue.rsplit(":", 1)[1]],
-            "service": ["--root", root, "--queue-url", queue, "--service-url", service],
-            "coordinator": ["--root", root, "--queue-url", queue, "--lease-s", "1.5"],
-            "edge": ["--root", root, "--service-url", service],
-        }
-        self._arguments["coordinator"] += ["--reconcile-s", "1"]
-        self.running = {name: self._start(name) for name in self._arguments}
-        wait_until(lambda: answers(queue) and answers(service), "the servers")
-
-    def kill(self, name: str) -> None:
-        self._processes.kill(self.running[name])
-
-    def restart(self, name: str) -> None:
-        self.running[name] = self._start(name)
-
-    def stop(self) -> dict[str, int]:
-        return {name: self._processes.stop(process) for name, process in self.running.items()}
-
-    def _start(self, name: str):
-        return self._processes.start(CLI, name, *self._arguments[name])
-
-
-@pytest.fixture
-def ring(config: PlaneConfig) -> Iterator[Ring]:
-    processes = Processes()
-    yield Ring(config, processes)
-    processes.close()
-
-
-@pytest.fixture
-def catalog(config: PlaneConfig) -> Iterator[Catalog]:
-    with Catalog(config.catalog) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -117,7 +64,7 @@ def members(catalog: Catalog) -> list[str]:
 
 @pytest.mark.slow
 def test_each_process_killed_in_turn_loses_and_doubles_nothing(
-    ring: Ring, config, catalog, reader, produce
+    ring, config, catalog, reader, produce
 ):
     versions = [reader.sync()]
     for victim in VICTIMS:

@@ -248,8 +248,9 @@ class Queue:
         self._stream = None
         self._pulls.clear()
         if client is not None:
-            # A server that is gone cannot be told; its end is what closing wants anyway.
-            with contextlib.suppress(NatsError, OSError, TimeoutError):
+            # A server that is gone cannot be told; its end is what closing wants anyway. Python's
+            # TLS transport raises AttributeError when it is written to after its connection broke.
+            with contextlib.suppress(NatsError, OSError, TimeoutError, AttributeError):
                 await asyncio.wait_for(client.close(), self._timeout_s)
 
     async def _remember(self, error: Exception) -> None:
