@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from lwd.actor.ledger import Ledger
 from lwd.actor.operator import Demonstration
 from lwd.actor.policy import PolicyStore
 from lwd.actor.process import Rig, main, run
+from lwd.actor.robot import Status
 from lwd.config import ActorConfig, PlaneConfig
 from lwd.edge.spool import Spool
 from lwd.episode import payload
@@ -85,6 +87,26 @@ def test_only_demonstrations_must_succeed(tmp_path, kind, outcomes):
     assert {header.outcome for header in episodes(tmp_path)} == outcomes
     assert len(episodes(tmp_path)) == 4
     assert len(made) == (7 if kind == "demo" else 4)
+
+
+class Unstable(PointRobot):
+    """Its physics diverges at the third tick of every second episode."""
+
+    def apply(self, chunk):
+        ticks = super().apply(chunk)
+        if len(self.seeds) % 2 and len(self.commands) % 3 == 0:
+            ticks[-1] = replace(ticks[-1], status=Status.INVALID)
+        return ticks
+
+
+@pytest.mark.parametrize("kind", ["demo", "play"])
+def test_an_episode_whose_physics_diverged_is_kept_but_fills_no_quota(tmp_path, kind):
+    rig = Rig(robot=Unstable, operator=demonstrator)
+    actor = ActorConfig(robot="r0", kind=kind, episodes=2)
+    main(actor, PlaneConfig(root=tmp_path), rig, stop=threading.Event())
+    found = [(h.outcome, h.terminated, h.truncated) for h in episodes(tmp_path)]
+    assert found.count((Outcome.SUCCESS, True, False)) == 2
+    assert found.count((Outcome.INVALID, False, True)) == len(found) - 2 > 0
 
 
 def test_the_same_fleet_seed_gives_the_same_scenes_to_the_same_robot(tmp_path):

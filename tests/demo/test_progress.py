@@ -45,7 +45,7 @@ def test_a_run_that_has_not_begun_is_empty(run):
     assert (now.produced, now.acknowledged, now.snapshot, now.episodes) == (0, 0, 0, [])
     assert (now.metrics, now.weights, now.published("sft")) == ([], [], None)
     assert accounting(run.root, now) == dict.fromkeys(
-        ("produced", "acknowledged", "in_snapshot", "lost", "doubled"), 0
+        ("produced", "acknowledged", "in_snapshot", "lost", "invalid", "doubled"), 0
     )
 
 
@@ -77,7 +77,7 @@ def test_the_newest_weights_of_each_stage(finished):
 def test_every_episode_of_a_good_run_is_accounted_for(finished):
     now = finished.observer.look()
     assert accounting(finished.root, now) == {
-        "produced": 6, "acknowledged": 6, "in_snapshot": 6, "lost": 0, "doubled": 0,
+        "produced": 6, "acknowledged": 6, "in_snapshot": 6, "lost": 0, "invalid": 0, "doubled": 0,
     }  # fmt: skip
 
 
@@ -101,6 +101,12 @@ def test_an_acknowledged_episode_still_counts_as_produced(finished):
         spool.acknowledge(spool.pending()[0])
     assert waiting(finished.root) == 5
     assert produced(finished.root) == known
+
+
+def test_diverged_physics_is_counted(finished):
+    finished.upload(finished.save(outcome="invalid"))
+    found = accounting(finished.root, finished.observer.look())
+    assert (found["invalid"], found["in_snapshot"]) == (1, 7)
 
 
 def test_a_payload_under_two_ids_is_doubled(finished):
@@ -172,7 +178,7 @@ def test_the_closing_table_and_sentences(finished, evaluation):
         "25% [5%, 70%] of 4",
         "100% [51%, 100%] of 4",
         "6 produced, 6 acknowledged",
-        "0 lost, 0 doubled",
+        "0 lost, 0 invalid, 0 doubled",
         "3 published, 4 loads by robots",
         "episode to learner: P50 2.5 s, P99 9.8 s over 4",
     ):

@@ -1,6 +1,7 @@
 """Evaluation: the same starts for every policy, in worker processes, whatever their number."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from lwd.actor.threads import SINGLE_THREAD, single_threaded
 from lwd.episode.types import Outcome
 from lwd.errors import ConfigError, ServiceError
 from lwd.eval.evaluate import Starts, attempt, evaluate
-from lwd.eval.results import load
+from lwd.eval.results import Evaluation, load
 from lwd.store import weights
 
 
@@ -136,3 +137,12 @@ def test_the_luck_of_an_attempt_comes_from_its_start():
     acting = PointPolicy()
     attempt(PointRobot(), acting, "goes", "reach", 11)
     assert acting.seeds == [11]
+
+
+def test_diverged_physics_counts_as_an_episode_but_never_as_a_success(found):
+    evaluation, _ = found
+    first, *others = evaluation.of("goes", "reach")
+    broken = Evaluation(attempts=(replace(first, outcome=Outcome.INVALID), *others))
+    score = broken.score("goes")
+    assert first.success
+    assert (score.episodes, score.invalid, score.successes) == (3, 1, 2)

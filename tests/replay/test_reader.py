@@ -64,8 +64,11 @@ def test_only_new_episodes_are_loaded(plane, read, fleet, monkeypatch) -> None:
     assert loaded == [fleet[5].header.episode_id]
 
 
-def test_held_out_is_never_downloaded_nor_sampled(plane, read, fleet) -> None:
-    secret = make_episode(ticks=500, held_out=True)
+@pytest.mark.parametrize("left_out", [{"held_out": True}, {"outcome": "invalid"}])
+def test_held_out_and_invalid_are_never_downloaded_nor_sampled(
+    plane, read, fleet, left_out
+) -> None:
+    secret = make_episode(ticks=500, **left_out)
     plane.commit(*fleet, secret)
     reader = read()
     assert reader.sync() == 1
@@ -308,6 +311,16 @@ def test_header_of_a_payload_decides_not_its_row(plane, read) -> None:
     reader.sync()
     assert reader.statistics()["demo"].episodes == 0
     assert reader.statistics()["online"].episodes == 0
+
+
+def test_an_invalid_payload_is_unusable_whatever_its_row_says(plane, read) -> None:
+    row = replace(plane.put(make_episode(ticks=7, outcome="invalid")), outcome="timeout")
+    plane.catalog.insert_episode(row)
+    plane.snapshot(row)
+    reader = read()
+    reader.sync()
+    assert reader.statistics()["online"].episodes == 0
+    assert "is invalid" in plane.catalog.dead_letters()[0].reason
 
 
 def test_transitions_are_every_window_of_a_part_once(plane, read, fleet) -> None:

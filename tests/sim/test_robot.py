@@ -216,7 +216,8 @@ def test_a_moment_of_another_episode_is_refused(robot):
 
 
 def test_kinds_and_colours_fill_a_slot():
-    assert 3 + 6 + len(KINDS) + len(COLOURS) + 2 == STATE.slot
+    assert len(KINDS) + len(COLOURS) + 2 == STATE.identity
+    assert 3 + 6 + STATE.identity == STATE.slot
 
 
 def test_masses_friction_light_and_camera_vary_with_the_seed(robot):
@@ -233,3 +234,24 @@ def test_masses_friction_light_and_camera_vary_with_the_seed(robot):
     np.testing.assert_array_equal(world(0), first)
     assert 0.8 <= first[0] <= 1.2
     assert 0.85 <= first[1] <= 1.15
+
+
+@pytest.mark.parametrize(("field", "number"), [("qvel", 1e12), ("qpos", np.nan), ("qvel", 1e8)])
+def test_physics_that_diverges_ends_the_episode_as_invalid(robot, field, number):
+    robot.reset(3)
+    robot.apply(np.tile(REST, (3, 1)))
+    before = robot.observe().state
+    getattr(robot.scene.data, field)[-1] = number
+    robot.scene.reached = len(robot.spec.subtasks)  # as if a predicate read success out of chaos
+    (tick,) = robot.apply(np.tile(REST, (5, 1)))
+    assert (tick.status, tick.events) == (Status.INVALID, ("diverged",))
+    np.testing.assert_array_equal(robot.observe().state, before)
+    assert robot.apply(REST[None]) == []
+
+
+def test_the_episode_after_a_divergence_is_as_any_other(robot):
+    actions = wild(5)
+    first = rolled_out(robot, 3, actions)
+    robot.scene.data.qpos[-1] = np.nan
+    assert robot.apply(REST[None])[0].status is Status.INVALID
+    np.testing.assert_array_equal(rolled_out(robot, 3, actions), first)

@@ -16,6 +16,8 @@ OUTCOME = {
     Status.SUCCESS: Outcome.SUCCESS,
     Status.FAILURE: Outcome.FAILURE,
     Status.TIMEOUT: Outcome.TIMEOUT,
+    Status.INTERRUPTED: Outcome.INTERRUPTED,
+    Status.INVALID: Outcome.INVALID,
 }
 """How an episode ended, by the robot's last status."""
 

@@ -154,9 +154,13 @@ def _episode(
 
 
 def _save(spool: Spool, episode: Episode, number: int, stop: threading.Event) -> bool:
-    """Spool the episode if it is to be kept; a full spool makes the robot wait."""
+    """Spool the episode if it is to be kept; a full spool makes the robot wait.
+
+    An invalid episode is spooled, so that the fleet can count it, but fills no quota.
+    """
     header = episode.header
-    wanted = header.kind is not Kind.DEMO or header.outcome is Outcome.SUCCESS
+    valid = header.outcome is not Outcome.INVALID
+    wanted = header.kind is not Kind.DEMO or header.outcome is Outcome.SUCCESS or not valid
     saved = wanted and _spooled(spool, episode, stop)
     log.info(
         "episode %s robot=%s number=%d episode=%s kind=%s outcome=%s ticks=%d policy=%d human=%d",
@@ -164,7 +168,7 @@ def _save(spool: Spool, episode: Episode, number: int, stop: threading.Event) ->
         *(header.robot, number, header.episode_id, header.kind, header.outcome),
         *(episode.ticks, header.policy_version, int((episode.source == Source.HUMAN).sum())),
     )
-    return saved
+    return saved and valid
 
 
 def _spooled(spool: Spool, episode: Episode, stop: threading.Event) -> bool:

@@ -10,7 +10,7 @@ import simplejpeg
 from lwd.actor.policy import Policy
 from lwd.actor.robot import Observation, Robot, Task, Tick
 from lwd.episode.payload import new_id
-from lwd.episode.types import Episode, Header, Kind, Outcome, Source
+from lwd.episode.types import ENDS, Episode, Header, Kind, Outcome, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,8 @@ class Recorder:
             horizon=self._robot.control.horizon,
             seed=self._task.seed,
             outcome=outcome,
-            terminated=outcome in (Outcome.SUCCESS, Outcome.FAILURE),
-            truncated=outcome in (Outcome.TIMEOUT, Outcome.INTERRUPTED),
+            terminated=outcome in ENDS,
+            truncated=outcome not in ENDS,
             started_at=self._started_at,
             ended_at=self._recording.clock(),
             held_out=self._recording.held_out,

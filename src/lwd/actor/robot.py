@@ -18,6 +18,10 @@ class Status(StrEnum):
     FAILURE = "failure"
     """The task can no longer succeed: an item was lost, say."""
     TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    """Somebody pressed the emergency stop."""
+    INVALID = "invalid"
+    """The simulated physics diverged; never a success, whatever the task's predicates say."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ def _values(
 ) -> list[figures.ValueCurve]:
     """Curves of the last success and the last failure without a human's help."""
     alone = [row for row in online if not row.interventions]
-    chosen = {row.outcome == Outcome.SUCCESS: row for row in alone if row.outcome != "interrupted"}
+    chosen = {row.outcome == Outcome.SUCCESS: row for row in alone if Outcome(row.outcome).judged}
     episodes = [decode(objects.get(episode_key(row.sha256))) for row in chosen.values()]
     curves = value_curves(learner, out / "checkpoints", episodes)
     return [

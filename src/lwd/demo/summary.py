@@ -16,6 +16,7 @@ from lwd.demo.progress import (
     percentiles,
     produced,
 )
+from lwd.episode.types import Outcome
 from lwd.eval.results import Evaluation
 from lwd.store.disk import written_aside
 
@@ -30,6 +31,7 @@ def accounting(root: Path, now: Progress) -> dict[str, int]:
         "acknowledged": now.acknowledged,
         "in_snapshot": len(members),
         "lost": len(saved - members.keys()),
+        "invalid": len({r.episode_id for r in now.episodes if r.outcome == Outcome.INVALID}),
         "doubled": max(members.total() - len(members), payloads.total() - len(payloads)),
     }
 

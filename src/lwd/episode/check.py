@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lwd.episode.types import Episode, Header, Outcome, Source
+from lwd.episode.types import ENDS, Episode, Header, Source
 from lwd.errors import EpisodeError
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -79,8 +79,8 @@ def _check_times(started_at: float, ended_at: float) -> None:
 
 
 def _check_end(header: Header) -> None:
-    """Success and failure terminate; a time-out or an interruption truncates."""
-    ended = header.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
+    """Success and failure terminate; everything else truncates."""
+    ended = header.outcome in ENDS
     _require(
         (header.terminated, header.truncated) == (ended, not ended),
         f"outcome {header.outcome} with terminated={header.terminated} "

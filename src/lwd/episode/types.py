@@ -36,6 +36,18 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
     INTERRUPTED = "interrupted"
     """Power, emergency stop or a killed process cut it off."""
+    INVALID = "invalid"
+    """The physics of a simulated robot diverged: nothing in it is to be learned or scored."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether it is known if the task was done; an interrupted or invalid episode has no
+        verdict."""
+        return self not in (Outcome.INTERRUPTED, Outcome.INVALID)
+
+
+ENDS = frozenset({Outcome.SUCCESS, Outcome.FAILURE})
+"""Outcomes by which the task itself ended; anything else cut the episode off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +69,7 @@ class Header:
     terminated: bool
     """The environment ended it: success or an unrecoverable failure."""
     truncated: bool
-    """Something outside ended it: the time limit or an interruption."""
+    """Something outside ended it: the time limit, an interruption or diverged physics."""
     started_at: float
     """UTC seconds."""
     ended_at: float

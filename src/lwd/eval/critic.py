@@ -91,7 +91,7 @@ def recorded(plane: PlaneConfig, wanted: DiagnosisConfig) -> list[Episode]:
     usable = [
         row
         for row in sorted(rows, key=lambda row: row.produced_at)
-        if row.outcome != Outcome.INTERRUPTED
+        if Outcome(row.outcome).judged
         and row.held_out == held_out
         and (held_out or row.kind == Kind.ONLINE)
     ]

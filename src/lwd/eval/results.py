@@ -48,6 +48,8 @@ class Score:
     """Mean cycle time."""
     cycle_error_s: float
     """Standard error of the mean cycle time."""
+    invalid: int = 0
+    """Episodes whose physics diverged: among the episodes, never among the successes."""
 
     @property
     def rate(self) -> float:
@@ -95,6 +97,7 @@ class Evaluation:
             high=high,
             cycle_s=float(cycles.mean()),
             cycle_error_s=float(error),
+            invalid=sum(attempt.outcome is Outcome.INVALID for attempt in attempts),
         )
 
     def scores(self) -> list[Score]:

@@ -2,7 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+from lwd.episode.types import Outcome
 from lwd.store.rows import EpisodeRow
+
+
+def trained_on(row: EpisodeRow) -> bool:
+    """Whether an episode takes part in training: no held-out scene and no diverged physics."""
+    return not row.held_out and row.outcome != Outcome.INVALID
 
 
 class Order:

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lwd.errors import IntegrityError, ServiceError
+from lwd.replay.order import trained_on
 from lwd.store.backoff import Backoff
 from lwd.store.catalog import Catalog
 from lwd.store.disk import make_folder
@@ -78,7 +79,7 @@ def plan(
     room is needed: strangers first, then the oldest loaded. What is ahead of the reader never
     goes, and one file ahead always has room, so that a small cache slows but never stops.
     """
-    ahead = [row for row in rows[loaded:] if not row.held_out]
+    ahead = [row for row in rows[loaded:] if trained_on(row)]
     if all(row.sha256 in local or row.sha256 in waiting for row in ahead):
         return Plan(evict=[], fetch=[])
     needed = {row.sha256 for row in ahead}

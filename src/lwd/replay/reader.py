@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from lwd.episode.payload import decode
-from lwd.episode.types import Episode
+from lwd.episode.types import Episode, Outcome
 from lwd.episode.windows import chunks
 from lwd.errors import ConfigError, ConflictError, EpisodeError, ServiceError, unknown
 from lwd.replay.batch import Batch
 from lwd.replay.memory import EMPTY, PARTS, Memory, View
-from lwd.replay.order import Order
+from lwd.replay.order import Order, trained_on
 from lwd.replay.prefetch import Settings, local_path
 from lwd.replay.sampler import NStep, draw, gather
 from lwd.replay.supervisor import Inline, Subprocess
@@ -207,7 +207,7 @@ class Reader:
         return self._memory.episode.rows[: self._view.episodes].tolist()
 
     def statistics(self) -> dict[str, PartSize]:
-        """Size of every part in the bound snapshot; held-out episodes are in none."""
+        """Size of every part in the bound snapshot; held-out and invalid episodes are in none."""
         sizes = {}
         for part in PARTS:
             tasks = {task: n for (p, task), n in sorted(self._view.ticks.items()) if p == part}
@@ -263,7 +263,7 @@ class Reader:
         What the coordinator let through but is no usable episode is passed over, by every host
         alike, since every host sees the same bytes.
         """
-        if row.held_out:
+        if not trained_on(row):
             return True
         path = local_path(self._cache, row.sha256)
         try:
@@ -326,6 +326,11 @@ class Reader:
 def _checked(row: EpisodeRow, episode: Episode) -> Episode:
     """The episode, if it is the one that the catalog speaks of."""
     header = episode.header
+    if header.outcome is Outcome.INVALID:
+        raise EpisodeError(
+            f"The payload says that episode {header.episode_id} is invalid; its row says "
+            f"{row.outcome}."
+        )
     if (header.episode_id, header.held_out) != (row.episode_id, row.held_out):
         raise EpisodeError(
             f"The payload says episode {header.episode_id}, held_out={header.held_out}; its row "

@@ -45,6 +45,11 @@ class ExpertSuccess:
         return sum(a.status is Status.SUCCESS for a in self.attempts)
 
     @property
+    def invalid(self) -> int:
+        """Number of episodes whose physics diverged: among the episodes, never a success."""
+        return sum(a.status is Status.INVALID for a in self.attempts)
+
+    @property
     def failed_seeds(self) -> tuple[int, ...]:
         """Seeds to look at."""
         return tuple(a.seed for a in self.attempts if a.status is not Status.SUCCESS)
@@ -63,6 +68,7 @@ class ExpertSuccess:
         return (
             f"{self.task}: {self.successes}/{self.episodes} succeeded, "
             f"{self.mean_s:.1f} robot s and {self.cpu_s:.2f} CPU s per episode"
+            + (f"; the physics of {self.invalid} diverged" if self.invalid else "")
         )
 
 

@@ -160,8 +160,9 @@ class SimRobot:
         self.scene.step(target, steps, self.target)
         self.target = target
         self._tick += 1
-        self._observation = None
         self.status = self._judge()
+        # After a divergence the sensors keep their last sane reading.
+        self._observation = observation if self.status is Status.INVALID else None
         if self._time_scale is not None:
             pause = 1 / (self.control.rate_hz * self._time_scale) - (time.monotonic() - started)
             time.sleep(max(0.0, pause))
@@ -170,6 +171,8 @@ class SimRobot:
         )
 
     def _judge(self) -> Status:
+        if self.scene.diverged:
+            return Status.INVALID
         if self.scene.reached == len(self.spec.subtasks):
             return Status.SUCCESS
         if self.spec.lost(self.scene):
@@ -180,6 +183,8 @@ class SimRobot:
 
     def _events(self) -> tuple[str, ...]:
         """What was picked up, let go or fell to the floor in this tick."""
+        if self.status is Status.INVALID:
+            return ("diverged",)
         items = [item.thing for item in self.scene.layout.items]
         held = {thing for thing in items if self.scene.lifted(thing)}
         fallen = {thing for thing in items if self.scene.position(thing)[2] < 0.5}

@@ -3,6 +3,7 @@
 # MuJoCo is a C extension without stubs.
 # pyright: reportAttributeAccessIssue=false
 
+import logging
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from lwd.sim.liquids import Liquids, catcher, lip, outflow
 from lwd.sim.task import TABLE_Z, Layout, TaskSpec, Variation
 from lwd.sim.things import COLOURS, KINDS, Cluster, Thing, Vessel
 
+log = logging.getLogger(__name__)
+# By itself MuJoCo writes its warnings to a file in the current folder.
+mujoco.set_mju_user_warning(lambda words: log.warning("physics %s", words))
+
 STATE = StateLayout()
 ACTION = 16
 """2 arms x (7 joint targets in rad, gripper opening in m)."""
@@ -28,6 +33,16 @@ SUBTASKS = 8
 _SETTLE_S = 0.1
 _REACT_S = 0.02
 """Period at which liquids flow and `TaskSpec.react` is called."""
+_LARGEST = 1e6
+"""Positions and speeds (m, rad) beyond this are no physics."""
+_UNSTABLE = [
+    int(warning)
+    for warning in (
+        mujoco.mjtWarning.mjWARN_BADQPOS,
+        mujoco.mjtWarning.mjWARN_BADQVEL,
+        mujoco.mjtWarning.mjWARN_BADQACC,
+    )
+]
 _GEOM = mujoco.mjtGeom
 
 
@@ -224,6 +239,14 @@ class Scene:
         servo = np.array(target, np.float64)
         servo[7::8] /= 2
         return servo
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the physics became unstable since the reset; then no state means anything."""
+        if any(self.data.warning[k].number for k in _UNSTABLE):
+            return True
+        moving = np.concatenate([self.data.qpos, self.data.qvel])
+        return not bool((np.abs(moving) < _LARGEST).all())
 
     def joints(self, side: str) -> np.ndarray:
         """[7] joint angles of an arm."""

@@ -51,7 +51,7 @@ class Grid:
 
 def finished(episodes: Sequence[Episode]) -> list[Episode]:
     """Episodes whose return is known; ConfigError if there are fewer than two."""
-    found = [e for e in episodes if e.header.outcome is not Outcome.INTERRUPTED]
+    found = [e for e in episodes if e.header.outcome.judged]
     if len(found) < 2:
         raise ConfigError(
             f"{len(found)} finished episodes of {len(episodes)}; a diagnosis needs at least 2 and "
