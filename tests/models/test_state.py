@@ -15,9 +15,9 @@ LAYOUT = StateLayout()
 def inputs(rng, batch=4, instruction="put the red can on the shelf"):
     state = rng.normal(size=(batch, LAYOUT.size)).astype(np.float32)
     slots = state[:, LAYOUT.proprio : -LAYOUT.scalars].reshape(batch, LAYOUT.slots, LAYOUT.slot)
-    slots[..., -8:] = 0
+    slots[..., -LAYOUT.identity :] = 0
     for slot in range(6):
-        slots[:, slot, -8 + slot % 3] = slots[:, slot, -5 + slot % 4] = slots[:, slot, -1] = 1
+        slots[:, slot, -26 + slot % 3] = slots[:, slot, -6 + slot % 4] = slots[:, slot, -1] = 1
     slots[:, 6:] = 0
     return Inputs(jnp.asarray(state), jnp.asarray(tokenize([instruction] * batch)))
 

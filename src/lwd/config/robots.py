@@ -57,6 +57,10 @@ class StateLayout:
     scalars: int = 18
     """Elapsed fraction of the time limit, angles of up to two doors, lids or knobs (rad), fixture
     position 3 and yaw, goal position 3, which of up to eight sub-steps have been done."""
+    identity: int = 26
+    """Last dimensions of a slot, which say what the object is: kind, colour, how full, present."""
+    done: int = 8
+    """Last scalars, which say which sub-steps have been done."""
 
     @property
     def proprio(self) -> int:

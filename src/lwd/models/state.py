@@ -1,8 +1,9 @@
 """The `state` preset: policy and critic on state vectors, small enough to learn on a laptop.
 
-An instruction attends over the object slots by what they are (shape, colour), so that "red can"
-selects one object whatever its slot. Its distances to both hands and to the goal are features; the
-rest are plain multi-layer perceptrons.
+An instruction, with the sub-steps that have been done, attends over the object slots by what they
+are (kind, colour), so that "red can" selects one object whatever its slot, and "kettle" once the
+leaves are in. Their distances to both hands and to the goal are features; the rest are plain
+multi-layer perceptrons.
 """
 
 import math
@@ -18,14 +19,12 @@ from lwd.models.tokenizer import VOCABULARY
 
 WORD = 64
 """Width of a word embedding."""
-HEADS = 2
+HEADS = 4
 """Heads of the attention over object slots."""
 KEY = 16
 """Width of an attention key."""
 SHARPNESS = 4.0
 """Scale of fresh queries: the attention starts near a choice, not near an average."""
-IDENTITY = 8
-"""Last dimensions of a slot that say what the object is: shape 3, colour 4, present 1."""
 BLOCKS = 2
 """Residual blocks of the velocity."""
 TIMES = 32
@@ -149,8 +148,8 @@ def _init_encoder(key: Array, layout: StateLayout, width: int) -> Params:
     features = layout.proprio + HEADS * layout.slot + layout.scalars + WORD + distances
     return {
         "word": jax.random.normal(word, (VOCABULARY, WORD)),
-        "query": _init_dense(query, WORD, HEADS * KEY, scale=SHARPNESS),
-        "key": _init_dense(slot, IDENTITY, HEADS * KEY),
+        "query": _init_dense(query, WORD + layout.done, HEADS * KEY, scale=SHARPNESS),
+        "key": _init_dense(slot, layout.identity, HEADS * KEY),
         "in": _init_dense(first, features, width),
         "out": _init_dense(second, width, width),
     }
@@ -161,7 +160,8 @@ def _encode(params: Params, inputs: Inputs, layout: StateLayout) -> Float[Array,
     edges = [layout.proprio, layout.proprio + layout.slots * layout.slot]
     proprio, slots, scalars = jnp.split(inputs.state, edges, axis=-1)
     said = _words(params["word"], inputs.tokens)
-    attended = _attend(params, said, slots.reshape(batch, layout.slots, layout.slot))
+    wanted = jnp.concatenate([said, scalars[:, -layout.done :]], axis=-1)
+    attended = _attend(params, wanted, slots.reshape(batch, layout.slots, layout.slot), layout)
     places = [inputs.state[:, p] for p in (*layout.positions[: layout.arms], layout.positions[-1])]
     distances = attended[:, :, None, :3] - jnp.stack(places, axis=1)[:, None]
     features = [proprio, scalars, said, attended.reshape(batch, -1), distances.reshape(batch, -1)]
@@ -175,11 +175,13 @@ def _words(embedding: Array, tokens: Array) -> Float[Array, "batch word"]:
     return said.sum(1) / jnp.sqrt(jnp.maximum((tokens > 0).sum(1, keepdims=True), 1))
 
 
-def _attend(params: Params, said: Array, slots: Array) -> Float[Array, "batch heads slot"]:
+def _attend(
+    params: Params, wanted: Array, slots: Array, layout: StateLayout
+) -> Float[Array, "batch heads slot"]:
     """Objects that the instruction speaks of; linear in words, so that "red" and "can" add up."""
     batch, count, _ = slots.shape
-    identity = slots[..., -IDENTITY:]
-    query = _dense(params["query"], said).reshape(batch, HEADS, KEY)
+    identity = slots[..., -layout.identity :]
+    query = _dense(params["query"], wanted).reshape(batch, HEADS, KEY)
     key = (identity @ params["key"]["w"]).reshape(batch, count, HEADS, KEY)
     score = jnp.einsum("bhk,bshk->bhs", query, key)
     score = jnp.where(identity[:, None, :, -1] > 0.5, score, -1e9)

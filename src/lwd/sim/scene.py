@@ -28,8 +28,6 @@ ACTION = 16
 REST = np.tile(np.append(HOME, MAX_OPENING), 2)
 """[action] targets of both arms at rest."""
 FINGERS = frozenset(f"{side}_{finger}" for side in SIDES for finger in ("fl", "fr"))
-SUBTASKS = 8
-"""Most sub-steps of a task: the state says which have been done."""
 _SETTLE_S = 0.1
 _REACT_S = 0.02
 """Period at which liquids flow and `TaskSpec.react` is called."""
@@ -332,7 +330,7 @@ class Scene:
     def state(self, elapsed: float) -> np.ndarray:
         """[state] float32 in the order of `StateLayout`; `elapsed` is a fraction of the limit."""
         joints = [self.angle(name) for name in self.task.joints]
-        done = [float(k < self.reached) for k in range(SUBTASKS)]
+        done = [float(k < self.reached) for k in range(STATE.done)]
         scalars = [
             *(elapsed, *joints, *[0.0] * (2 - len(joints))),
             *(*self.layout.fixture, *self.layout.goal, *done),
