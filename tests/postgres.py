@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -20,13 +21,36 @@ NOBODY = 65534
 PASSWORD = "a robot's secret"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Postgres:
     """A server on the loopback where user `lwd` needs its password and may create databases."""
 
     port: int
     folder: Path
     """Has the socket on which user `postgres`, the administrator, needs no password."""
+    process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Start the server, again after a kill, and wait until it answers."""
+        listen = ["-h", "127.0.0.1", "-p", str(self.port)]
+        command = [_binary("postgres"), "-D", self.folder / "data", "-k", self.folder, *listen]
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                [*command, "-F"], stderr=log, stdout=log, cwd=self.folder, **_as_nobody()
+            )
+        wait_until(lambda: _answers(self), "PostgreSQL")
+
+    def kill(self) -> None:
+        """SIGKILL the server; its children end when they notice."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(20)
+
+    def stop(self) -> None:
+        """End the server, whoever is connected."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)  # "fast" shutdown; SIGTERM waits for clients
+            self.process.wait(20)
 
     def url(self, database: str, *, user: str = "lwd", password: str = "a%20robot's%20secret"):
         """URL of a database that may or may not exist."""
@@ -49,29 +73,27 @@ class Postgres:
 def postgres_server() -> Iterator[Postgres]:
     """A running server; it forgets everything at the end."""
     folder = Path(tempfile.mkdtemp(prefix="lwd-pg-", dir="/tmp"))
-    # PostgreSQL refuses to run as root.
-    as_user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    as_user = _as_nobody()
     if as_user:
         os.chown(folder, NOBODY, NOBODY)
     server = Postgres(port=free_port(), folder=folder)
-    data = folder / "data"
     access = ["--auth-local=trust", "--auth-host=scram-sha-256"]
-    initdb = [_binary("initdb"), "-D", data, "-U", "postgres", *access, "-N", "-E", "UTF8"]
-    initdb += ["--locale=C"]
+    initdb = [_binary("initdb"), "-D", folder / "data", "-U", "postgres", *access]
+    initdb += ["-N", "-E", "UTF8", "--locale=C"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder, **as_user)
-    listen = ["-h", "127.0.0.1", "-p", str(server.port)]
-    command = [_binary("postgres"), "-D", data, "-k", folder, *listen, "-F"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stderr=log, stdout=log, cwd=folder, **as_user)
     try:
-        wait_until(lambda: _answers(server), "PostgreSQL")
+        server.start()
         password = PASSWORD.replace("'", "''")
         server.administer(f"CREATE ROLE lwd LOGIN CREATEDB PASSWORD '{password}'")
         yield server
     finally:
-        process.send_signal(signal.SIGINT)  # "fast" shutdown; SIGTERM waits for clients
-        process.wait(20)
+        server.stop()
         shutil.rmtree(folder)
+
+
+def _as_nobody() -> dict[str, Any]:
+    """PostgreSQL refuses to run as root."""
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 def _answers(server: Postgres) -> bool:

