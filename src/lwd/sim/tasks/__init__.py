@@ -5,13 +5,17 @@ from lwd.sim.task import TaskSpec
 from lwd.sim.tasks.cooler import COOLER
 from lwd.sim.tasks.correction import CORRECTION
 from lwd.sim.tasks.freezer import FREEZER
+from lwd.sim.tasks.juice import JUICE
 from lwd.sim.tasks.restocking import RESTOCKING
+from lwd.sim.tasks.shoes import SHOES
 
 _ALL = (
     RESTOCKING,
     CORRECTION,
     FREEZER,
     COOLER,
+    JUICE,
+    SHOES,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _ALL}
 
