@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.ogbench.run import GRID
 from benchmarks.record import REPOSITORY, header
-from lwd.eval.intervals import wilson
+from lwd.eval.intervals import compare, wilson
 
 Cell = dict[str, Any]
 
@@ -58,36 +59,71 @@ def shown(successes: dict[str, list[int]]) -> str:
     return text
 
 
+def against(group: list[Cell], reference: list[Cell], updates: int) -> str:
+    """Rate minus that of the reference on the same starts of the same seeds, with interval."""
+    first, second = seeds_at(group, updates), seeds_at(reference, updates)
+    common = sorted(first.keys() & second.keys())
+    if group == reference or not common:
+        return "-"
+    pooled = (
+        np.concatenate([np.array(one[seed], bool) for seed in common]) for one in (first, second)
+    )
+    found = compare(*pooled)
+    return f"{found.difference:+.0%} [{found.low:+.0%}, {found.high:+.0%}], p = {found.p_value:.2g}"
+
+
 def table(found: list[Cell]) -> str:
-    """Success by agent, cell and updates."""
+    """Success by agent, cell and updates, and the last of them against the authors' code."""
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in found:
         groups[cell["agent"], cell["cell"]].append(cell)
-    entries = [entry for cell in found for entry in cell["evaluations"]]
-    stops = sorted({entry["updates"] for entry in entries})
-    lines = ["| code | critic | extractor | T | ms/update | " + " | ".join(map(str, stops)) + " |"]
-    lines.append("|" + "---|" * (5 + len(stops)))
-    for (agent, name), group in sorted(groups.items()):
-        critic, extractor, steps = name.split(":")
-        times = [e["ms_per_update"] for cell in group for e in cell["evaluations"]]
-        times = [ms for ms in times if ms is not None]
-        fastest = f"{min(times):.1f}" if times else "-"
-        rates = " | ".join(shown(seeds_at(group, stop)) for stop in stops)
-        lines.append(f"| {agent} | {critic} | {extractor} | {steps} | {fastest} | {rates} |")
+    stops = sorted({entry["updates"] for cell in found for entry in cell["evaluations"]})
+    official = [cell for cell in found if cell["agent"] == "official"]
+    lines = ["| code | critic | extractor | T | ms/update | " + " | ".join(map(str, stops))]
+    lines[0] += f" | minus official at {stops[-1]} |"
+    lines.append("|" + "---|" * (6 + len(stops)))
+    for (agent, name), group in sorted(groups.items(), key=_order):
+        row = [agent, *name.split(":"), _fastest(group)]
+        row += [shown(seeds_at(group, stop)) for stop in stops]
+        lines.append("| " + " | ".join([*row, against(group, official, stops[-1])]) + " |")
     return "\n".join(lines)
+
+
+def _order(item: tuple[tuple[str, str], list[Cell]]) -> tuple[bool, int, str]:
+    """The authors' code first, then the grid from left to right."""
+    (agent, name), _ = item
+    return agent != "official", GRID.index(name) if name in GRID else len(GRID), name
+
+
+def _fastest(group: list[Cell]) -> str:
+    """Milliseconds per update, if any process of the group trained."""
+    times = [entry["ms_per_update"] for cell in group for entry in cell["evaluations"]]
+    times = [ms for ms in times if ms is not None]
+    return f"{min(times):.1f}" if times else "-"
 
 
 def section(folder: Path) -> str:
     """Title, facts and table of the cells of one task, reward and size."""
     found = cells(folder)
-    domain, kind, task = found[0]["task"]
-    frames = sorted({cell["frames"] for cell in found})
+    one = found[0]
+    domain, kind, task = one["task"]
     seeds = sorted({seed for cell in found for seed in cell["seeds"]})
-    lines = [f"## {domain}-{kind}, task {task}, {found[0]['size']} networks\n"]
-    lines.append(f"- rewards: {found[0]['reward']}")
-    lines.append(f"- training transitions: {', '.join(map(str, frames))}")
-    lines.append(f"- seeds: {', '.join(map(str, seeds))}")
-    lines.append("- columns: success after that many updates\n")
+    commits = sorted({entry["commit"] for cell in found for entry in cell["evaluations"]})
+    ours = {cell["cell"] for cell in found if cell["agent"] == "lwd"}
+    missing = [name for name in GRID if name not in ours]
+    stop = max(entry["updates"] for cell in found for entry in cell["evaluations"])
+    asked = f"--domain {domain} --kind {kind} --task {task} --reward {one['reward']}"
+    asked += f" --size {one['size']} --batch {one['batch']} --learning-rate {one['learning_rate']}"
+    asked += f" --updates {stop} --seeds {shlex.join(map(str, seeds))}"
+    facts = {
+        "commands": f"`python -m benchmarks.ogbench.run {asked}`, and `official` likewise",
+        "commits of the runs": ", ".join(commits),
+        "training transitions": ", ".join(sorted({str(cell["frames"]) for cell in found})),
+        "not run": ", ".join(missing) or "nothing of the grid",
+    }
+    lines = [f"## {domain}-{kind}, task {task}, {one['size']} networks\n"]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    lines.append("- columns of numbers: success after that many updates\n")
     return "\n".join(lines) + "\n" + table(found) + "\n"
 
 
