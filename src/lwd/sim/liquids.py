@@ -28,11 +28,19 @@ class Liquids:
     """By name of the vessel that it came from."""
     poured_ml: dict[tuple[str, str], float] = field(default_factory=dict)
     """By names of the vessel that it came from and the one that caught it."""
+    covered: set[str] = field(default_factory=set)
+    """Names of the vessels with a lid on: nothing falls into them."""
+    sealed: set[str] = field(default_factory=set)
+    """Names of the vessels that nothing runs out of, however they are turned."""
 
     def copy(self) -> "Liquids":
         """The same volumes, independent of what happens next."""
         return Liquids(
-            ml=dict(self.ml), spilled_ml=dict(self.spilled_ml), poured_ml=dict(self.poured_ml)
+            ml=dict(self.ml),
+            spilled_ml=dict(self.spilled_ml),
+            poured_ml=dict(self.poured_ml),
+            covered=set(self.covered),
+            sealed=set(self.sealed),
         )
 
     def volume(self, vessel: Vessel) -> float:
@@ -46,7 +54,11 @@ class Liquids:
         self.ml[vessel.name] = ml
 
     def pour(self, source: Vessel, into: Vessel | None, ml: float) -> None:
-        """Move a volume; what overflows, or has no vessel below, is spilled."""
+        """Move a volume; what overflows, hits a lid or has no vessel below, is spilled."""
+        if source.name in self.sealed:
+            return
+        if into is not None and into.name in self.covered:
+            into = None
         ml = min(ml, self.volume(source))
         self.ml[source.name] = self.volume(source) - ml
         room = 0.0 if into is None else into.capacity_ml - self.volume(into)

@@ -67,17 +67,28 @@ def add_vessel(
 
 
 def add_beads(
-    spec: mujoco.MjSpec, beads: Cluster | Thing, *, mass: float, rgba: Colour, box: bool = False
+    spec: mujoco.MjSpec,
+    beads: Cluster | Thing,
+    *,
+    mass: float,
+    rgba: Colour,
+    box: bool = False,
+    drag: float = 0.0,
 ) -> None:
-    """Add small spheres, or cubes, of the thing's radius, which fit into vessels; `mass` each."""
+    """Add small spheres, or cubes, of the thing's radius, which fit into vessels.
+
+    `mass` is that of one, in kg; `drag` in N s/m (and N m s) makes them float like leaves, with a
+    time constant of mass / drag, and keeps them from rolling.
+    """
     radius = beads.shape.radius
     for name in beads.bodies:
         body = spec.worldbody.add_body(name=name)
-        body.add_freejoint(name=name)
+        joint = body.add_freejoint(name=name)
+        joint.damping = [drag, 0, 0]
         body.add_geom(
             type=_GEOM.mjGEOM_BOX if box else _GEOM.mjGEOM_SPHERE,
             size=[radius] * 3 if box else [radius, 0, 0], mass=mass, rgba=rgba,
-            condim=4, friction=[0.3, 0.002, 0.0001], contype=BEADS, conaffinity=BEADS,
+            condim=4, friction=[0.2, 0.002, 0.0001], contype=BEADS, conaffinity=BEADS,
         )  # fmt: skip
 
 
@@ -150,7 +161,10 @@ def draw_liquids(view: mujoco.MjvScene, scene: Scene) -> None:
 def _add_walls(body: mujoco.MjsBody, vessel: Vessel) -> None:
     """Add a floor and a ring of walls that only beads meet."""
     inner, top = vessel.mouth_radius, vessel.shape.height / 2
-    seen_by_beads = {"mass": 0, "contype": BEADS, "conaffinity": 0, "group": _HIDDEN}
+    seen_by_beads = {
+        "mass": 0, "contype": BEADS, "conaffinity": 0, "group": _HIDDEN,
+        "friction": [0.2, 0.002, 0.0001],
+    }  # fmt: skip
     floor = top - vessel.depth - _THICK
     body.add_geom(
         type=_GEOM.mjGEOM_CYLINDER, size=[inner, _THICK, 0], pos=[0, 0, floor], **seen_by_beads

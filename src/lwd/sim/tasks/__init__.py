@@ -8,12 +8,14 @@ from lwd.sim.tasks.freezer import FREEZER
 from lwd.sim.tasks.juice import JUICE
 from lwd.sim.tasks.restocking import RESTOCKING
 from lwd.sim.tasks.shoes import SHOES
+from lwd.sim.tasks.tea import TEA
 
 _ALL = (
     RESTOCKING,
     CORRECTION,
     FREEZER,
     COOLER,
+    TEA,
     JUICE,
     SHOES,
 )
