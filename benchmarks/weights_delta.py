@@ -19,6 +19,7 @@ from lwd.store.objects import Objects
 from lwd.store.rows import WeightsRow
 from lwd.store.weights import key
 
+COMMAND = "python -m benchmarks.weights_delta --root runs/demo"
 OUT = Path(__file__).parent / "results" / "weights_delta.md"
 
 
@@ -70,7 +71,7 @@ def main(root: Path = Path("runs/demo")) -> None:
     share = sum(s.delta_bytes for s in online) / sum(s.row.size_bytes for s in online)
     table = "\n".join(map(str, found))
     OUT.write_text(
-        f"# What a new version costs a robot\n\n{header('python -m benchmarks.weights_delta --root runs/demo')}\n"
+        f"# What a new version costs a robot\n\n{header(COMMAND)}\n"
         "Consecutive versions of a policy as a run of the demo published them, bfloat16 on the "
         "wire; times are of one core.\n\n"
         "| version | after | whole, bytes | difference, bytes | share | make, ms | apply, ms |\n"
