@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from lwd.actor.ledger import Ledger, operator_rng, scene_seed
 from lwd.actor.loop import run_episode
 from lwd.actor.operator import Operator
 from lwd.actor.policy import Build, Fleet, Policy, PolicyStore, Polling
+from lwd.actor.recorder import Recording
 from lwd.actor.robot import Robot
 from lwd.config import ActorConfig, PlaneConfig
 from lwd.edge.spool import Spool
@@ -41,6 +42,7 @@ class Rig:
     """Makes the operator of one episode; for demonstrations a `Demonstration`."""
     build: Build | None = None
     """Makes a policy of fetched weights; needed for rollout and online."""
+    recording: Recording = field(default_factory=Recording)
 
 
 def main(
@@ -150,7 +152,15 @@ def _episode(
     if rig.operator is not None:
         operator = rig.operator(robot, operator_rng(actor.seed, actor.index, number))
     seed = scene_seed(actor.seed, actor.index, number)
-    return run_episode(robot, seed, policy, operator, kind=Kind(actor.kind), stop=stop)
+    return run_episode(
+        robot,
+        seed,
+        policy,
+        operator,
+        kind=Kind(actor.kind),
+        stop=stop,
+        recording=rig.recording,
+    )
 
 
 def _save(spool: Spool, episode: Episode, number: int, stop: threading.Event) -> bool:

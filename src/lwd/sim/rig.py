@@ -1,6 +1,7 @@
 """A simulated robot with its operator and its policy, ready for `lwd.actor.process`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -8,19 +9,33 @@ import numpy as np
 from lwd.actor.operator import Demonstration, Operator
 from lwd.actor.policy import Policy
 from lwd.actor.process import Rig
+from lwd.actor.recorder import Recording
 from lwd.actor.robot import Robot
 from lwd.config import ControlConfig
+from lwd.config.fleet import UNTROUBLED, DisturbanceConfig
 from lwd.episode.types import Kind
 from lwd.sim.expert import Expert
 from lwd.sim.hands import ExpertNoise, Faults
 from lwd.sim.operator import SimOperator
 from lwd.sim.robot import SimRobot
+from lwd.sim.trouble import TroubledRobot
 
 DEMO_NOISE = ExpertNoise(pace=(0.9, 1.1), slips_hz=0.25, slip_opens=0.15)
 """A practised demonstrator with a steady pace who slips now and then. The policy imitates how they
 recover; the critic sees what a slip costs, and so learns to tell good actions from bad ones."""
 PLAY_FAULTS = Faults(offset_grasp=0.5, early_release=0.4, wrong_item=0.3)
 """How often play explores a failure on purpose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """How a robot is equipped and what befalls it."""
+
+    cameras: tuple[str, ...] = ()
+    image_size: int = 96
+    speed: float | None = None
+    """Robot seconds per second; None is as fast as possible."""
+    disturbance: DisturbanceConfig = UNTROUBLED
 
 
 def rig(
@@ -31,6 +46,7 @@ def rig(
     robot_id: str,
     held_out: bool = False,
     intervene: bool = True,
+    circumstances: Circumstances = Circumstances(),
 ) -> Rig:
     """Parts of a simulated robot that records episodes of `kind`.
 
@@ -39,9 +55,21 @@ def rig(
     """
 
     def robot() -> Robot:
-        return SimRobot(tuple(tasks), control=control, robot_id=robot_id, held_out=held_out)
+        made = SimRobot(
+            tuple(tasks),
+            control=control,
+            robot_id=robot_id,
+            held_out=held_out,
+            cameras=circumstances.cameras,
+            image_size=circumstances.image_size,
+            time_scale=circumstances.speed,
+        )
+        if circumstances.disturbance == UNTROUBLED:
+            return made
+        return TroubledRobot(made, circumstances.disturbance)
 
     def operator(on: Robot, rng: np.random.Generator) -> Operator:
+        on = on.inner if isinstance(on, TroubledRobot) else on
         assert isinstance(on, SimRobot)
         if kind is Kind.ONLINE:
             return SimOperator(on, rng)
@@ -54,6 +82,7 @@ def rig(
         robot=robot,
         operator=None if alone else operator,
         build=partial(_policy, control) if acts else None,
+        recording=Recording(held_out=held_out),
     )
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from lwd.actor.robot import Observation, Status, Task, Tick
 from lwd.config import ControlConfig
+from lwd.errors import unknown
 from lwd.sim.body import JOINT_LIMIT, MAX_OPENING, MAX_SPEED
-from lwd.sim.cameras import Cameras
+from lwd.sim.cameras import CAMERAS, Cameras
 from lwd.sim.scene import ACTION, REST, Scene, SceneMoment
 from lwd.sim.task import TaskSpec, draw_variation
 from lwd.sim.tasks import task as find_task
@@ -51,8 +52,11 @@ class SimRobot:
         names = (task,) if isinstance(task, str) else task
         self._specs = [find_task(name) for name in names]
         self._scenes: dict[str, Scene] = {}
-        self._cameras: dict[str, Cameras] = {}
-        self._camera_names, self._image_size = cameras, image_size
+        self._eyes: dict[str, Cameras] = {}
+        for name in cameras:
+            if name not in CAMERAS:
+                raise unknown("camera", name, CAMERAS)
+        self.cameras, self._image_size = cameras, image_size
         self._time_scale = time_scale
         self.control = control
         self.robot_id = robot_id
@@ -198,9 +202,9 @@ class SimRobot:
         return self.scene.state(self.elapsed_s / self.spec.time_limit_s)
 
     def _render(self) -> dict[str, np.ndarray]:
-        if not self._camera_names:
+        if not self.cameras:
             return {}
         name = self.spec.name
-        if name not in self._cameras:
-            self._cameras[name] = Cameras(self.scene, self._camera_names, self._image_size)
-        return self._cameras[name].images()
+        if name not in self._eyes:
+            self._eyes[name] = Cameras(self.scene, self.cameras, self._image_size)
+        return self._eyes[name].images()

@@ -131,11 +131,13 @@ class Scene:
         self._vessels = [thing for thing in task.things if isinstance(thing, Vessel)]
         self._touches: dict[int, set[str]] | None = None
         self._slots: list[Thing] = []
+        self._jammed: dict[str, float] = {}
 
     def reset(self, layout: Layout, slots: list[Thing]) -> None:
         """Set the world to a layout. `slots` is the order of the things in the state."""
         self.layout, self._slots, self.reached = layout, slots, 0
         self.liquids, self.facts = Liquids(), {}
+        self._jammed = {}
         data = self.data
         # Before the reset: with sleep, static bodies are posed once after it and then never again.
         self._vary(layout.variation)
@@ -231,12 +233,24 @@ class Scene:
         if self.task.react is not None:
             self.task.react(self, seconds)
 
-    @staticmethod
-    def _servo(target: np.ndarray) -> np.ndarray:
+    def _servo(self, target: np.ndarray) -> np.ndarray:
         """Actuator inputs for a target: a gripper's servo moves one finger, half the opening."""
         servo = np.array(target, np.float64)
         servo[7::8] /= 2
+        for side, held in self._jammed.items():
+            servo[8 * SIDES.index(side) + 7] = held
         return servo
+
+    def jam(self, side: str, *, stuck: bool) -> None:
+        """A gripper's servo keeps its input, deaf to targets, until freed or the next reset."""
+        if stuck:
+            self._jammed.setdefault(side, float(self.data.ctrl[8 * SIDES.index(side) + 7]))
+        else:
+            self._jammed.pop(side, None)
+
+    def push(self, thing: Thing, newton: np.ndarray) -> None:
+        """A [3] force on a thing, in the table's frame, until the next push or reset."""
+        self.data.xfrc_applied[self._body[thing.bodies[0]], :3] = newton
 
     @property
     def diverged(self) -> bool:

@@ -1,0 +1,151 @@
+"""Robots fail like robots: a simulated robot to which things happen, at random but by its seed."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from lwd.actor.robot import Observation, Status, Task, Tick
+from lwd.config.fleet import DisturbanceConfig, Span
+from lwd.sim.body import SIDES
+from lwd.sim.robot import SimRobot
+
+
+def cut_power() -> None:
+    """End this process as a power cut does: at once, with nothing tidied up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Happening:
+    """Something that starts, stops or strikes before a tick is carried out."""
+
+    tick: int
+    event: str
+    """As it is recorded with the tick."""
+    act: Callable[[], None]
+
+
+class TroubledRobot:
+    """A `SimRobot` with disturbances; `lwd.actor.robot.Robot` as that is.
+
+    An episode's happenings are drawn when it starts, from its seed alone, and each is an event of
+    the tick in which it starts or ends. What the recording says was executed is what the robot was
+    told: that a gripper is stuck only its measured opening shows, as on a real robot.
+    """
+
+    def __init__(
+        self,
+        inner: SimRobot,
+        disturbances: DisturbanceConfig,
+        *,
+        power: Callable[[], None] = cut_power,
+    ) -> None:
+        self.inner = inner
+        self.robot_id, self.control = inner.robot_id, inner.control
+        self._disturbances, self._power = disturbances, power
+        self._rng = np.random.default_rng(0)
+        self._ahead: list[Happening] = []
+        self._tick = 0
+        self._stopped = False
+        self._seen: dict[str, np.ndarray] = {}
+        self._frozen: dict[str, np.ndarray] = {}
+
+    def reset(self, seed: int) -> Task:
+        """Set the scene and draw what will happen in it."""
+        task = self.inner.reset(seed)
+        self._tick, self._stopped = 0, False
+        self._seen, self._frozen = {}, {}
+        self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
+        drawn = self._draw(task.time_limit_s)
+        self._ahead = sorted(drawn, key=lambda happening: happening.tick)
+        return task
+
+    def observe(self) -> Observation:
+        """The state now, and the images of the cameras that are not frozen."""
+        return self._through_cameras(self.inner.observe())
+
+    def apply(self, chunk: np.ndarray) -> list[Tick]:
+        """Execute [ticks, action] targets, with what happens in the middle of them."""
+        ticks: list[Tick] = []
+        while len(ticks) < len(chunk) and not self._stopped:
+            events = self._strike()
+            until = self._ahead[0].tick if self._ahead else self._tick + len(chunk)
+            rows = chunk[len(ticks) : len(ticks) + (1 if self._stopped else until - self._tick)]
+            done = [self._as_sensed(tick) for tick in self.inner.apply(rows)]
+            if not done:
+                break
+            done[0] = replace(done[0], events=(*events, *done[0].events))
+            ticks += done
+            self._tick += len(done)
+        if ticks and self._stopped and ticks[-1].status is Status.RUNNING:
+            ticks[-1] = replace(ticks[-1], status=Status.INTERRUPTED)
+        return ticks
+
+    def stop(self) -> None:
+        """Hold the arms where they are."""
+        self.inner.stop()
+
+    def _strike(self) -> list[str]:
+        """Let happen what is due; what it is called."""
+        events = []
+        while self._ahead and self._ahead[0].tick <= self._tick:
+            happening = self._ahead.pop(0)
+            happening.act()
+            events.append(happening.event)
+        return events
+
+    def _draw(self, seconds: float) -> Iterator[Happening]:
+        """All happenings of an episode of so many robot seconds."""
+        wanted, rng, cameras = self._disturbances, self._rng, self.inner.cameras
+        jam, push = self.inner.scene.jam, self.inner.scene.push
+        for start, end in self._spans(wanted.gripper_stuck_per_h, seconds, wanted.gripper_stuck_s):
+            side = SIDES[rng.integers(len(SIDES))]
+            yield self._at(start, f"gripper stuck:{side}", partial(jam, side, stuck=True))
+            yield self._at(end, f"gripper free:{side}", partial(jam, side, stuck=False))
+        often = wanted.camera_frozen_per_h if cameras else 0.0
+        for start, end in self._spans(often, seconds, wanted.camera_frozen_s):
+            camera = cameras[rng.integers(len(cameras))]
+            yield self._at(start, f"camera frozen:{camera}", partial(self._freeze, camera))
+            yield self._at(end, f"camera back:{camera}", partial(self._thaw, camera))
+        for start, end in self._spans(wanted.pushes_per_h, seconds, wanted.push_s):
+            things = [item.thing for item in self.inner.scene.layout.items]
+            thing, angle = things[rng.integers(len(things))], rng.uniform(0, 2 * np.pi)
+            force = rng.uniform(*wanted.push_n) * np.array([np.cos(angle), np.sin(angle), 0.0])
+            yield self._at(start, f"pushed:{thing.name}", partial(push, thing, force))
+            yield self._at(end, f"let be:{thing.name}", partial(push, thing, np.zeros(3)))
+        for start, _ in self._spans(wanted.emergency_stops_per_h, seconds, (1.0, 1.0)):
+            yield self._at(start, "emergency stop", self._press)
+        for start, _ in self._spans(wanted.power_cycles_per_h, seconds, (1.0, 1.0)):
+            yield self._at(start, "power cut", self._power)
+
+    def _spans(self, per_h: float, seconds: float, lasting: Span) -> list[tuple[float, float]]:
+        """Starts and ends in robot seconds of a Poisson process."""
+        starts = self._rng.uniform(0, seconds, self._rng.poisson(per_h * seconds / 3600))
+        return [(start, start + self._rng.uniform(*lasting)) for start in sorted(starts.tolist())]
+
+    def _at(self, seconds: float, event: str, act: Callable[[], None]) -> Happening:
+        return Happening(tick=round(seconds * self.control.rate_hz), event=event, act=act)
+
+    def _freeze(self, camera: str) -> None:
+        self._frozen.setdefault(camera, self._seen.get(camera, self.observe().images[camera]))
+
+    def _thaw(self, camera: str) -> None:
+        self._frozen.pop(camera, None)
+
+    def _press(self) -> None:
+        self._stopped = True
+
+    def _as_sensed(self, tick: Tick) -> Tick:
+        return replace(tick, observation=self._through_cameras(tick.observation))
+
+    def _through_cameras(self, observation: Observation) -> Observation:
+        images: Mapping[str, np.ndarray] = observation.images
+        if not images:
+            return observation
+        images = {**images, **self._frozen}
+        self._seen.update(images)
+        return replace(observation, images=images)
