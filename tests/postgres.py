@@ -28,15 +28,18 @@ class Postgres:
     port: int
     folder: Path
     """Has the socket on which user `postgres`, the administrator, needs no password."""
+    durable: bool = False
+    """Whether a commit waits for the disk; tests kill processes, not machines."""
     process: subprocess.Popen | None = None
 
     def start(self) -> None:
         """Start the server, again after a kill, and wait until it answers."""
         listen = ["-h", "127.0.0.1", "-p", str(self.port)]
         command = [_binary("postgres"), "-D", self.folder / "data", "-k", self.folder, *listen]
+        command += [] if self.durable else ["-F"]
         with (self.folder / "log").open("a") as log:
             self.process = subprocess.Popen(
-                [*command, "-F"], stderr=log, stdout=log, cwd=self.folder, **_as_nobody()
+                command, stderr=log, stdout=log, cwd=self.folder, **_as_nobody()
             )
         wait_until(lambda: _answers(self), "PostgreSQL")
 
@@ -70,13 +73,13 @@ class Postgres:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Postgres]:
+def postgres_server(*, durable: bool = False) -> Iterator[Postgres]:
     """A running server; it forgets everything at the end."""
     folder = Path(tempfile.mkdtemp(prefix="lwd-pg-", dir="/tmp"))
     as_user = _as_nobody()
     if as_user:
         os.chown(folder, NOBODY, NOBODY)
-    server = Postgres(port=free_port(), folder=folder)
+    server = Postgres(port=free_port(), folder=folder, durable=durable)
     access = ["--auth-local=trust", "--auth-host=scram-sha-256"]
     initdb = [_binary("initdb"), "-D", folder / "data", "-U", "postgres", *access]
     initdb += ["-N", "-E", "UTF8", "--locale=C"]
