@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lwd.edge.announce import describe
+from lwd.replay.order import START
 from lwd.replay.prefetch import Downloader, Inbox, Settings, local_path, plan
 from lwd.replay.reader import Options
 from lwd.replay.supervisor import Subprocess
@@ -116,13 +117,13 @@ def test_inbox_hears_progress_damage_and_the_end() -> None:
     with io.FileIO(read_end), io.FileIO(write_end, "w") as pipe:
         inbox = Inbox(read_end)
         inbox.wait(0.0)
-        assert (inbox.loaded, inbox.closed) == (0, False)
-        pipe.write(b'{"loaded": 3}\n{"damaged": "ab"}\n{"loa')
+        assert (inbox.loaded, inbox.closed) == (START, False)
+        pipe.write(b'{"loaded": [3, "ab"]}\n{"damaged": "ab"}\n{"loa')
         inbox.wait(1.0)
-        assert (inbox.loaded, inbox.forgotten, inbox.closed) == (3, ["ab"], False)
-        pipe.write(b'ded": 44}\n')
+        assert (inbox.loaded, inbox.forgotten, inbox.closed) == ((3, "ab"), ["ab"], False)
+        pipe.write(b'ded": [44, "cd"]}\n')
         inbox.wait(1.0)
-        assert inbox.loaded == 44
+        assert inbox.loaded == (44, "cd")
         pipe.close()
         inbox.wait(1.0)
         assert inbox.closed

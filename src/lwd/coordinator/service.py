@@ -33,6 +33,8 @@ BATCH = 64
 RECONCILE_BATCH = 128
 PULL_S = 0.5
 DOWNLOADS = 8
+SILENT_LEASES = 1.5
+"""A holder renews its lease three times while it lasts; this many without a sign are its end."""
 RETRY_S = 2.0
 """Delay before a notice comes again whose episode has to wait."""
 
@@ -108,10 +110,20 @@ def _lead(plane: Plane, config: PlaneConfig, holder: str, stop: threading.Event)
 
 
 def _acquire(catalog: Catalog, lease_s: float, holder: str, stop: threading.Event) -> int | None:
+    """Fencing token once the lease is free, or its holder silent for longer than it lasts.
+
+    A holder whose clock was wrong may have left a lease that ends in hours; who waits for it goes
+    by the time that passes, not by clocks.
+    """
+    seen, since, silent = None, time.monotonic(), None
     while not stop.is_set():
-        token = catalog.acquire_lease(COORDINATOR, holder, lease_s)
+        token = catalog.acquire_lease(COORDINATOR, holder, lease_s, silent=silent)
         if token is not None:
             return token
+        lease = catalog.lease(COORDINATOR)
+        if lease != seen:
+            seen, since = lease, time.monotonic()
+        silent = seen if time.monotonic() - since > SILENT_LEASES * lease_s else None
         stop.wait(min(0.5, lease_s / 4))
     return None
 
@@ -144,6 +156,8 @@ def reconcile(plane: Plane, token: int, older_than_s: float) -> int:
     joined = sum(v.fate is Fate.JOIN for v in settle(plane, token, rows).values())
     if joined:
         log.info("reconciled episodes=%d", joined)
+    if plane.catalog.amended():
+        log.info("snapshot version=%d amended", plane.catalog.commit_snapshot([], token=token))
     return joined
 
 

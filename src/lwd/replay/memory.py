@@ -1,11 +1,13 @@
 """Episodes laid end to end in growing arrays, and which ticks a window may start from.
 
 Everything is append-only and appended in snapshot order, so the data of any earlier snapshot is a
-prefix: a view of it is a handful of lengths. Every episode has T + 1 rows, one per state.
+prefix: a view of it is a handful of lengths. What leaves the data set, or comes again with other
+labels, stays where it is and is a hole in later views. Every episode has T + 1 rows, one per state.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,6 +35,7 @@ OFFLINE = (Kind.DEMO, Kind.ROLLOUT, Kind.PLAY)
 
 Pool = tuple[str, str]
 """A part and a task."""
+Span = tuple[int, int]
 
 
 class Growing:
@@ -68,11 +71,15 @@ class View:
     """How much of a memory belongs to a snapshot."""
 
     episodes: int
-    """All that are loaded, also those without any start tick."""
+    """All that are loaded, also those without any start tick and those that have left again."""
     ticks: dict[Pool, int]
     """Start ticks of each pool; pools without any are absent."""
     counts: dict[Pool, int]
     """Episodes of each pool."""
+    holes: Mapping[Pool, tuple[Span, ...]] = field(default_factory=dict)
+    """Parts of a pool's starts that have left, in the order in which they left."""
+    gone: frozenset[int] = frozenset()
+    """Which of the episodes have left."""
 
 
 EMPTY = View(episodes=0, ticks={}, counts={})
@@ -97,6 +104,11 @@ class Memory:
         self._starts: dict[Pool, Growing] = defaultdict(lambda: Growing((), np.int64))
         self._counts: dict[Pool, int] = defaultdict(int)
         self._size: tuple[int, int] | None = None
+        self._spans: list[dict[Pool, Span]] = []
+        self._holes: dict[Pool, tuple[Span, ...]] = {}
+        self._gone: frozenset[int] = frozenset()
+        self._index: dict[str, int] = {}
+        self._live: dict[Pool, tuple[tuple[int, tuple[Span, ...]], np.ndarray]] = {}
         self.state = Growing((0,), np.float32)
         self.action = Growing((0,), np.float32)
         self.to_go = Growing((), np.float64)
@@ -114,8 +126,13 @@ class Memory:
         return len(self.first)
 
     def append(self, episode: Episode) -> None:
-        """Add an episode at the end; EpisodeError if its vectors do not fit those before."""
+        """Add an episode at the end; EpisodeError if its vectors do not fit those before.
+
+        An older copy of it, with other labels, leaves.
+        """
         self._fit(episode)
+        self.remove(episode.header.episode_id)
+        self._index[episode.header.episode_id] = len(self)
         first, ticks, header = len(self.owner), episode.ticks, episode.header
         self.owner.extend(np.full(ticks + 1, len(self), np.int32))
         self.state.extend(episode.state)
@@ -137,17 +154,41 @@ class Memory:
             column.extend(np.array([text], np.object_))
         self._add_starts(episode, first)
 
+    def remove(self, episode_id: str) -> None:
+        """Let an episode leave the views that are made from now on; a stranger is fine."""
+        index = self._index.pop(episode_id, None)
+        if index is None:
+            return
+        self._gone |= {index}
+        for pool, (start, end) in self._spans[index].items():
+            self._counts[pool] -= 1
+            if end > start:
+                self._holes[pool] = (*self._holes.get(pool, ()), (start, end))
+
     def view(self) -> View:
-        """All that is loaded now."""
+        """All that is loaded now and has not left."""
+        live = {pool: len(rows) - _length(self._holes, pool) for pool, rows in self._starts.items()}
         return View(
             episodes=len(self),
-            ticks={pool: len(rows) for pool, rows in self._starts.items() if len(rows)},
-            counts=dict(self._counts),
+            ticks={pool: ticks for pool, ticks in live.items() if ticks},
+            counts={pool: count for pool, count in self._counts.items() if count},
+            holes=dict(self._holes),
+            gone=self._gone,
         )
 
-    def starts(self, pool: Pool, size: int) -> np.ndarray:
-        """The first `size` rows from which a window of the pool may start."""
-        return self._starts[pool].rows[:size]
+    def starts(self, pool: Pool, size: int, holes: tuple[Span, ...] = ()) -> np.ndarray:
+        """The first `size` rows from which a window of the pool may start, without the holes."""
+        if not holes:
+            return self._starts[pool].rows[:size]
+        key, live = self._live.get(pool, ((0, ()), np.empty(0, np.int64)))
+        if key != (size, holes):
+            whole = self._starts[pool].rows[: size + _length({pool: holes}, pool)]
+            stays = np.ones(len(whole), bool)
+            for start, end in holes:
+                stays[start:end] = False
+            live = whole[stays]
+            self._live[pool] = ((size, holes), live)
+        return live
 
     def _fit(self, episode: Episode) -> None:
         size = (episode.state.shape[1], episode.action.shape[1])
@@ -181,11 +222,16 @@ class Memory:
             parts["corrected"] = rows if succeeded else taken_over
         if kind is not Kind.PLAY:
             parts["experience"] = rows
+        self._spans.append({})
         for part, starts in parts.items():
             # An episode of a kind counts even if no window may start in it: others wait for it.
-            self._counts[part, task] += part != "human" or bool(len(starts))
-            if len(starts):
-                self._starts[part, task].extend(starts)
+            if part == "human" and not len(starts):
+                continue
+            pool = (part, task)
+            self._counts[pool] += 1
+            before = len(self._starts[pool])
+            self._starts[pool].extend(starts)
+            self._spans[-1][pool] = (before, before + len(starts))
 
 
 def unmixed(human: np.ndarray, horizon: int) -> np.ndarray:
@@ -194,3 +240,8 @@ def unmixed(human: np.ndarray, horizon: int) -> np.ndarray:
     before = np.concatenate([[0], np.cumsum(human)])
     count = before[until] - before[:-1]
     return (count == 0) | (count == until - np.arange(len(human)))
+
+
+def _length(holes: Mapping[Pool, tuple[Span, ...]], pool: Pool) -> int:
+    """Start ticks of a pool that have left."""
+    return sum(end - start for start, end in holes.get(pool, ()))

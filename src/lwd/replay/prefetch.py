@@ -13,16 +13,18 @@ import select
 import sys
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lwd.errors import IntegrityError, ServiceError
-from lwd.replay.order import trained_on
+from lwd.replay.order import START, position, trained_on, without
 from lwd.store.backoff import Backoff
 from lwd.store.catalog import Catalog
 from lwd.store.disk import make_folder
+from lwd.store.history import Entry
 from lwd.store.objects import Objects, episode_key
 from lwd.store.process import stop_on_signals
 from lwd.store.rows import EpisodeRow
@@ -182,7 +184,8 @@ class Inbox:
     def __init__(self, descriptor: int):
         self._descriptor = descriptor
         self._rest = b""
-        self.loaded = 0
+        self.loaded = START
+        """Place of the last entry that the reader has dealt with."""
         self.forgotten: list[str] = []
         self.closed = False
 
@@ -199,7 +202,9 @@ class Inbox:
             timeout_s = 0.0
 
     def _take(self, message: dict) -> None:
-        self.loaded = message.get("loaded", self.loaded)
+        if "loaded" in message:
+            version, episode_id = message["loaded"]
+            self.loaded = (version, episode_id)
         if "damaged" in message:
             self.forgotten.append(message["damaged"])
 
@@ -208,6 +213,7 @@ def run(
     catalog: Catalog, downloader: Downloader, inbox: Inbox, stop: threading.Event, poll_s: float
 ) -> None:
     """Keep ahead of the reader until it goes away or `stop` is set."""
+    entries: list[Entry] = []
     rows: list[EpisodeRow] = []
     version = 0
     while not stop.is_set():
@@ -218,12 +224,22 @@ def run(
             downloader.forget(inbox.forgotten.pop())
         try:
             newest = catalog.snapshot_version()
-            rows += catalog.snapshot_episodes(newest, after=version) if newest > version else []
-            version = newest
+            if newest > version:
+                entries = extended(entries, catalog.snapshot_log(newest, after=version))
+                rows = [entry.row for entry in entries]
+                version = newest
         except ServiceError as error:
             log.warning("catalog away reason=%s", error)
-        if downloader.step(rows, inbox.loaded) == 0:
+        loaded = bisect_right(entries, inbox.loaded, key=position)
+        if downloader.step(rows, loaded) == 0:
             inbox.wait(poll_s)
+
+
+def extended(entries: list[Entry], new: Sequence[Entry]) -> list[Entry]:
+    """Entries whose payloads are needed, with new ones at the end; what is lost is not needed."""
+    lost = {entry.row.episode_id for entry in new if entry.lost}
+    kept = without(entries, lost) if lost else entries
+    return kept + [entry for entry in new if entry.present]
 
 
 def command() -> list[str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lwd.episode.labels import relabelled
 from lwd.episode.payload import decode
 from lwd.episode.types import Episode, Outcome
 from lwd.episode.windows import chunks
@@ -22,6 +23,7 @@ from lwd.replay.prefetch import Settings, local_path
 from lwd.replay.sampler import NStep, draw, gather
 from lwd.replay.supervisor import Inline, Subprocess
 from lwd.store.catalog import Catalog
+from lwd.store.history import Entry
 from lwd.store.objects import Objects
 from lwd.store.rows import EpisodeRow
 
@@ -108,7 +110,7 @@ class Reader:
             bootstrap_timeouts=options.bootstrap_timeouts,
         )
         self._view = EMPTY
-        self._order = Order()
+        self._order, self._floor = Order(), 0
         self._views: deque[tuple[int, View]] = deque()
         self._announced = 0
         self._awaited, self._awaited_since = "", 0.0
@@ -139,14 +141,19 @@ class Reader:
         """
         self._learn_of_new()
         self._prefetch.step(self._order.rows, self._order.loaded)
-        while (row := self._order.next_row()) is not None and self._load(row):
-            self._order.loaded += 1
-            for version in self._order.completed():
-                self._views.append((version, self._memory.view()))
-        self._prefetch.progress(self._order.loaded)
+        self._note_completed()
+        while (entry := self._order.next_entry()) is not None and self._take(entry):
+            self._order.advance()
+            self._note_completed()
+        self._prefetch.progress(self._order.position)
         self._complain()
         local = self._views[-1][0] if self._views else self.version
         if at_most is not None:
+            if at_most < self._floor:
+                raise ConflictError(
+                    f"Snapshot {at_most} was given up: the oldest that is retained is "
+                    f"{self._floor}. Start from there, or from a newer checkpoint."
+                )
             known = [version for version, _ in self._views if version <= at_most]
             local = max([self.version, *known])
         self._bind(self._barrier(local))
@@ -200,11 +207,11 @@ class Reader:
     def acted(self, version: int) -> int:
         """Episodes in the bound snapshot in which a policy of this version or a newer one acted."""
         versions = self._memory.policy_version.rows[: self._view.episodes]
-        return int(np.count_nonzero(versions >= version))
+        return int(np.count_nonzero(self._stays() & (versions >= version)))
 
     def episodes(self) -> list[str]:
         """Ids of the episodes in the bound snapshot that a batch may be drawn from."""
-        return self._memory.episode.rows[: self._view.episodes].tolist()
+        return self._memory.episode.rows[: self._view.episodes][self._stays()].tolist()
 
     def statistics(self) -> dict[str, PartSize]:
         """Size of every part in the bound snapshot; held-out and invalid episodes are in none."""
@@ -239,7 +246,10 @@ class Reader:
         if part not in PARTS:
             raise unknown("replay part", part, PARTS)
         pools = sorted(pool for pool in self._view.ticks if pool[0] == part)
-        rows = [self._memory.starts(pool, self._view.ticks[pool]) for pool in pools]
+        rows = [
+            self._memory.starts(pool, self._view.ticks[pool], self._view.holes.get(pool, ()))
+            for pool in pools
+        ]
         return np.concatenate(rows) if rows else np.empty(0, np.int64)
 
     def _chunks(self, rows: np.ndarray) -> Chunks:
@@ -248,22 +258,36 @@ class Reader:
         action, mask = chunks(memory.action.rows, rows, last, self._horizon)
         return Chunks(memory.state.rows[rows], action, mask)
 
+    def _stays(self) -> np.ndarray:
+        """[episodes] bool: which of the loaded episodes are in the bound snapshot."""
+        stays = np.ones(self._view.episodes, bool)
+        stays[list(self._view.gone)] = False
+        return stays
+
     def _learn_of_new(self) -> None:
         try:
             newest, known = self._catalog.snapshot_version(), self._order.version
             if newest > known:
-                sizes = self._catalog.snapshot_sizes(newest, after=known)
-                self._order.extend(sizes, self._catalog.snapshot_episodes(newest, after=known))
+                entries = self._catalog.snapshot_log(newest, after=known)
+                # Read after the log: what the log does not mention was given up before.
+                self._floor = self._catalog.retained()
+                self._order.extend(newest, entries, floor=self._floor)
         except ServiceError as error:
             log.warning("catalog away version=%d reason=%s", self.version, error)
 
-    def _load(self, row: EpisodeRow) -> bool:
-        """Take the next episode in, if its payload is here; False to wait for it.
+    def _note_completed(self) -> None:
+        for version in self._order.completed():
+            self._views.append((version, self._memory.view()))
+
+    def _take(self, entry: Entry) -> bool:
+        """Let the next episode in or out, as soon as its payload is here; False to wait for it.
 
         What the coordinator let through but is no usable episode is passed over, by every host
         alike, since every host sees the same bytes.
         """
-        if not trained_on(row):
+        row = entry.row
+        if not (entry.present and trained_on(row)):
+            self._memory.remove(row.episode_id)
             return True
         path = local_path(self._cache, row.sha256)
         try:
@@ -276,7 +300,8 @@ class Reader:
             self._prefetch.damaged(row.sha256)
             return False
         try:
-            self._memory.append(_checked(row, decode(data, images=False)))
+            episode = _checked(row, decode(data, images=False))
+            self._memory.append(relabelled(episode, entry.labels))
         except EpisodeError as error:
             log.error("unusable episode=%s reason=%s", row.episode_id, error)
             self._give_up(row, str(error))
@@ -290,7 +315,8 @@ class Reader:
 
     def _complain(self) -> None:
         """Say what keeps the data set from growing, every now and then."""
-        row, now = self._order.next_row(), self._clock()
+        entry, now = self._order.next_entry(), self._clock()
+        row = entry.row if entry else None
         awaited = row.episode_id if row else ""
         if awaited != self._awaited:
             self._awaited, self._awaited_since = awaited, now

@@ -87,7 +87,7 @@ def _draw_part(
     rows = np.empty(count, np.int64)
     for number, pool in enumerate(pools):
         mine = pool_of == number
-        rows[mine] = memory.starts(pool, view.ticks[pool])[index[mine]]
+        rows[mine] = memory.starts(pool, view.ticks[pool], view.holes.get(pool, ()))[index[mine]]
     return rows
 
 

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 
+from lwd.replay.order import START, Position
 from lwd.replay.prefetch import Downloader, Settings, command, first_line
 from lwd.store.objects import Objects
 from lwd.store.rows import EpisodeRow
@@ -27,7 +28,7 @@ class Subprocess:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic):
         self._settings, self._clock = settings, clock
-        self._told = 0
+        self._told = self._position = START
         self._damaged: list[str] = []
         self._start()
 
@@ -44,12 +45,13 @@ class Subprocess:
         log.warning("prefetcher died code=%d; starting another", code)
         self._close_stdin()
         self._start()
-        self.progress(loaded)
+        self.progress(self._position)
 
-    def progress(self, loaded: int) -> None:
-        """Tell it how many rows the reader has loaded."""
-        if loaded != self._told and self._send({"loaded": loaded}):
-            self._told = loaded
+    def progress(self, position: Position) -> None:
+        """Tell it up to which entry the reader has come."""
+        self._position = position
+        if position != self._told and self._send({"loaded": position}):
+            self._told = position
         while self._damaged and self._send({"damaged": self._damaged[-1]}):
             self._damaged.pop()
 
@@ -69,7 +71,7 @@ class Subprocess:
     def _start(self) -> None:
         self._process = subprocess.Popen(command(), stdin=subprocess.PIPE, bufsize=0)
         self._started_at = self._clock()
-        self._told = 0
+        self._told = START
         assert self._process.stdin is not None
         # A prefetcher that is busy or stuck must never hold up the learner at a full pipe.
         os.set_blocking(self._process.stdin.fileno(), False)
@@ -102,7 +104,7 @@ class Inline:
         while self._downloader.step(rows, loaded):
             continue
 
-    def progress(self, loaded: int) -> None:
+    def progress(self, position: Position) -> None:
         """Nothing to tell: `step` hears it."""
 
     def damaged(self, sha256: str) -> None:

@@ -11,10 +11,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from lwd.store import dataset, leases, outbox, pointers, policies
+from lwd.errors import MissingError
+from lwd.store import amendments, dataset, history, leases, outbox, pointers, policies
+from lwd.store.amendments import Amendment
 from lwd.store.dataset import DeadLetter
 from lwd.store.engine import transact
-from lwd.store.leases import COORDINATOR
+from lwd.store.history import Difference, Entry
+from lwd.store.leases import COORDINATOR, Lease
 from lwd.store.migrate import open_engine
 from lwd.store.outbox import EPISODES, WEIGHTS, Notice
 from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
@@ -66,13 +69,23 @@ class Catalog:
         """Notices that the queue has not acknowledged."""
         return self._read(outbox.backlog)
 
-    def acquire_lease(self, name: str, holder: str, ttl_s: float) -> int | None:
+    def acquire_lease(
+        self, name: str, holder: str, ttl_s: float, *, silent: Lease | None = None
+    ) -> int | None:
         """Fencing token if the lease is free, expired, or already this holder's; else None.
 
-        Each success gives a higher token and so makes all earlier ones stale.
+        Each success gives a higher token and so makes all earlier ones stale. `silent` is the lease
+        as this holder has seen it, unchanged, for longer than it lasts: then it counts as expired,
+        whatever the clock of the other one says.
         """
         now = self._clock()
-        return self._write(lambda c: leases.acquire(c, name, holder, now=now, ttl_s=ttl_s))
+        return self._write(
+            lambda c: leases.acquire(c, name, holder, now=now, ttl_s=ttl_s, silent=silent)
+        )
+
+    def lease(self, name: str) -> Lease | None:
+        """Who has a lease, and until when by that holder's clock."""
+        return self._read(lambda c: leases.read(c, name))
 
     def renew_lease(self, name: str, holder: str, token: int, ttl_s: float) -> bool:
         """Extend a lease; False if somebody else has taken it meanwhile.
@@ -83,7 +96,8 @@ class Catalog:
         return self._write(lambda c: leases.renew(c, name, holder, token=token, expires_at=end))
 
     def commit_snapshot(self, episode_ids: Sequence[str], *, token: int) -> int:
-        """Version of the data set that holds these episodes: a new one, if any of them is new.
+        """Version of the data set that holds these episodes and all amendments of members: a new
+        one, if any of them is new.
 
         Ids that are in a snapshot already are ignored. ConflictError if `token` is not the newest
         of the coordinator's lease; IntegrityError if an id is not in the catalog.
@@ -98,19 +112,71 @@ class Catalog:
 
     def unsnapshotted(self, limit: int, older_than_s: float = 0.0) -> list[EpisodeRow]:
         """Oldest catalogued episodes that are neither in a snapshot nor a dead letter."""
-        before = self._clock() - older_than_s
-        return self._read(lambda c: dataset.unsnapshotted(c, limit, before))
+        now = self._clock()
+        before = now - older_than_s
+        return self._read(lambda c: dataset.unsnapshotted(c, limit, before=before, now=now))
 
     def snapshot_version(self) -> int:
         """Newest version of the data set; 0 while it is empty."""
         return self._read(lambda c: pointers.read(c, pointers.SNAPSHOT))
 
     def snapshot_episodes(self, version: int, *, after: int = 0) -> list[EpisodeRow]:
-        """Episodes that joined in versions (after, version], ordered by (version, episode id).
+        """Episodes of the data set of `version`, as labelled there, that joined in versions (after,
+        version], ordered by (version, episode id).
 
         With `after` = 0 that is the whole data set of `version`, for ever the same.
         """
-        return self._read(lambda c: dataset.members_between(c, version, after))
+        return self._read(lambda c: history.dataset_of(c, version, after))
+
+    def snapshot_log(self, version: int, *, after: int = 0) -> list[Entry]:
+        """What joined, changed and left in versions (after, version], in the order of the data set:
+        with `after` = 0 all that is needed for the retained versions up to `version`."""
+        return self._read(lambda c: history.log(c, version, after))
+
+    def snapshot_difference(self, older: int, newer: int) -> Difference:
+        """What joined, left and was relabelled between two versions, and who did it."""
+        return self._read(lambda c: history.difference(c, older, newer))
+
+    def amend(
+        self, episode_id: str, change: str, value: str = "", *, author: str, reason: str
+    ) -> int:
+        """Tombstone, restore or relabel an episode from the next snapshot on; number of the entry
+        in the audit trail.
+
+        `change` is a value of `lwd.store.amendments.Change`, `value` the JSON of a relabel.
+        MissingError if the episode is not in the catalog, ConfigError or EpisodeError if the change
+        cannot be.
+        """
+        entry = Amendment(0, episode_id, change, value, author, reason, self._clock(), None)
+
+        def _amend(connection: Connection) -> int:
+            row = dataset.find(connection, episode_id)
+            if row is None:
+                raise MissingError(f"Episode {episode_id[:80]} is not in the catalog.")
+            return amendments.amend(connection, row, entry)
+
+        return self._write(_amend)
+
+    def amendments(
+        self, episode_id: str | None = None, *, pending: bool = False
+    ) -> list[Amendment]:
+        """The audit trail, oldest first: all, of one episode, or what waits for a snapshot."""
+        return self._read(lambda c: amendments.trail(c, episode_id, pending=pending))
+
+    def amended(self) -> bool:
+        """Whether the next snapshot has an amendment to take in."""
+        return bool(self._read(amendments.pending_of_members))
+
+    def retained(self) -> int:
+        """Oldest version that can be had; 0 while all can."""
+        return self._read(history.retained)
+
+    def retain_from(self, version: int, *, author: str, reason: str) -> int:
+        """Give up the versions before `version`; the oldest that is retained now."""
+        now = self._clock()
+        return self._write(
+            lambda c: history.retain_from(c, version, author=author, reason=reason, at=now)
+        )
 
     def snapshot_sizes(self, version: int, *, after: int = 0) -> list[tuple[int, int]]:
         """Versions in (after, version], oldest first, each with how many episodes joined in it."""
@@ -185,6 +251,11 @@ class Catalog:
     def dead_letters(self) -> list[DeadLetter]:
         """All given-up episodes, oldest first."""
         return self._read(dataset.every_dead_letter)
+
+    def revive(self, episode_id: str) -> bool:
+        """Let a dead letter wait for the coordinator again; False if it names no episode."""
+        now = self._clock()
+        return self._write(lambda c: dataset.revive(c, episode_id, now))
 
     def record_available(self, episode_id: str | Sequence[str], reader: str, at: float) -> None:
         """A learner can sample the episode (or all of these) since `at` (UTC seconds).

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, or_, select
 
 from lwd.errors import ConflictError, IntegrityError, unknown
 from lwd.store import outbox, pointers
+from lwd.store.amendments import pending_of_members, take_effect
 from lwd.store.engine import in_parts, insert_new
 from lwd.store.rows import EpisodeRow
 from lwd.store.schema import availability, dead_letters, episodes, members, snapshots, waiting
@@ -47,11 +48,11 @@ def insert_episode(connection: Connection, row: EpisodeRow) -> bool:
 def commit_snapshot(
     connection: Connection, episode_ids: Sequence[str], *, token: int, now: float
 ) -> int:
-    """Version that holds these episodes, a new one if any of them is new; the lease is checked."""
+    """Version that holds these episodes and every amendment of members; a new one if need be."""
     version = pointers.lock(connection, pointers.SNAPSHOT)
     wanted = sorted(set(episode_ids))
     new = sorted(set(wanted) - _known(connection, members, wanted))
-    if not new:
+    if not new and not pending_of_members(connection):
         return version
     missing = set(new) - _known(connection, episodes, new)
     if missing:
@@ -59,17 +60,27 @@ def commit_snapshot(
     version += 1
     values = {"version": version, "added": len(new), "token": token, "committed_at": now}
     connection.execute(insert(snapshots).values(**values))
-    connection.execute(insert(members), [{"episode_id": e, "version": version} for e in new])
+    if new:
+        joining = [{"episode_id": e, "version": version} for e in new]
+        connection.execute(insert(members), joining)
+    take_effect(connection, pending_of_members(connection), version)
     _settle(connection, new)
     pointers.move(connection, pointers.SNAPSHOT, version)
     return version
 
 
-def unsnapshotted(connection: Connection, limit: int, before: float) -> list[EpisodeRow]:
-    """Oldest episodes inserted until `before` that neither joined nor are dead letters."""
+def unsnapshotted(
+    connection: Connection, limit: int, *, before: float, now: float
+) -> list[EpisodeRow]:
+    """Oldest episodes inserted until `before` that neither joined nor are dead letters.
+
+    One from the future was inserted by a process with another clock: nobody knows its age.
+    """
     c = waiting.c
     query = select(episodes).join(waiting, c.episode_id == episodes.c.episode_id)
-    query = query.where(c.inserted_at <= before).order_by(c.inserted_at, c.episode_id)
+    query = query.where(or_(c.inserted_at <= before, c.inserted_at > now)).order_by(
+        c.inserted_at, c.episode_id
+    )
     return rows_of(connection, query.limit(limit))
 
 
@@ -103,6 +114,12 @@ def find(connection: Connection, episode_id: str) -> EpisodeRow | None:
     return rows[0] if rows else None
 
 
+def find_all(connection: Connection, episode_ids: Sequence[str]) -> list[EpisodeRow]:
+    """The catalogued rows of these episodes; they fit one IN list."""
+    query = select(episodes).where(episodes.c.episode_id.in_(episode_ids))
+    return rows_of(connection, query.order_by(episodes.c.episode_id))
+
+
 def rows_of(connection: Connection, query: Select[Any]) -> list[EpisodeRow]:
     """Result of a query for whole rows of episodes."""
     return [EpisodeRow(**row._mapping) for row in connection.execute(query)]
@@ -123,6 +140,17 @@ def give_up(connection: Connection, letter: DeadLetter) -> None:
     values = {"episode_id": letter.episode_id, "reason": letter.reason}
     insert_new(connection, dead_letters, values | {"stage": letter.where, "at": letter.at})
     _settle(connection, [letter.episode_id])
+
+
+def revive(connection: Connection, episode_id: str, now: float) -> bool:
+    """Let a dead letter wait again, as if it came now; False if it is none, or no episode."""
+    row = find(connection, episode_id)
+    letter = dead_letters.c.episode_id == episode_id
+    if row is None or not connection.execute(delete(dead_letters).where(letter)).rowcount:
+        return False
+    if snapshot_of(connection, episode_id) is None:
+        insert_new(connection, waiting, {"episode_id": episode_id, "inserted_at": now})
+    return True
 
 
 def every_dead_letter(connection: Connection) -> list[DeadLetter]:

@@ -1,5 +1,7 @@
 """Leases with fencing tokens: who may do what only one process may do."""
 
+from typing import NamedTuple
+
 from sqlalchemy import Connection, Select, select, update
 
 from lwd.errors import ConflictError
@@ -10,16 +12,38 @@ COORDINATOR = "coordinator"
 """Lease whose token fences snapshot commits."""
 
 
+class Lease(NamedTuple):
+    """Who may work, and until when."""
+
+    holder: str
+    token: int
+    expires_at: float
+    """UTC seconds by the holder's clock, which may be wrong."""
+
+
 def acquire(
-    connection: Connection, name: str, holder: str, *, now: float, ttl_s: float
+    connection: Connection,
+    name: str,
+    holder: str,
+    *,
+    now: float,
+    ttl_s: float,
+    silent: Lease | None = None,
 ) -> int | None:
-    """Fencing token if the lease is free, expired, or already this holder's; else None."""
+    """Fencing token if the lease is free, expired, `silent`, or this holder's; else None."""
     insert_new(connection, leases, {"name": name, "holder": "", "token": 0, "expires_at": 0.0})
     lease = connection.execute(_lock(name)).one()
-    if lease.expires_at > now and lease.holder != holder:
+    known = Lease(lease.holder, lease.token, lease.expires_at)
+    if lease.expires_at > now and lease.holder != holder and known != silent:
         return None
     _set(connection, name, holder, lease.token + 1, now + ttl_s)
     return lease.token + 1
+
+
+def read(connection: Connection, name: str) -> Lease | None:
+    """The lease as it is now."""
+    lease = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
+    return Lease(lease.holder, lease.token, lease.expires_at) if lease else None
 
 
 def renew(connection: Connection, name: str, holder: str, *, token: int, expires_at: float) -> bool:

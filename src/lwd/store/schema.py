@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Revisions of the schema, oldest first; `migrations/versions` has a file for each."""
 HEAD = REVISIONS[-1]
 
@@ -149,5 +149,32 @@ availability = Table(
     metadata,
     Column("episode_id", String(64), primary_key=True),
     Column("reader", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+)
+
+# What people have changed about members, and when it took effect: an audit trail, append-only.
+amendments = Table(
+    "amendments",
+    metadata,
+    Column("amendment_id", BigId, primary_key=True, autoincrement=True),
+    Column("episode_id", ForeignKey("episodes.episode_id"), nullable=False),
+    Column("change", String(16), nullable=False),
+    Column("value", Text, nullable=False),
+    Column("author", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("version", Integer),
+    Index("ix_amendments_version", "version", "episode_id"),
+    Index("ix_amendments_episode_id", "episode_id"),
+    sqlite_autoincrement=True,
+)
+
+# The highest version is the oldest that is retained.
+retentions = Table(
+    "retentions",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("author", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
     Column("at", Float, nullable=False),
 )
