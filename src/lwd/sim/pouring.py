@@ -5,6 +5,7 @@ the vessel turns about the horizontal axis through it, so the stream does not wa
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,19 +17,32 @@ from lwd.sim.scene import Scene
 from lwd.sim.skills import heading
 from lwd.sim.things import Thing, Vessel
 
-_ABOVE = 0.035
-"""Height of the lip over the receiving mouth, m."""
-_BACK = 0.3
-"""How far before the middle of the mouth the lip stays, in radii."""
 _AWAY = 0.06
 """How far the vessel goes back when it has poured, m."""
-_TURN_SPEED = 1.2
-"""Fastest tilting, rad/s."""
 _TRICKLE, _GUSH = np.deg2rad(4), np.deg2rad(26)
 """Least and greatest tilt beyond the angle at which the vessel runs."""
 _LAG_S = 0.25
 """The hand follows its command by about so much."""
 _STEEPEST = np.deg2rad(118)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How a vessel is held and turned over another one."""
+
+    above: float = 0.035
+    """Height of the lip over the receiving mouth, m."""
+    back: float = 0.3
+    """How far before the middle of the mouth the lip stays, in radii of the mouth."""
+    speed: float = 1.2
+    """Fastest turn, rad/s."""
+    patience_s: float = 12.0
+
+
+STREAM = Manner()
+"""For liquids, which fall straight."""
+TUMBLE = Manner(above=0.02, back=0.75, speed=0.8, patience_s=6.0)
+"""For beads, which fly on as they leave."""
 
 
 def pour(
@@ -37,12 +51,12 @@ def pour(
     into: Vessel,
     *,
     ml: float | None = None,
-    patience_s: float = 12.0,
+    manner: Manner = STREAM,
 ) -> Iterator[None]:
     """Pour a held vessel out into another until that holds `ml`, or this one is empty.
 
     Ends with the source upright beside the other vessel; gives up when the source slips out of the
-    hand, stands back up where nothing runs after `patience_s`.
+    hand, stands back up where nothing runs any more when its patience ends.
     """
     scene = hands.scene
 
@@ -53,12 +67,12 @@ def pour(
 
     def tilt() -> float:
         """The tilt that lets the rest run out: less and less until it is there."""
-        if wanted() <= 0.5 + _afterflow(hands, source):
+        if wanted() <= 0.5 + _afterflow(hands, source, manner):
             return 0.0
         excess = np.clip(wanted() / source.drain_ml_s, _TRICKLE, _GUSH)
         return min(lip_angle(source, scene.liquids.volume(source)) + float(excess), _STEEPEST)
 
-    yield from tip(hands, source, into, tilt, patience_s=patience_s)
+    yield from tip(hands, source, into, tilt, manner)
 
 
 def tip(
@@ -66,8 +80,7 @@ def tip(
     source: Vessel,
     into: Thing,
     tilt: Callable[[], float],
-    *,
-    patience_s: float = 12.0,
+    manner: Manner = TUMBLE,
 ) -> Iterator[None]:
     """Hold the lip of a held vessel over another one, tilted as `tilt()` says, until that is 0.
 
@@ -81,20 +94,24 @@ def tip(
     direction = pouring_direction(scene, side, source, into)
     stand = Stand(scene, side, source, direction)
     here = hands.pose(side)
-    above = stand.pose(_over(scene, source, into, direction, 0.0), 0.0)
+
+    def over(tilt: float) -> Pose:
+        return stand.pose(_over(scene, source, into, direction, tilt, manner), tilt)
+
+    above = over(0.0)
     high = (np.append(here[0][:2], max(here[0][2], above[0][2])), here[1])
     yield from hands.move(side, [high, above], 0.3)
-    now, limit = 0.0, round(patience_s * hands.rate_hz)
-    for _ in range(limit):
+    now, step = 0.0, manner.speed * hands.pace / hands.rate_hz
+    for _ in range(round(manner.patience_s * hands.rate_hz)):
         goal = tilt()
         if scene.holder(source) != side or (goal <= 0 and now <= 0):
             break
-        now = float(towards(np.array([now]), np.array([goal]), _step(hands))[0])
-        hands.reach(side, *stand.pose(_over(scene, source, into, direction, now), now))
+        now = float(towards(np.array([now]), np.array([goal]), step)[0])
+        hands.reach(side, *over(now))
         yield
     while now > 0 and scene.holder(source) == side:
-        now = max(0.0, now - _step(hands))
-        hands.reach(side, *stand.pose(_over(scene, source, into, direction, now), now))
+        now = max(0.0, now - step)
+        hands.reach(side, *over(now))
         yield
     position, rotation = hands.pose(side)
     yield from hands.move(side, [(position - _AWAY * direction + 0.02 * UP, rotation)], 0.3)
@@ -134,20 +151,16 @@ def pouring_direction(scene: Scene, side: str, vessel: Vessel, into: Thing) -> n
 
 
 def _over(
-    scene: Scene, source: Vessel, into: Thing, direction: np.ndarray, tilt: float
+    scene: Scene, source: Vessel, into: Thing, direction: np.ndarray, tilt: float, manner: Manner
 ) -> np.ndarray:
     """Where the lip goes: over the mouth, so high that the foot of the vessel stays above it."""
     radius = into.mouth_radius if isinstance(into, Vessel) else into.shape.radius
     mouth = scene.position(into) + UP * into.shape.height / 2
-    height = _ABOVE + source.shape.height * max(0.0, float(np.cos(tilt)))
-    return mouth - direction * (_BACK * radius) + UP * height
+    height = manner.above + source.shape.height * max(0.0, float(np.cos(tilt)))
+    return mouth - direction * (manner.back * radius) + UP * height
 
 
-def _step(hands: Hands) -> float:
-    return _TURN_SPEED * hands.pace / hands.rate_hz
-
-
-def _afterflow(hands: Hands, source: Vessel) -> float:
+def _afterflow(hands: Hands, source: Vessel, manner: Manner) -> float:
     """What still runs while the hand turns back, ml: the mean of now and nothing."""
     scene = hands.scene
     cosine = np.clip(scene.rotation(source)[2, 2], -1, 1)
@@ -155,7 +168,7 @@ def _afterflow(hands: Hands, source: Vessel) -> float:
     if excess <= 0:
         return 0.0
     rate = source.drain_ml_s * excess / np.deg2rad(30)
-    return rate * (_LAG_S + excess / (2 * _TURN_SPEED * hands.pace))
+    return rate * (_LAG_S + excess / (2 * manner.speed * hands.pace))
 
 
 def _righted(turn: np.ndarray) -> np.ndarray:

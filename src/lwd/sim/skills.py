@@ -16,6 +16,7 @@ from lwd.sim.task import TABLE_Z
 from lwd.sim.things import Thing
 
 _TILT = np.deg2rad(30)
+_RISE = 0.015
 
 
 def side_of(point: np.ndarray) -> str:
@@ -28,11 +29,18 @@ def heading(side: str, point: np.ndarray) -> float:
     return 0.5 * float(np.arctan2(point[1] - SHOULDER_Y[side], point[0] - 0.1))
 
 
-def pick(hands: Hands, thing: Thing, arm: str | None = None, lean: float = _TILT) -> Iterator[None]:
+def pick(
+    hands: Hands,
+    thing: Thing,
+    arm: str | None = None,
+    *,
+    lean: float = _TILT,
+    rise: float = _RISE,
+) -> Iterator[None]:
     """Grasp an item and lift it; ends with the item in the hand, or gives up.
 
     `arm` does it, by default the nearer one, unless a hand has the item already. The hand leans
-    forward by `lean` around an item that stands, rad.
+    forward by `lean` (rad) around an item that stands, `rise` (m) above its centre.
     """
     scene = hands.scene
     side = scene.holder(thing) or arm or side_of(scene.position(thing))
@@ -40,10 +48,10 @@ def pick(hands: Hands, thing: Thing, arm: str | None = None, lean: float = _TILT
     if scene.holder(thing) is None:
         yield from make_ready(hands, side, thing)
         yield from hands.clear(side, scene.position(thing))
-        position, rotation = grasp(scene, side, thing, lean)
+        position, rotation = grasp(scene, side, thing, lean, rise)
         hover = position - 0.10 * rotation[:, 2]
         yield from hands.move(side, [(hover + 0.08 * UP, rotation), (hover, rotation)], 0.25)
-        position, rotation = grasp(scene, side, thing, lean)
+        position, rotation = grasp(scene, side, thing, lean, rise)
         position = position + hands.miss() * rotation[:, 0]
         yield from hands.move(side, [(position, rotation)], 0.15)
         yield from hands.grip(side, 0.0, 0.4)
@@ -99,14 +107,14 @@ def free_spot(scene: Scene, side: str) -> np.ndarray:
     return max(spots, key=lambda s: np.linalg.norm(stand - s[:2], axis=1).min())
 
 
-def grasp(scene: Scene, side: str, thing: Thing, lean: float = _TILT) -> Pose:
+def grasp(scene: Scene, side: str, thing: Thing, lean: float = _TILT, rise: float = _RISE) -> Pose:
     """Pose of the hand around an item, standing or lying."""
     centre, turn = scene.position(thing), scene.rotation(thing)
     natural = heading(side, centre)
     axis = turn[:, 2]
     if abs(axis[2]) > 0.7:
         yaw = natural if thing.shape.round else _nearest_face(turn, natural)
-        return centre + 0.015 * UP, leaning(lean, yaw)
+        return centre + rise * UP, leaning(lean, yaw)
     if not thing.shape.topped and np.cos(np.arctan2(axis[1], axis[0]) - natural) < 0:
         axis = -axis
     yaw = float(np.arctan2(axis[1], axis[0]))

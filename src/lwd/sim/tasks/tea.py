@@ -214,22 +214,25 @@ def _put_back(hands: Hands, thing: Thing) -> Iterator[None]:
         yield from place(hands, thing, foot)
 
 
-def _hold(hands: Hands, thing: Thing, side: str) -> Iterator[None]:
+def _hold(hands: Hands, thing: Thing, side: str, rise: float = 0.015) -> Iterator[None]:
     """Take a vessel by its side, with nothing else in the hands."""
     yield from _put_away(hands, thing)
     if hands.scene.holder(thing) is None:
-        yield from pick(hands, thing, side, _LEAN)
+        yield from pick(hands, thing, side, lean=_LEAN, rise=rise)
 
 
 def _scoop(hands: Hands, thing: Thing) -> Iterator[None]:
     """Tip the leaves into the gaiwan."""
-    yield from _hold(hands, SCOOP, "right")
+    yield from _hold(hands, SCOOP, "right", rise=-0.003)  # leaves would land on the fingers
     scene = hands.scene
+    rim = scene.position(GAIWAN)[2] + GAIWAN.shape.height / 2
 
     def tilt() -> float:
-        return np.deg2rad(125) if contained(scene, SCOOP, LEAVES) else 0.0
+        """Steep until the last leaf has fallen."""
+        highest = max(body_position(scene, leaf)[2] for leaf in LEAVES.bodies)
+        return np.deg2rad(125) if highest > rim else 0.0
 
-    yield from tip(hands, SCOOP, GAIWAN, tilt, patience_s=5.0)
+    yield from tip(hands, SCOOP, GAIWAN, tilt)
     yield from _put_away(hands)
 
 

@@ -16,7 +16,7 @@ from lwd.sim.vessels import add_beads, add_vessel, cylinder
 
 _TEA = (0.66, 0.36, 0.08)
 SCOOP = Vessel(
-    name="scoop", shape=cylinder("scoop", 0.021, 0.050), capacity_ml=40.0, mouth_radius=0.019,
+    name="scoop", shape=cylinder("scoop", 0.021, 0.064), capacity_ml=50.0, mouth_radius=0.019,
     depth=0.035,
 )  # fmt: skip
 GAIWAN = Vessel(
