@@ -2,6 +2,7 @@
 
 from lwd.errors import unknown
 from lwd.sim.task import TaskSpec
+from lwd.sim.tasks.cocktail import COCKTAIL
 from lwd.sim.tasks.cooler import COOLER
 from lwd.sim.tasks.correction import CORRECTION
 from lwd.sim.tasks.freezer import FREEZER
@@ -17,6 +18,7 @@ _ALL = (
     COOLER,
     TEA,
     JUICE,
+    COCKTAIL,
     SHOES,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _ALL}
