@@ -223,12 +223,12 @@ class Scene:
         """Let liquids run and the task do what contact physics does not."""
         for vessel in self._vessels:
             if ml := self.liquids.volume(vessel):
-                position, rotation = self.position(vessel), self.rotation(vessel)
+                rotation = self.rotation(vessel)
                 tilt = float(np.arccos(np.clip(rotation[2, 2], -1, 1)))
                 if flow := outflow(vessel, ml, tilt):
                     others = [v for v in self._vessels if v is not vessel]
                     poses = [(v, self.position(v), self.rotation(v)) for v in others]
-                    into = catcher(lip(vessel, position, rotation), poses)
+                    into = catcher(lip(vessel, self.position(vessel), rotation), poses)
                     self.liquids.pour(vessel, into, flow * seconds)
         if self.task.react is not None:
             self.task.react(self, seconds)
@@ -279,6 +279,8 @@ class Scene:
 
     def position(self, thing: Thing) -> np.ndarray:
         """[3] centre of a thing; of several bodies, their mean."""
+        if len(thing.bodies) == 1:
+            return self._position(thing.bodies[0])
         return np.mean([self._position(body) for body in thing.bodies], 0)
 
     def _position(self, body: str) -> np.ndarray:

@@ -61,10 +61,10 @@ def prepare(scene: Scene) -> None:
 def react(scene: Scene, seconds: float) -> None:
     """Wet leaves stick, the lid snaps on and comes off by its knob, the most in it is noted."""
     active, ml = scene.data.eq_active, scene.liquids.volume(GAIWAN)
-    if ml > 10:
-        for leaf in drenched(scene):
-            active[scene.model.equality(leaf).id] = 1
     snap = scene.model.equality(SNAP).id
+    leaves = active[snap - LEAVES.count : snap]  # their welds come just before the lid's
+    if ml > 10 and not leaves.all():
+        leaves[drenched(scene)] = 1
     active[snap] = not scene.touched(LID) and (active[snap] or covered(scene))
     (scene.liquids.covered.add if active[snap] else scene.liquids.covered.discard)(GAIWAN.name)
     for fact, stage in ((_RINSE, 1), (_BREW, 3)):
@@ -72,16 +72,12 @@ def react(scene: Scene, seconds: float) -> None:
             scene.facts[fact] = max(scene.facts.get(fact, 0.0), ml)
 
 
-def drenched(scene: Scene) -> list[str]:
-    """Leaves in the gaiwan, where the water is."""
-    spots = (body_position(scene, leaf) for leaf in LEAVES.bodies)
-    middle, turn = scene.position(GAIWAN), scene.rotation(GAIWAN)
-    local = [turn.T @ (spot - middle) for spot in spots]
-    return [
-        leaf
-        for leaf, (x, y, z) in zip(LEAVES.bodies, local, strict=True)
-        if np.hypot(x, y) < GAIWAN.mouth_radius and abs(z) < GAIWAN.shape.height / 2
-    ]
+def drenched(scene: Scene) -> np.ndarray:
+    """[leaves] which leaves are in the gaiwan, where the water is."""
+    spots = np.array([body_position(scene, leaf) for leaf in LEAVES.bodies])
+    local = (spots - scene.position(GAIWAN)) @ scene.rotation(GAIWAN)
+    near = np.hypot(local[:, 0], local[:, 1]) < GAIWAN.mouth_radius
+    return near & (np.abs(local[:, 2]) < GAIWAN.shape.height / 2)
 
 
 def covered(scene: Scene) -> bool:
