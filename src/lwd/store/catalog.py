@@ -133,6 +133,10 @@ class Catalog:
         with `after` = 0 all that is needed for the retained versions up to `version`."""
         return self._read(lambda c: history.log(c, version, after))
 
+    def episode_log(self, episode_id: str) -> list[Entry]:
+        """What became of one episode, version by version."""
+        return self._read(lambda c: history.life(c, episode_id))
+
     def snapshot_difference(self, older: int, newer: int) -> Difference:
         """What joined, left and was relabelled between two versions, and who did it."""
         return self._read(lambda c: history.difference(c, older, newer))
@@ -182,6 +186,10 @@ class Catalog:
         """Versions in (after, version], oldest first, each with how many episodes joined in it."""
         return self._read(lambda c: dataset.snapshot_sizes(c, version, after))
 
+    def member_counts(self) -> dict[int, int]:
+        """Version to how many episodes joined in it, counted; `snapshot_sizes` is what it says."""
+        return self._read(dataset.member_counts)
+
     def snapshot_of(self, episode_id: str) -> int | None:
         """Version in which the episode joined the data set, None while it has not."""
         return self._read(lambda c: dataset.snapshot_of(c, episode_id))
@@ -193,6 +201,14 @@ class Catalog:
     def count_episodes(self, **filters: Any) -> int:
         """Number of catalogued episodes whose columns equal the filters: `task="make_tea"`."""
         return self._read(lambda c: dataset.count(c, filters))
+
+    def newest_episodes(self, limit: int, **filters: Any) -> list[EpisodeRow]:
+        """The last catalogued episodes whose columns equal the filters, newest first."""
+        return self._read(lambda c: dataset.newest(c, filters, limit))
+
+    def hashes(self) -> set[str]:
+        """Of the payloads of all catalogued episodes."""
+        return self._read(dataset.hashes)
 
     def publish_weights(self, row: WeightsRow) -> WeightsRow:
         """Make an artifact that is whole in the object store the newest policy.

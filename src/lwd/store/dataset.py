@@ -102,6 +102,18 @@ def snapshot_sizes(connection: Connection, version: int, after: int) -> list[tup
     return [(row.version, row.added) for row in connection.execute(query.order_by(c.version))]
 
 
+def member_counts(connection: Connection) -> dict[int, int]:
+    """Version to the number of episodes that joined in it, counted."""
+    c = members.c
+    query = select(c.version, func.count()).group_by(c.version)
+    return {version: joined for version, joined in connection.execute(query)}
+
+
+def hashes(connection: Connection) -> set[str]:
+    """Of the payloads of all catalogued episodes."""
+    return set(connection.execute(select(episodes.c.sha256)).scalars())
+
+
 def snapshot_of(connection: Connection, episode_id: str) -> int | None:
     """Version in which the episode joined."""
     query = select(members.c.version).where(members.c.episode_id == episode_id)
@@ -127,12 +139,23 @@ def rows_of(connection: Connection, query: Select[Any]) -> list[EpisodeRow]:
 
 def count(connection: Connection, filters: dict[str, Any]) -> int:
     """Number of episodes whose columns equal the filters."""
-    query = select(func.count()).select_from(episodes)
+    query = _filtered(select(func.count()).select_from(episodes), filters)
+    return connection.execute(query).scalar_one()
+
+
+def newest(connection: Connection, filters: dict[str, Any], limit: int) -> list[EpisodeRow]:
+    """The last catalogued episodes whose columns equal the filters, as recorded, newest first."""
+    c = episodes.c
+    query = _filtered(select(episodes), filters).order_by(c.inserted_at.desc(), c.episode_id)
+    return rows_of(connection, query.limit(limit))
+
+
+def _filtered(query: Select[Any], filters: dict[str, Any]) -> Select[Any]:
     for name, value in filters.items():
         if name not in episodes.c:
             raise unknown("column of episodes", name, episodes.c.keys())
         query = query.where(episodes.c[name] == value)
-    return connection.execute(query).scalar_one()
+    return query
 
 
 def give_up(connection: Connection, letter: DeadLetter) -> None:

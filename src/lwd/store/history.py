@@ -76,6 +76,16 @@ def needed(entries: Iterable[Entry], floor: int) -> Iterator[Entry]:
         yield from kept if kept[0].present else kept[1:]
 
 
+def life(connection: Connection, episode_id: str) -> list[Entry]:
+    """Entries of one episode over all versions, none before it has joined."""
+    (row,) = _rows(connection, [episode_id]) or (None,)
+    joined = dataset.snapshot_of(connection, episode_id)
+    if row is None or joined is None:
+        return []
+    newest = pointers.read(connection, pointers.SNAPSHOT)
+    return _entries(row, joined, _history(connection, episode_id, newest))
+
+
 def dataset_of(connection: Connection, version: int, after: int = 0) -> list[EpisodeRow]:
     """Episodes in the data set of `version` that came in after `after`, as they are labelled."""
     last: dict[str, Entry] = {}

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedError
@@ -38,6 +38,15 @@ def episode_key(sha256: str) -> str:
 def sha256_of(data: bytes) -> str:
     """Lower-case hex digest."""
     return hashlib.sha256(data).hexdigest()
+
+
+class Stored(NamedTuple):
+    """What a listing says about an object."""
+
+    key: str
+    size_bytes: int
+    modified_at: float
+    """UTC seconds, by the store's clock."""
 
 
 class Objects:
@@ -124,6 +133,14 @@ class Objects:
         with clear_object_errors(self.url, prefix):
             for page in obstore.list(self._store, prefix or None):
                 yield from (entry["path"] for entry in page)
+
+    def inventory(self, prefix: str = "") -> "Iterator[Stored]":
+        """Objects under a folder-like prefix with their sizes and ages, in no particular order."""
+        with clear_object_errors(self.url, prefix):
+            for page in obstore.list(self._store, prefix or None):
+                for entry in page:
+                    changed = entry["last_modified"].timestamp()
+                    yield Stored(entry["path"], int(entry["size"]), changed)
 
     def _chunks(self, key: str) -> Iterator[bytes]:
         """The object's bytes, piece by piece; a connection that breaks goes on where it broke."""
