@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from lwd.errors import ConfigError, ServiceError
-from lwd.store.catalog import Catalog
-from lwd.store.engine import ATTEMPTS, connect, transact
+from lwd.store.catalog import COORDINATOR, Catalog
+from lwd.store.engine import ATTEMPTS, SESSION, connect, transact
 from lwd.store.migrate import open_engine
 from processes import free_port
 from sample_rows import row
@@ -23,18 +23,43 @@ def test_sqlite_syncs_every_commit_to_disk(sqlite_url):
     engine.dispose()
 
 
-def test_postgresql_is_as_strict_whatever_the_defaults_of_the_server(postgres, postgres_url):
+@pytest.mark.parametrize(("default", "used"), [("off", "on"), ("local", "local"), ("on", "on")])
+def test_postgresql_is_as_strict_whatever_the_defaults_of_the_server(
+    postgres, postgres_url, default, used
+):
     name = postgres_url.rsplit("/", 1)[1]
-    for setting in ("synchronous_commit = off", "default_transaction_isolation = serializable"):
+    settings = (f"synchronous_commit = {default}", "default_transaction_isolation = serializable")
+    for setting in settings:
         postgres.administer(f"ALTER DATABASE {name} SET {setting}")
+    expected = {
+        "synchronous_commit": used,
+        "transaction_isolation": "read committed",
+        "application_name": "lwd",
+        "idle_in_transaction_session_timeout": "30s",
+        "lock_timeout": "30s",
+    }
     engine = connect(postgres_url)
     with engine.connect() as connection:
-        names = ("synchronous_commit", "transaction_isolation", "application_name")
-        shown = [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in names]
-        assert shown == ["on", "read committed", "lwd"]
-        timeouts = ("idle_in_transaction_session_timeout", "lock_timeout")
-        assert [connection.exec_driver_sql(f"SHOW {n}").scalar() for n in timeouts] == ["30s"] * 2
+        shown = {n: connection.exec_driver_sql(f"SHOW {n}").scalar() for n in expected}
     engine.dispose()
+    assert shown == expected
+
+
+def test_a_paused_process_does_not_hold_its_locks_for_ever(postgres_url, monkeypatch):
+    monkeypatch.setattr("lwd.store.engine.SESSION", SESSION.replace("'30s'", "'500ms'", 1))
+    with Catalog(postgres_url) as paused, Catalog(postgres_url) as other:
+        token = other.acquire_lease(COORDINATOR, "other", 60.0)
+        assert token is not None
+        other.insert_episode(row(1))
+
+        def _sleep_in_a_transaction(connection: Connection) -> None:
+            connection.exec_driver_sql("SELECT * FROM leases FOR UPDATE")
+            assert other.commit_snapshot([row(1).episode_id], token=token) == 1
+            connection.exec_driver_sql("UPDATE leases SET token = token + 1")
+
+        with pytest.raises(ServiceError, match="idle-in-transaction"):
+            transact(paused._engine, _sleep_in_a_transaction, write=True)
+        assert other.renew_lease(COORDINATOR, "other", token, 60.0) is True
 
 
 def test_settings_in_the_url_come_first(postgres_url):

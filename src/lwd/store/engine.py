@@ -59,8 +59,8 @@ CONNECTING = {
 SESSION = """
 SELECT set_config('idle_in_transaction_session_timeout', '30s', false),
        set_config('lock_timeout', '30s', false),
-       set_config('synchronous_commit', 'on', false)
-           WHERE current_setting('synchronous_commit') = 'off'
+       set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+           WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)
 """
 
 
