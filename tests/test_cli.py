@@ -43,7 +43,12 @@ def test_a_package_that_every_command_needs_is_a_bug(tmp_path):
 
 
 def test_an_extra_lists_what_pyproject_installs_with_it():
-    modules = {"orbax-checkpoint": "orbax", "pillow": "PIL", "psycopg[binary]": "psycopg"}
+    modules = {
+        "orbax-checkpoint": "orbax",
+        "pillow": "PIL",
+        "psycopg[binary]": "psycopg",
+        "pyyaml": "yaml",
+    }
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     declared = tomllib.loads(text)["project"]["optional-dependencies"]
     for extra, packages in EXTRAS.items():

@@ -44,7 +44,7 @@ EXTRAS = {
     "plane": ("alembic", "bcrypt", "fastapi", "uvicorn"),
     "postgres": ("psycopg",),
     "learner": ("jax", "jaxtyping", "optax", "orbax"),
-    "sim": ("daqp", "mink", "mujoco"),
+    "sim": ("daqp", "mink", "mujoco", "pydantic", "yaml"),
     "eval": ("matplotlib", "PIL"),
 }
 """Packages that only some commands need, by the extra that installs them."""

@@ -5,12 +5,13 @@ What a command needs it imports itself.
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
-from lwd.config import ChaosConfig
+from lwd.config import ChaosConfig, PlaneConfig
 
+Plane = Annotated[PlaneConfig, arg(name="")]
 AsJson = Annotated[bool, arg(name="json")]
 Chaos = Annotated[ChaosConfig, arg(name="")]
 
@@ -38,4 +39,44 @@ def chaos(config: Chaos = ChaosConfig(), as_json: AsJson = False) -> None:  # no
         sys.exit(1)
 
 
-COMMANDS = (chaos,)
+def fleet(
+    file: Positional[str],
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    kind: Literal["demo", "play", "rollout", "online"] = "online",
+    episodes: int | None = None,
+    upload: bool = True,
+    drive: tuple[str, ...] = (),
+) -> None:
+    """Run a simulated fleet from a file, and start again whatever robot dies.
+
+    Args:
+        file: YAML file of a fleet, or the name of a shipped one: `paper`.
+        plane: Where the parts of the data plane are.
+        kind: What is recorded; `rollout` and `online` need a service that has weights.
+        episodes: Episodes to save by each robot, over restarts; without it until stopped.
+        upload: Upload what is recorded, each robot over its own link; else it stays in ROOT/spool.
+        drive: Run only these robots, in this process and unsupervised.
+    """
+    from rich.console import Console
+
+    from lwd.fleet.drive import Order
+    from lwd.fleet.drive import drive as drive_here
+    from lwd.fleet.file import find, read
+    from lwd.fleet.report import line, table
+    from lwd.fleet.run import run, standings
+    from lwd.store.process import stop_on_signals
+
+    source = find(file)
+    wanted, order = read(source), Order(kind=kind, episodes=episodes, upload=upload)
+    stop, console = stop_on_signals(), Console(highlight=False)
+    if drive:
+        drive_here(wanted, drive, plane, order, stop)
+        return
+    restarts = run(
+        source, wanted, plane, order, stop, lambda *seen: console.print(line(*seen), soft_wrap=True)
+    )
+    console.print(table(standings(plane.root, wanted)))
+    console.print(f"processes restarted: {restarts}")
+
+
+COMMANDS = (chaos, fleet)

@@ -1,10 +1,6 @@
-"""Robots that fail: each disturbance alone, in the physics, in the recording and in the process."""
+"""Robots that fail: each disturbance alone, in the physics and in the recording."""
 
-import json
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,33 +157,11 @@ def test_happenings_come_as_often_as_asked():
     assert np.mean(counts) == pytest.approx(expected, abs=4 * np.sqrt(expected / 40))
 
 
-POWER = """
-import json, sys, threading
-from pathlib import Path
-from lwd.actor.process import main
-from lwd.config import COMPACT, ActorConfig, PlaneConfig
-from lwd.config.fleet import DisturbanceConfig
-from lwd.episode.types import Kind
-from lwd.sim.rig import Circumstances, rig
-power = DisturbanceConfig(power_cycles_per_h=250.0)
-around = Circumstances(disturbance=power)
-kit = rig(Kind.PLAY, ["restocking"], COMPACT, robot_id="r0", circumstances=around)
-actor = ActorConfig(robot="r0", kind="play", episodes=2, seed=3)
-main(actor, PlaneConfig(root=Path(sys.argv[1])), kit, stop=threading.Event())
-"""
-
-
-@pytest.mark.slow
-def test_a_power_cut_kills_the_process_in_mid_episode_and_a_restart_goes_on(tmp_path: Path):
-    deaths = 0
-    while subprocess.run([sys.executable, "-c", POWER, str(tmp_path)], check=False).returncode:
-        deaths += 1
-        assert deaths < 20
-    assert deaths > 0
-    ledger = json.loads((tmp_path / "actors" / "r0" / "ledger.json").read_bytes())
-    found = [decode(path) for path in (tmp_path / "spool/r0/pending").glob("*.arrow")]
-    assert ledger["saved"] == {"play": 2}
-    assert ledger["started"] == 2 + deaths, "the episode under way is lost, no scene comes twice"
-    assert len({episode.header.seed for episode in found}) == len(found) == 2
-    assert Outcome.INTERRUPTED not in {episode.header.outcome for episode in found}
-    assert list((tmp_path / "spool/r0/pending").glob("*.part")) == []
+def test_a_power_cut_comes_in_the_middle_of_an_episode():
+    inner, cut = SimRobot("restocking", control=COMPACT), []
+    often = DisturbanceConfig(power_cycles_per_h=OFTEN)
+    robot = TroubledRobot(inner, often, power=lambda: cut.append(inner.elapsed_s))
+    robot.reset(6)
+    waited(robot)
+    assert cut
+    assert all(0 < at < 12 for at in cut)

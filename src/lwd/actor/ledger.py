@@ -3,6 +3,7 @@
 import fcntl
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,14 @@ class Entries:
     """Kind of the episode under way, empty between episodes."""
     saved: Mapping[str, int] = field(default_factory=dict)
     """Episodes saved of each kind."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """How episodes ended, also those that were not kept; what is missing died with the process."""
+
+
+def read(folder: Path) -> Entries:
+    """Contents of a ledger, also of one that a process holds; empty where there is none."""
+    path = folder / "ledger.json"
+    return Entries(**json.loads(path.read_bytes())) if path.exists() else Entries()
 
 
 class Ledger:
@@ -39,9 +48,7 @@ class Ledger:
         make_folder(folder)
         self._robot, self._path = robot, folder / "ledger.json"
         self._lock = _locked(folder / "ledger.lock", robot)
-        self._entries = Entries()
-        if self._path.exists():
-            self._entries = Entries(**json.loads(self._path.read_bytes()))
+        self._entries = read(folder)
         if self._entries.running:
             log.warning(
                 "episode lost robot=%s number=%d kind=%s reason=the process ended inside it",
@@ -68,12 +75,14 @@ class Ledger:
         self._write(replace(self._entries, started=number + 1, running=kind))
         return number
 
-    def end(self, *, saved: bool) -> None:
-        """The episode is over; `saved` if it is in the spool."""
-        counts = dict(self._entries.saved)
-        kind = self._entries.running
-        counts[kind] = counts.get(kind, 0) + saved
-        self._write(replace(self._entries, running="", saved=counts))
+    def end(self, *, saved: bool, outcome: str = "") -> None:
+        """The episode is over; `saved` if it is in the spool and counts. An `outcome` that is
+        empty is one that never came."""
+        counts, outcomes = Counter(self._entries.saved), Counter(self._entries.outcomes)
+        counts[self._entries.running] += saved
+        outcomes[outcome or "none"] += 1
+        ended = {"saved": dict(counts), "outcomes": dict(outcomes)}
+        self._write(replace(self._entries, running="", **ended))
 
     def _write(self, entries: Entries) -> None:
         with written_aside(self._path) as file:

@@ -88,15 +88,16 @@ def run(
         if policies is not None and policy is None:
             return
         number = ledger.begin(kind)
-        saved = False
+        saved, outcome = False, ""
         try:
             episode = _episode(actor, rig, robot, policy, number, stop)
-            saved = episode is not None and _save(spool, episode, number, stop)
+            if episode is not None:
+                saved, outcome = _save(spool, episode, number, stop), episode.header.outcome
         except IntegrityError as error:
             if policies is None:
                 raise
             policies.withdraw(str(error))
-        ledger.end(saved=saved)
+        ledger.end(saved=saved, outcome=outcome)
 
 
 def _check(actor: ActorConfig, rig: Rig) -> None:

@@ -29,6 +29,7 @@ class Child:
     environment: Mapping[str, str]
     log: Path
     process: subprocess.Popen[bytes]
+    survives: frozenset[int] = frozenset()
     restarts: int = 0
 
 
@@ -43,6 +44,8 @@ class Processes:
         self._logs = logs
         logs.mkdir(parents=True, exist_ok=True)
         self._children: dict[str, Child] = {}
+        self.restarted = 0
+        """Restarts of all of them so far."""
 
     def __enter__(self) -> "Processes":
         return self
@@ -56,13 +59,16 @@ class Processes:
         *arguments: object,
         environment: Mapping[str, str] | None = None,
         niceness: int = 0,
+        survives: frozenset[int] = frozenset(),
     ) -> None:
-        """Start `lwd ARGUMENTS`; its output goes to NAME.log."""
+        """Start `lwd ARGUMENTS`; its output goes to NAME.log. After an exit status of `survives` it
+        is started again however often that happens."""
         polite = ["nice", "-n", str(niceness)] if niceness else []
         command = [*polite, sys.executable, "-m", "lwd", *map(str, arguments)]
         settings = {**os.environ, **(environment or {}), "LWD_PARENT": str(os.getpid())}
         path = self._logs / f"{name}.log"
-        self._children[name] = Child(name, command, settings, path, _spawn(command, settings, path))
+        started = _spawn(command, settings, path)
+        self._children[name] = Child(name, command, settings, path, started, survives)
 
     @property
     def names(self) -> list[str]:
@@ -82,12 +88,13 @@ class Processes:
             if status == 0:
                 del self._children[child.name]
                 continue
-            if child.restarts == RESTARTS:
+            if child.restarts == RESTARTS and status not in child.survives:
                 raise ServiceError(
                     f"{child.name} ended with status {status} for the {RESTARTS + 1}th time. Its "
                     f"last words ({child.log}):\n{last_lines(child.log)}"
                 )
-            child.restarts += 1
+            child.restarts += status not in child.survives
+            self.restarted += 1
             log.warning("restarted process=%s status=%d log=%s", child.name, status, child.log)
             child.process = _spawn(child.command, child.environment, child.log)
 
