@@ -303,9 +303,10 @@ class Scene:
         return cosine if thing.shape.topped else abs(cosine)
 
     def speed(self, thing: Thing) -> float:
-        """Linear speed of a thing, m/s; of several bodies, the fastest."""
+        """Linear speed of a thing, m/s; of several bodies, the fastest; 0 for a fixed one."""
         addresses = [self._free_v[body] for body in thing.bodies if body in self._free_v]
-        return max(float(np.linalg.norm(self.data.qvel[v : v + 3])) for v in addresses)
+        speeds = (float(np.linalg.norm(self.data.qvel[v : v + 3])) for v in addresses)
+        return max(speeds, default=0.0)
 
     def level(self, thing: Thing) -> float:
         """How full a vessel is, 0 to 1; 0 for everything else."""
