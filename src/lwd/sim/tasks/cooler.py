@@ -269,7 +269,8 @@ def _taken(scene: Scene, thing: Thing) -> bool:
 
 def _take(hands: Hands, thing: Thing) -> Iterator[None]:
     """Take the can out of the carton, by the arm on the slot's side."""
-    return pick(hands, thing, side_of(np.array(hands.scene.layout.goal)), np.deg2rad(15))
+    side = side_of(np.array(hands.scene.layout.goal))
+    return pick(hands, thing, side, lean=np.deg2rad(15))
 
 
 def _put(hands: Hands, thing: Thing) -> Iterator[None]:
