@@ -1,7 +1,7 @@
 """The proof: does what robots were promised agree with what the snapshots hold? Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -35,6 +35,10 @@ class Evidence:
     """Robot and scene of each member, from its payload: a robot never has a scene twice."""
     damaged: frozenset[str] = frozenset()
     """Hashes of payloads that were damaged on purpose."""
+    found: frozenset[str] = frozenset()
+    """Hashes of payloads whose damage was noticed."""
+    gone: Set[str] = frozenset()
+    """Members whose payload was declared lost: it was damaged, and there was no copy."""
     dead: Mapping[str, str] = field(default_factory=dict)
     """Dead letters of episodes with their reasons."""
     hashes: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +59,9 @@ class Report:
     lost: int
     doubled: int
     corrupted: int
-    """Payloads that were damaged on purpose and whose damage was detected and not repaired."""
+    """Payloads that were damaged on purpose."""
+    repaired: int
+    """Of these, how many are whole again; the damage of the others is known to everybody."""
     findings: tuple[str, ...]
     """Everything that is wrong, one line each."""
 
@@ -68,9 +74,9 @@ class Report:
 def audit(evidence: Evidence) -> Report:
     """Compare promises with snapshots; nothing that is wrong is passed over."""
     times = Counter(member.episode_id for member in evidence.members)
-    detected = _detected(evidence)
-    broken = {m.episode_id for m in evidence.members if m.sha256 in evidence.faults} - detected
-    lost = {e for e in evidence.acknowledged if not times[e]} - detected | broken
+    known = _known_damage(evidence)
+    broken = {m.episode_id for m in evidence.members if m.sha256 in evidence.faults} - known
+    lost = {e for e in evidence.acknowledged if not times[e]} - known | broken
     doubled = {e for e, count in times.items() if count > 1} | _same_scene(evidence)
     findings = [
         *_lost_findings(evidence, lost, broken),
@@ -79,22 +85,24 @@ def audit(evidence: Evidence) -> Report:
         *_version_findings(evidence),
         *_reading_findings(evidence),
     ]
-    kept = evidence.acknowledged & times.keys() - lost - doubled - detected
+    kept = evidence.acknowledged & times.keys() - lost - doubled - known
     return Report(
         acknowledged=len(evidence.acknowledged),
         in_snapshots=len(kept),
         lost=len(lost),
         doubled=len(doubled),
-        corrupted=len(detected),
+        corrupted=len(evidence.damaged),
+        repaired=len(evidence.damaged - {evidence.hashes.get(e) for e in known}),
         findings=tuple(findings),
     )
 
 
-def _detected(evidence: Evidence) -> set[str]:
-    """Episodes whose payload was damaged on purpose, and somebody noticed: no silent acceptance."""
-    members = {m.episode_id for m in evidence.members if m.sha256 in evidence.faults}
-    found = members | evidence.dead.keys()
-    return {e for e in found if evidence.hashes.get(e) in evidence.damaged}
+def _known_damage(evidence: Evidence) -> set[str]:
+    """Episodes whose payload was damaged on purpose, and somebody noticed and said so."""
+    broken = {m.episode_id for m in evidence.members if m.sha256 in evidence.faults}
+    noticed = {e for e in broken if evidence.hashes.get(e) in evidence.found}
+    candidates = noticed | evidence.gone | evidence.dead.keys()
+    return {e for e in candidates if evidence.hashes.get(e) in evidence.damaged}
 
 
 def _same_scene(evidence: Evidence) -> set[str]:
@@ -139,7 +147,8 @@ def _reading_findings(evidence: Evidence) -> Iterable[str]:
         bound = version
         if "holds" in reading:
             expected = sum(v <= version for v in joined.values())
-            if not reading["holds"] == reading["distinct"] == expected:
+            least = expected - len(evidence.gone)
+            if reading["holds"] != reading["distinct"] or not least <= reading["holds"] <= expected:
                 yield f"a reader holds {reading} at a version of {expected} episodes"
         outside += sum(joined.get(e, version + 1) > version for e in reading.get("drew", ()))
     if outside:

@@ -10,6 +10,7 @@ from lwd.chaos.witness import entries
 from lwd.edge.spool import spools
 from lwd.episode.payload import header
 from lwd.errors import LwdError
+from lwd.store.amendments import Change
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects, episode_key
 from lwd.store.rows import EpisodeRow
@@ -26,15 +27,23 @@ class Witnesses(NamedTuple):
     spools: Path
 
 
-def gather(catalog: Catalog, objects: Objects, witnesses: Witnesses, *, after: int) -> Evidence:
-    """All there is to know about what joined in versions later than `after`."""
+def gather(
+    catalog: Catalog,
+    objects: Objects,
+    witnesses: Witnesses,
+    *,
+    after: int,
+    found: frozenset[str] = frozenset(),
+) -> Evidence:
+    """All there is to know about what joined in versions later than `after`.
+
+    `found` are hashes of payloads whose damage was noticed on the way.
+    """
     version = catalog.snapshot_version()
-    rows = catalog.snapshot_episodes(version, after=after)
     sizes = catalog.snapshot_sizes(version, after=after)
-    members = [
-        Member(number, row.episode_id, row.sha256)
-        for number, row in zip(_versions(sizes, len(rows)), rows, strict=True)
-    ]
+    numbers = catalog.member_versions(after)
+    members = [Member(number, row.episode_id, row.sha256) for number, row in numbers]
+    rows = [row for _, row in numbers]
     faults, scenes = inspect(objects, rows)
     said = [entry for path in witnesses.robots for entry in entries(path)]
     acknowledged = frozenset(entry["saved"] for entry in said if "saved" in entry)
@@ -48,6 +57,8 @@ def gather(catalog: Catalog, objects: Objects, witnesses: Witnesses, *, after: i
         members=members,
         faults=faults,
         scenes=scenes,
+        gone={a.episode_id for a in catalog.amendments() if a.change == Change.LOST},
+        found=found,
         damaged=frozenset(entry["damaged"] for entry in entries(witnesses.damage)),
         dead=dead,
         hashes={row.episode_id: row.sha256 for row in [*rows, *elsewhere.values()]},
@@ -78,13 +89,6 @@ def _inspect(objects: Objects, row: EpisodeRow) -> str | tuple[str, int]:
     if found.episode_id != row.episode_id:
         return f"the payload is of episode {found.episode_id}"
     return (found.robot, found.seed)
-
-
-def _versions(sizes: Sequence[tuple[int, int]], members: int) -> list[int]:
-    """Version of each of `members` episodes in the order of the data set."""
-    found = [version for version, added in sizes for _ in range(added)]
-    # Where sizes and members disagree the audit will say so; here every member needs a version.
-    return (found + [found[-1] if found else 0] * members)[:members]
 
 
 def _whereabouts(

@@ -19,10 +19,12 @@ from lwd.chaos.robot import TICKS
 from lwd.chaos.witness import Journal, entries
 from lwd.chaos.worker import Role, command
 from lwd.config import ChaosConfig, PlaneConfig
+from lwd.edge.copies import described, spool_copies
 from lwd.edge.spool import spools
 from lwd.errors import ConfigError
 from lwd.store.catalog import Catalog
 from lwd.store.disk import make_folder
+from lwd.store.doctor import Patient, examine, repair
 from lwd.store.objects import Objects
 from lwd.store.process import listen
 from lwd.store.queue import Queue
@@ -87,9 +89,11 @@ def run(config: ChaosConfig) -> Result:
             )
             injector = Injector(ground)
             storm(ground, injector, _planned(config, fleet, links))
-            calm(ground, lambda: _arrived(ground, _witnesses(root)))
             injector.close()
-        report = audit(_evidence(ground, root, before))
+            calm(ground, lambda: _uploaded(ground))
+            healed = heal(ground)
+            calm(ground, lambda: _uploaded(ground) and _read(ground, _witnesses(root)))
+        report = audit(_evidence(ground, root, before, healed))
     return Result(
         report=report,
         kills=fleet.kills.total(),
@@ -210,7 +214,7 @@ def _planned(config: ChaosConfig, fleet: Fleet, links: Links) -> tuple[Fault, ..
     coordinators = [name for name in fleet.names if name.startswith("coordinator")]
     targets = Targets(
         processes=[*fleet.names, f"queue{CHILD}", f"learner{CHILD}"],
-        writers=["service", "edge", *coordinators, "learner", f"learner{CHILD}"],
+        writers=["service", "edge", *coordinators, f"learner{CHILD}"],
         clocks=["service", *coordinators],
         links=links.names,
         robots=robots,
@@ -229,18 +233,40 @@ def _witnesses(root: Path) -> Witnesses:
     )
 
 
-def _arrived(ground: Ground, witnesses: Witnesses) -> bool:
-    """Robots have finished, nothing is under way, and the reader has bound all there is."""
+def _uploaded(ground: Ground) -> bool:
+    """Robots have finished, and every episode of theirs is in a snapshot or given up."""
     fleet, catalog = ground.fleet, ground.catalog
     if not all(fleet.finished(name) for name in fleet.names if name.startswith(ROBOT)):
         return False
-    if any(spool.pending() for spool in spools(witnesses.spools)):
+    if any(spool.pending() for spool in spools(ground.spools)):
         return False
-    if catalog.backlog() or catalog.unsnapshotted(1):
-        return False
+    return not (catalog.backlog() or catalog.unsnapshotted(1) or catalog.amended())
+
+
+def _read(ground: Ground, witnesses: Witnesses) -> bool:
+    """The reader has bound all there is."""
     bound = [r["bound"] for path in witnesses.readers for r in entries(path) if "bound" in r]
-    return bool(bound) and bound[-1] == catalog.snapshot_version()
+    return bool(bound) and bound[-1] == ground.catalog.snapshot_version()
 
 
-def _evidence(ground: Ground, root: Path, before: int) -> Evidence:
-    return gather(ground.catalog, ground.objects, _witnesses(root), after=before)
+def heal(ground: Ground) -> frozenset[str]:
+    """Let the doctor find and repair what was damaged; hashes of what it found."""
+    patient = Patient(
+        catalog=ground.catalog,
+        objects=ground.objects,
+        clock=time.time,
+        copy=spool_copies(ground.spools),
+        describe=described,
+        deep=True,
+    )
+    found = set()
+    for finding in examine(patient):
+        row = ground.catalog.episode(finding.subject)
+        found.add(row.sha256 if row else finding.subject)
+        what = repair(patient, finding)
+        log.info("doctor %s subject=%s: %s", finding.trouble, finding.subject, what)
+    return frozenset(found)
+
+
+def _evidence(ground: Ground, root: Path, before: int, found: frozenset[str]) -> Evidence:
+    return gather(ground.catalog, ground.objects, _witnesses(root), after=before, found=found)

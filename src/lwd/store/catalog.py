@@ -190,6 +190,11 @@ class Catalog:
         """Version to how many episodes joined in it, counted; `snapshot_sizes` is what it says."""
         return self._read(dataset.member_counts)
 
+    def member_versions(self, after: int = 0) -> list[tuple[int, EpisodeRow]]:
+        """Everything that has ever joined after a version, as recorded, with when it joined."""
+        newest = 2**31 - 1
+        return self._read(lambda c: history.joined(c, newest, after))
+
     def snapshot_of(self, episode_id: str) -> int | None:
         """Version in which the episode joined the data set, None while it has not."""
         return self._read(lambda c: dataset.snapshot_of(c, episode_id))

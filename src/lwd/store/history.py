@@ -50,10 +50,10 @@ def log(connection: Connection, version: int, after: int) -> list[Entry]:
     With `after` = 0 it is all that is needed for the retained versions: what had changed or left
     before the oldest of them is not mentioned, nor is what is lost.
     """
-    joined = _joined(connection, version, after)
+    new = joined(connection, version, after)
     changed = _changed(connection, version, after)
-    rows = {row.episode_id: row for _, row in joined}
-    since = {row.episode_id: number for number, row in joined}
+    rows = {row.episode_id: row for _, row in new}
+    since = {row.episode_id: number for number, row in new}
     missing = changed.keys() - rows.keys()
     rows |= {row.episode_id: row for row in _rows(connection, missing)}
     entries: list[Entry] = []
@@ -79,19 +79,18 @@ def needed(entries: Iterable[Entry], floor: int) -> Iterator[Entry]:
 def life(connection: Connection, episode_id: str) -> list[Entry]:
     """Entries of one episode over all versions, none before it has joined."""
     (row,) = _rows(connection, [episode_id]) or (None,)
-    joined = dataset.snapshot_of(connection, episode_id)
-    if row is None or joined is None:
+    since = dataset.snapshot_of(connection, episode_id)
+    if row is None or since is None:
         return []
     newest = pointers.read(connection, pointers.SNAPSHOT)
-    return _entries(row, joined, _history(connection, episode_id, newest))
+    return _entries(row, since, _history(connection, episode_id, newest))
 
 
 def dataset_of(connection: Connection, version: int, after: int = 0) -> list[EpisodeRow]:
     """Episodes in the data set of `version` that came in after `after`, as they are labelled."""
     last: dict[str, Entry] = {}
-    joined = _joined(connection, version, after)
     changed = _changed(connection, version, after)
-    for number, row in joined:
+    for number, row in joined(connection, version, after):
         last[row.episode_id] = _entries(row, number, changed.get(row.episode_id, ()))[-1]
     return [entry.row for entry in last.values() if entry.present]
 
@@ -101,8 +100,8 @@ def difference(connection: Connection, older: int, newer: int) -> Difference:
     before: dict[str, bool] = {}
     found = Difference([], [], [], [])
     changed = _changed(connection, newer, older)
-    joined = {row.episode_id for _, row in _joined(connection, newer, older)}
-    rows = {row.episode_id: row for row in _rows(connection, changed.keys() | joined)}
+    new = {row.episode_id for _, row in joined(connection, newer, older)}
+    rows = {row.episode_id: row for row in _rows(connection, changed.keys() | new)}
     versions = _versions(connection, rows)
     for episode_id, row in sorted(rows.items()):
         every = _entries(row, versions[episode_id], _history(connection, episode_id, newer))
@@ -139,12 +138,12 @@ def retain_from(
     return retained(connection)
 
 
-def _entries(row: EpisodeRow, joined: int | None, changes: Sequence[Amendment]) -> list[Entry]:
+def _entries(row: EpisodeRow, since: int | None, changes: Sequence[Amendment]) -> list[Entry]:
     """The life of one episode: an entry for each version in which something happened to it."""
     present, lost, labels, entries = True, False, NONE, []
     versions = {number for c in changes if (number := c.version) is not None}
-    if joined is not None:
-        versions.add(joined)
+    if since is not None:
+        versions.add(since)
     for version in sorted(versions):
         before = (present, labels) if entries else None
         for change in (c for c in changes if c.version == version):
@@ -179,7 +178,7 @@ def label(row: EpisodeRow, labels: Labels) -> EpisodeRow:
     return row
 
 
-def _joined(connection: Connection, version: int, after: int) -> list[tuple[int, EpisodeRow]]:
+def joined(connection: Connection, version: int, after: int) -> list[tuple[int, EpisodeRow]]:
     """Version and row of what joined in (after, version], as recorded, in that order."""
     rows = dataset.members_between(connection, version, after)
     c = members.c
