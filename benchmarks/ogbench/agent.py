@@ -3,9 +3,9 @@
 Settings that all cells share are those of the authors' QAM code (agents/qam.py): joint Adam with
 the joint gradient clipped to norm 1, EMA of critic and behaviour flow from the parameters before
 the update, critics without dropout, a tilted flow with its own initialisation, trained at once with
-the behaviour flow. Rewards are theirs too, -1 until done, so that inv_temp means the same for all
-critics. DIVL's support of [-0.1, 1.1] for returns in [0, 1] then becomes 1.1 and -0.1 times the
-lowest return: with sparse rewards the two scales differ by an affine map of the value.
+the behaviour flow. All critics get the same negative rewards, so that inv_temp means the same for
+them. DIVL's support of [-0.1, 1.1] for returns in [0, 1] then becomes 1.1 and -0.1 times the lowest
+return: with sparse rewards the two scales differ by an affine map of the value.
 """
 
 from collections.abc import Callable
