@@ -44,6 +44,7 @@ class Recorder:
         self._wanted: list[np.ndarray] = []
         self._sources: list[Source] = []
         self._events: list[tuple[str, ...]] = []
+        self._substeps: tuple[float, ...] = ()
 
     @property
     def ticks(self) -> int:
@@ -64,6 +65,7 @@ class Recorder:
         self._wanted.append(np.full_like(action, np.nan) if wanted is None else wanted)
         self._sources.append(source)
         self._events.append(tuple(tick.events))
+        self._substeps = tick.substeps
 
     def finish(self, last: Observation, outcome: Outcome) -> Episode:
         """The episode; `last` was sensed after the last action. At least one tick is needed."""
@@ -119,6 +121,7 @@ class Recorder:
             started_at=self._started_at,
             ended_at=self._recording.clock(),
             held_out=self._recording.held_out,
+            substeps=self._substeps,
             normalisation_hash=policy.normalisation_hash if policy else "",
             tokenizer_hash=policy.tokenizer_hash if policy else "",
         )

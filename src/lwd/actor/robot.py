@@ -62,6 +62,8 @@ class Tick:
     """After the action."""
     events: tuple[str, ...] = ()
     """Names of what happened in this tick, for example `dropped:red can`."""
+    substeps: tuple[float, ...] = ()
+    """Score of each annotated sub-step so far (V-A); empty where the task has none."""
 
 
 @runtime_checkable

@@ -130,6 +130,7 @@ def attempt(robot: Robot, policy: Policy, name: str, task: str, seed: int) -> At
         outcome=outcome,
         ticks=episode.ticks,
         cycle_s=min(done_s, limit_s),
+        substeps=episode.header.substeps,
     )
 
 

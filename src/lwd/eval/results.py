@@ -25,11 +25,18 @@ class Attempt:
     ticks: int
     cycle_s: float
     """Robot seconds to success; the task's time limit for everything else (V-A)."""
+    substeps: tuple[float, ...] = ()
+    """Score of each annotated sub-step, empty where the task has none."""
 
     @property
     def success(self) -> bool:
         """Whether the task was done."""
         return self.outcome is Outcome.SUCCESS
+
+    @property
+    def score(self) -> float:
+        """The mean over sub-steps, or success alone where the task has none (V-A)."""
+        return float(np.mean(self.substeps)) if self.substeps else float(self.success)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +51,10 @@ class Score:
     low: float
     """Wilson 95 % interval of the success rate."""
     high: float
+    score: float
+    """Mean score: step-wise for the tasks with sub-steps."""
+    score_error: float
+    """Standard error of the mean score."""
     cycle_s: float
     """Mean cycle time."""
     cycle_error_s: float
@@ -82,12 +93,12 @@ class Evaluation:
         return [a for a in self.attempts if a.policy == policy and task in (a.task, "all")]
 
     def score(self, policy: str, task: str = "all") -> Score:
-        """Success rate with its interval, and cycle time."""
+        """Success rate with its interval, score and cycle time."""
         attempts = self.of(policy, task)
-        cycles = np.array([attempt.cycle_s for attempt in attempts])
         successes = sum(attempt.success for attempt in attempts)
         low, high = intervals.wilson(successes, len(attempts))
-        error = cycles.std(ddof=1) / np.sqrt(len(cycles)) if len(cycles) > 1 else 0.0
+        score, score_error = _mean([attempt.score for attempt in attempts])
+        cycle_s, cycle_error_s = _mean([attempt.cycle_s for attempt in attempts])
         return Score(
             policy=policy,
             task=task,
@@ -95,8 +106,10 @@ class Evaluation:
             successes=successes,
             low=low,
             high=high,
-            cycle_s=float(cycles.mean()),
-            cycle_error_s=float(error),
+            score=score,
+            score_error=score_error,
+            cycle_s=cycle_s,
+            cycle_error_s=cycle_error_s,
             invalid=sum(attempt.outcome is Outcome.INVALID for attempt in attempts),
         )
 
@@ -126,8 +139,23 @@ def load(path: Path) -> Evaluation:
     return from_dicts(json.loads(path.read_bytes()))
 
 
+def _mean(values: list[float]) -> tuple[float, float]:
+    """Mean and its standard error, 0 for a single value."""
+    spread = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    return float(np.mean(values)), float(spread)
+
+
 def from_dicts(attempts: Iterable[dict]) -> Evaluation:
     """Evaluation of attempts as `dataclasses.asdict` gives them."""
     return Evaluation(
-        attempts=tuple(Attempt(**{**a, "outcome": Outcome(a["outcome"])}) for a in attempts)
+        attempts=tuple(
+            Attempt(
+                **{
+                    **a,
+                    "outcome": Outcome(a["outcome"]),
+                    "substeps": tuple(a.get("substeps", ())),
+                }
+            )
+            for a in attempts
+        )
     )

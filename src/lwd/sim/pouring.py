@@ -93,14 +93,15 @@ def tip(
     hands.busy = {side}
     direction = pouring_direction(scene, side, source, into)
     stand = Stand(scene, side, source, direction)
-    here = hands.pose(side)
 
     def over(tilt: float) -> Pose:
         return stand.pose(_over(scene, source, into, direction, tilt, manner), tilt)
 
     above = over(0.0)
-    high = (np.append(here[0][:2], max(here[0][2], above[0][2])), here[1])
-    yield from hands.move(side, [high, above], 0.3)
+    at, rotation = hands.pose(side)
+    if at[2] < above[0][2] - 0.02:  # straight up first: neighbours stand close
+        yield from hands.move(side, [(np.append(at[:2], above[0][2]), rotation)], 0.3)
+    yield from hands.move(side, [above], 0.3)
     now, step = 0.0, manner.speed * hands.pace / hands.rate_hz
     for _ in range(round(manner.patience_s * hands.rate_hz)):
         goal = tilt()

@@ -12,6 +12,7 @@ from lwd.errors import unknown
 from lwd.sim.body import JOINT_LIMIT, MAX_OPENING, MAX_SPEED
 from lwd.sim.cameras import CAMERAS, Cameras
 from lwd.sim.scene import ACTION, REST, Scene, SceneMoment
+from lwd.sim.score import Scorer, Tally
 from lwd.sim.task import TaskSpec, draw_variation
 from lwd.sim.tasks import task as find_task
 from lwd.sim.things import Thing
@@ -29,6 +30,7 @@ class Moment(NamedTuple):
     status: Status
     held: frozenset[Thing]
     fallen: frozenset[Thing]
+    tally: Tally | None
 
 
 class SimRobot:
@@ -72,6 +74,7 @@ class SimRobot:
         self._observation: Observation | None = None
         self._held: set[Thing] = set()
         self._fallen: set[Thing] = set()
+        self._scorer: Scorer | None = None
 
     def reset(self, seed: int) -> Task:
         """Draw task, layout, wording and slot order from the seed and set the scene."""
@@ -90,6 +93,7 @@ class SimRobot:
         self._tick = 0
         self._observation = None
         self._held, self._fallen = set(), set()
+        self._scorer = Scorer(self.scene) if self.spec.scored else None
         return Task(
             name=self.spec.name,
             instruction=template.format(item=layout.target.name, **layout.words),
@@ -106,6 +110,7 @@ class SimRobot:
             status=self.status,
             held=frozenset(self._held),
             fallen=frozenset(self._fallen),
+            tally=self._scorer.save() if self._scorer else None,
         )
 
     def restore(self, moment: "Moment") -> None:
@@ -114,6 +119,8 @@ class SimRobot:
         self._tick, self.status = moment.tick, moment.status
         self.target = moment.target.copy()
         self._held, self._fallen = set(moment.held), set(moment.fallen)
+        if self._scorer and moment.tally:
+            self._scorer.restore(moment.tally)
         self._observation = None
 
     @property
@@ -165,13 +172,19 @@ class SimRobot:
         self.target = target
         self._tick += 1
         self.status = self._judge()
+        if self._scorer and self.status is not Status.INVALID:
+            self._scorer.watch(target)
         # After a divergence the sensors keep their last sane reading.
         self._observation = observation if self.status is Status.INVALID else None
         if self._time_scale is not None:
             pause = 1 / (self.control.rate_hz * self._time_scale) - (time.monotonic() - started)
             time.sleep(max(0.0, pause))
         return Tick(
-            observation=observation, action=target, status=self.status, events=self._events()
+            observation=observation,
+            action=target,
+            status=self.status,
+            events=self._events(),
+            substeps=self._scorer.scores if self._scorer else (),
         )
 
     def _judge(self) -> Status:

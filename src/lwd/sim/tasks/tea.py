@@ -43,6 +43,8 @@ _ENOUGH = 6
 _LID_TOLERANCE = 0.015
 _TRAY_TOLERANCE = 0.04
 _SETTLED = 0.02
+_UPRIGHT = 0.95
+"""Cosine of the tilt: with so little of it nothing runs out."""
 _LEAN = np.deg2rad(55)
 
 
@@ -99,15 +101,16 @@ def leaves_in(scene: Scene) -> bool:
 
 
 def rinsed(scene: Scene) -> bool:
-    """Whether hot water is on the leaves."""
-    return scene.liquids.volume(GAIWAN) >= _RINSE_ML
+    """Whether hot water is on the leaves, and no more is running."""
+    return scene.liquids.volume(GAIWAN) >= _RINSE_ML and scene.upright(KETTLE) > _UPRIGHT
 
 
 def drained(scene: Scene) -> bool:
     """Whether the rinse is in the bowl and the leaves are still in the gaiwan."""
     rinse = scene.facts.get(_RINSE, 0.0)
     return (
-        scene.liquids.volume(GAIWAN) <= 0.2 * rinse
+        scene.upright(GAIWAN) > _UPRIGHT
+        and scene.liquids.volume(GAIWAN) <= 0.2 * rinse
         and scene.liquids.poured_ml.get((GAIWAN.name, BOWL.name), 0.0) >= 0.7 * rinse
         and contained(scene, GAIWAN, LEAVES) >= _ENOUGH
     )
@@ -119,26 +122,29 @@ def brewing(scene: Scene) -> bool:
 
 
 def decanted(scene: Scene) -> bool:
-    """Whether the tea is in the fairness pitcher."""
-    return scene.liquids.volume(PITCHER) >= 0.8 * scene.facts.get(_BREW, np.inf)
+    """Whether the tea is in the fairness pitcher, and no more is running."""
+    enough = 0.8 * scene.facts.get(_BREW, np.inf)
+    return scene.liquids.volume(PITCHER) >= enough and scene.upright(GAIWAN) > _UPRIGHT
 
 
 def shared(scene: Scene) -> bool:
-    """Whether every cup has its fair share."""
+    """Whether every cup has its fair share, and no more is running."""
     volumes = [scene.liquids.volume(cup) for cup in cups(scene)]
-    return min(volumes) >= _CUP_ML and max(volumes) < 1.6 * min(volumes)
+    fair = min(volumes) >= _CUP_ML and max(volumes) < 1.6 * min(volumes)
+    return fair and scene.upright(PITCHER) > _UPRIGHT
 
 
 def served(scene: Scene) -> bool:
     """Whether the named cup stands on the tray with its tea, settled and let go."""
     cup = scene.layout.target
-    return on_tray(scene, cup) < _TRAY_TOLERANCE and scene.level(cup) * 60.0 >= 0.8 * _CUP_ML
+    full = scene.liquids.ml.get(cup.name, 0.0) >= 0.8 * _CUP_ML
+    return full and on_tray(scene, cup) < _TRAY_TOLERANCE
 
 
 def on_tray(scene: Scene, cup: Thing) -> float:
     """Distance of a cup that stands on the tray from its middle, m; infinite for any other."""
     offset = scene.position(cup) - scene.layout.goal - UP * cup.shape.height / 2
-    stands = abs(offset[2]) < 0.01 and scene.upright(cup) > 0.95
+    stands = abs(offset[2]) < 0.01 and scene.upright(cup) > _UPRIGHT
     still = scene.speed(cup) < _SETTLED and not scene.touched(cup)
     return float(np.hypot(*offset[:2])) if stands and still else np.inf
 
