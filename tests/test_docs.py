@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import tyro
 
 import lwd
-from lwd import cli
+from lwd import cli, operate, records
 from lwd.learner.recipes import recipe
 
 ROOT = Path(__file__).parents[1]
@@ -44,14 +44,16 @@ def lines_with(program: str) -> list[str]:
     return sorted(line for line in found if line.startswith(f"{program} "))
 
 
-def functions() -> dict[tuple[str, ...], str]:
-    """Words of every subcommand to the name of its function in `lwd.cli`."""
-    tree = ast.parse(Path(cli.__file__).read_text())
-    found = {}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.decorator_list:
-            group = ast.unparse(node.decorator_list[0]).removesuffix(".command")
-            found[(node.name,) if group == "app" else (group, node.name)] = node.name
+def functions() -> dict[tuple[str, ...], Callable[..., None]]:
+    """Words of every subcommand to its function."""
+    found = {(command.__name__,): command for command in (*operate.COMMANDS, *records.COMMANDS)}
+    for module in (cli, records):
+        for node in ast.parse(Path(module.__file__).read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.decorator_list:
+                group, _, given = ast.unparse(node.decorator_list[0]).partition(".command")
+                named = re.search(r"name='(\w+)'", given)
+                name = named[1] if named else node.name
+                found[(name,) if group == "app" else (group, name)] = getattr(module, node.name)
     return found
 
 
@@ -70,7 +72,7 @@ def parse(line: str) -> None:
             return
         sys.exit(f"{line}: there is no such command")
 
-    @functools.wraps(getattr(cli, FUNCTIONS[path]))
+    @functools.wraps(FUNCTIONS[path])
     def nothing(*arguments: object, **settings: object) -> None:
         """Stands in for the command."""
 

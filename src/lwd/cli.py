@@ -28,6 +28,8 @@ from lwd.config import (
 )
 from lwd.errors import LwdError
 from lwd.operate import COMMANDS
+from lwd.records import COMMANDS as ABOUT_RECORDS
+from lwd.records import snapshots
 from lwd.store.process import follow_parent
 
 Rate = Literal["compact", "full"]
@@ -50,8 +52,9 @@ EXTRAS = {
 """Packages that only some commands need, by the extra that installs them."""
 
 app = SubcommandApp()
-for operator_command in COMMANDS:
+for operator_command in (*COMMANDS, *ABOUT_RECORDS):
     app.command(operator_command)
+app.command(snapshots, name="snapshots", help="Versions of the data set: compare, retain, collect.")
 sim = SubcommandApp()
 app.command(sim, name="sim", help="The simulated robots: measure the expert, photograph it.")
 weights = SubcommandApp()
