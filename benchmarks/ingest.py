@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import psutil
 from sqlalchemy import insert, update
 
 from benchmarks.record import REPOSITORY, header
@@ -72,9 +73,23 @@ class Load:
     seconds: float = SECONDS
 
 
-@contextmanager
-def plane(root: Path, catalog_url: str) -> Iterator[PlaneConfig]:
+@dataclass(frozen=True, kw_only=True)
+class Plane:
     """A running queue and service."""
+
+    config: PlaneConfig
+    processes: Processes
+
+    def cpu_s(self) -> float:
+        """Processor time of both so far; a busy machine changes it less than it changes rates."""
+        started = [psutil.Process(process.pid) for process in self.processes.started]
+        every = [p for parent in started for p in (parent, *parent.children(recursive=True))]
+        return sum(times.user + times.system for times in (p.cpu_times() for p in every))
+
+
+@contextmanager
+def plane(root: Path, catalog_url: str) -> Iterator[Plane]:
+    """Started for one load, and ended after it."""
     config = PlaneConfig(
         root=root,
         catalog_url=catalog_url,
@@ -87,7 +102,7 @@ def plane(root: Path, catalog_url: str) -> Iterator[PlaneConfig]:
         processes.start(CLI, "queue", "--root", root, "--port", port)
         processes.start(CLI, "service", "--root", root, "--catalog", config.catalog, *urls)
         wait_until(lambda: answers(config.queue_url) and answers(config.service_url), "the plane")
-        yield config
+        yield Plane(config=config, processes=processes)
     finally:
         processes.close()
 
@@ -194,15 +209,18 @@ def throughput(name: str, catalog_url: Callable[[Path], str]) -> Iterator[str]:
         for robots in ROBOTS:
             with tempfile.TemporaryDirectory() as folder:
                 root = Path(folder)
-                with plane(root, catalog_url(root)) as config:
+                with plane(root, catalog_url(root)) as running:
+                    used = running.cpu_s()
                     load = Load(robots=robots, size_bytes=size_bytes)
-                    *seconds, whole = deliver(config, load)
+                    *seconds, whole = deliver(running.config, load)
+                    used = running.cpu_s() - used
             ordered = sorted(seconds)
             p99 = ordered[round(0.99 * (len(ordered) - 1))]
             rate = len(seconds) / whole
             yield (
                 f"| {name} | {size} | {robots} | {rate:.1f} | {rate * size_bytes / 1e6:.1f} | "
-                f"{statistics.median(ordered) * 1e3:.0f} | {p99 * 1e3:.0f} |"
+                f"{statistics.median(ordered) * 1e3:.0f} | {p99 * 1e3:.0f} | "
+                f"{used / len(seconds) * 1e3:.1f} |"
             )
 
 
@@ -231,9 +249,10 @@ def report(rates: list[str], flat: list[str]) -> str:
         "# Ingest\n\n"
         + header("python -m benchmarks.ingest")
         + f"\nRobots are threads of one process on the same machine; each load ran {SECONDS:g} s. "
-        "Acknowledged means that payload\nand row were synced to the disk.\n\n"
-        "| catalog | episode | robots | episodes/s | MB/s | P50 ms | P99 ms |\n"
-        "|---|---|---|---|---|---|---|\n"
+        "Acknowledged means that payload\nand row were synced to the disk. CPU is that of service "
+        "and queue, not of the robots or PostgreSQL.\n\n"
+        "| catalog | episode | robots | episodes/s | MB/s | P50 ms | P99 ms | CPU ms/episode |\n"
+        "|---|---|---|---|---|---|---|---|\n"
         + "\n".join(rates)
         + "\n\nMedian milliseconds of a transaction with so many episodes in the catalog already; "
         f"notices and snapshots of\n{SNAPSHOT} episodes; the catalogs took turns:\n\n"

@@ -9,7 +9,8 @@ from lwd.store.objects import Objects
 
 @pytest.mark.slow
 def test_every_delivery_is_catalogued_and_stored(tmp_path):
-    with ingest.plane(tmp_path, "") as config:
+    with ingest.plane(tmp_path, "") as running:
+        config, before = running.config, running.cpu_s()
         load = ingest.Load(robots=3, size_bytes=1000, seconds=0.5)
         *seconds, whole = ingest.deliver(config, load)
         assert whole >= load.seconds
@@ -22,6 +23,7 @@ def test_every_delivery_is_catalogued_and_stored(tmp_path):
                 "robot-1",
                 "robot-2",
             }
+        assert running.cpu_s() > before > 0
         stored = list(Objects(config.objects).list("episodes"))
         assert len(stored) == len(seconds)
 
@@ -44,7 +46,7 @@ def test_a_round_makes_a_snapshot_of_what_it_inserts(tmp_path):
 def test_the_page_has_a_row_for_each_number_of_episodes(tmp_path, monkeypatch):
     monkeypatch.setattr(ingest, "ROUNDS", 1)
     rows = list(ingest.flatness("SQLite", {n: f"sqlite:///{tmp_path}/{n}.db" for n in (64, 128)}))
-    page = ingest.report(["| SQLite | 100 KB | 1 | 1.0 | 0.1 | 1 | 1 |"], rows)
+    page = ingest.report(["| SQLite | 100 KB | 1 | 1.0 | 0.1 | 1 | 1 | 1.0 |"], rows)
     assert [line.split(" | ")[1] for line in rows] == ["64", "128"]
     assert all(row in page for row in rows)
     assert "insert | forget notices | find who waits" in page

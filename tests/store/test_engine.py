@@ -23,6 +23,14 @@ def test_sqlite_syncs_every_commit_to_disk(sqlite_url):
     engine.dispose()
 
 
+def test_threads_of_a_process_take_turns_to_write_sqlite(sqlite_url, monkeypatch):
+    """Where they may not even wait for the file's lock, they still all come through."""
+    monkeypatch.setattr("lwd.store.engine.BUSY_TIMEOUT_S", 0.0)
+    with Catalog(sqlite_url) as catalog, ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda n: catalog.insert_episode(row(n)), range(80)))
+        assert catalog.backlog() == 80
+
+
 @pytest.mark.parametrize(("default", "used"), [("off", "on"), ("local", "local"), ("on", "on")])
 def test_postgresql_is_as_strict_whatever_the_defaults_of_the_server(
     postgres, postgres_url, default, used

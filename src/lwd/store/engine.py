@@ -3,9 +3,10 @@
 import logging
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,6 +75,7 @@ def connect(url: str) -> Engine:
 def transaction(engine: Engine, *, write: bool) -> Iterator[Connection]:
     """One transaction; a writer holds SQLite's write lock from the start, so it cannot deadlock."""
     with (
+        _turn(engine) if write else nullcontext(),
         clear_errors(engine.url),
         engine.connect() as connection,
         connection.execution_options(lwd_write=write).begin(),
@@ -147,7 +149,11 @@ def _sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise ConfigError("A catalog is shared by processes: give sqlite:///FILE, not memory.")
     make_folder(Path(url.database).absolute().parent)
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": BUSY_TIMEOUT_S},
+        execution_options={"lwd_turn": threading.Lock()},
+    )
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection, record) -> None:
@@ -192,6 +198,11 @@ def _postgresql(url: URL) -> Engine:
         connection.commit()
 
     return engine
+
+
+def _turn(engine: Engine) -> AbstractContextManager[Any]:
+    """Threads of one process take turns to write SQLite, whose own waiting is a lottery."""
+    return engine.get_execution_options().get("lwd_turn", nullcontext())
 
 
 @contextmanager
