@@ -92,7 +92,12 @@ def table(found: list[Cell]) -> str:
 def _order(item: tuple[tuple[str, str], list[Cell]]) -> tuple[bool, int, str]:
     """The authors' code first, then the grid from left to right."""
     (agent, name), _ = item
-    return agent != "official", GRID.index(name) if name in GRID else len(GRID), name
+    return agent != "official", _column(name), name
+
+
+def _column(name: str) -> int:
+    """Where a cell stands in the grid; behind it if it is none of it."""
+    return GRID.index(name) if name in GRID else len(GRID)
 
 
 def _fastest(group: list[Cell]) -> str:
@@ -103,28 +108,50 @@ def _fastest(group: list[Cell]) -> str:
 
 
 def section(folder: Path) -> str:
-    """Title, facts and table of the cells of one task, reward and size."""
+    """Title, facts and table of the cells of one task, reward, size and training."""
     found = cells(folder)
     one = found[0]
     domain, kind, task = one["task"]
-    seeds = sorted({seed for cell in found for seed in cell["seeds"]})
     commits = sorted({entry["commit"] for cell in found for entry in cell["evaluations"]})
-    ours = {cell["cell"] for cell in found if cell["agent"] == "lwd"}
-    missing = [name for name in GRID if name not in ours]
-    stop = max(entry["updates"] for cell in found for entry in cell["evaluations"])
-    asked = f"--domain {domain} --kind {kind} --task {task} --reward {one['reward']}"
-    asked += f" --size {one['size']} --batch {one['batch']} --learning-rate {one['learning_rate']}"
-    asked += f" --updates {stop} --seeds {shlex.join(map(str, seeds))}"
+    ran = {(cell["agent"], cell["cell"]) for cell in found}
+    missing = [name for name in GRID if ("lwd", name) not in ran]
+    if not any(agent == "official" for agent, _ in ran):
+        missing.append("the authors' code")
+    trained = f"batch {one['batch']}, learning rate {one['learning_rate']:g}"
     facts = {
-        "commands": f"`python -m benchmarks.ogbench.run {asked}`, and `official` likewise",
+        "command": f"`{_command(found)}`; the authors' code: `benchmarks.ogbench.official`",
         "commits of the runs": ", ".join(commits),
         "training transitions": ", ".join(sorted({str(cell["frames"]) for cell in found})),
         "not run": ", ".join(missing) or "nothing of the grid",
     }
-    lines = [f"## {domain}-{kind}, task {task}, {one['size']} networks\n"]
+    lines = [f"## {domain}-{kind}, task {task}, {one['size']} networks, {trained}\n"]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines.append("- columns of numbers: success after that many updates\n")
     return "\n".join(lines) + "\n" + table(found) + "\n"
+
+
+def _command(found: list[Cell]) -> str:
+    """What runs these cells of ours again."""
+    one, entries = found[0], [entry for cell in found for entry in cell["evaluations"]]
+    domain, kind, task = one["task"]
+    chosen = {cell["cell"] for cell in found if cell["agent"] == "lwd"}
+    asked: dict[str, list[Any]] = {
+        "domain": [domain],
+        "kind": [kind],
+        "task": [task],
+        "reward": [one["reward"]],
+        # An episode of the data has 1000 transitions; the folder is named after the episodes.
+        "data": [f"runs/ogbench/data/{one['frames'] // 1000}"],
+        "cells": sorted(chosen, key=_column),
+        "size": [one["size"]],
+        "batch": [one["batch"]],
+        "learning-rate": [one["learning_rate"]],
+        "updates": [max(entry["updates"] for entry in entries)],
+        "eval-episodes": [len(next(iter(entries[0]["successes"].values())))],
+        "seeds": sorted({seed for cell in found for seed in cell["seeds"]}),
+    }
+    words = [word for name, values in asked.items() for word in (f"--{name}", *map(str, values))]
+    return shlex.join(["python", "-m", "benchmarks.ogbench.run", *words])
 
 
 ABOUT = """Success on OGBench, the package's own environments and measure, by offline agents trained
@@ -133,8 +160,10 @@ authors' QAM code, `lwd` this project's algorithms in agents of the same shape: 
 batch, updates, starts. Small networks and little data: the rates say nothing about published ones.
 Small: 2 layers of 128, 2 critics; full: 4 layers of 512, 10 critics. Rewards: `package` counts the
 objects that are out of place, `authors` is -1 until all are in place, as in the QAM paper for scene
-and puzzle. Intervals are Wilson 95 % over episodes. ms/update is the fastest 100 updates of a run
-on a machine that did other work at the same time: not a measurement of speed.
+and puzzle. Intervals are Wilson 95 % over episodes, differences are over the same starts with a
+bootstrap interval and McNemar's p. ms/update is the fastest 100 updates of a run on a machine that
+did other work at the same time: not a measurement of speed. Learning rate and number of updates
+were chosen by iql x best_of_n, 20 episodes each, which is therefore favoured.
 """
 
 

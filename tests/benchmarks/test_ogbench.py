@@ -122,8 +122,9 @@ def test_the_report_counts_seeds_and_shows_what_is_missing(tmp_path: Path) -> No
     evaluated(tmp_path, "official", "qam_td:euler:10", 0, updates=20, found=[1, 1], ms=None)
 
     text = report.section(tmp_path)
-    assert "## scene-play, task 1, small networks" in text
-    assert "--batch 64 --learning-rate 0.001 --updates 20 --seeds 0 1`" in text
+    assert "## scene-play, task 1, small networks, batch 64, learning rate 0.001" in text
+    assert "--data runs/ogbench/data/1 --cells iql:fql:10 --size" in text
+    assert "--batch 64 --learning-rate 0.001 --updates 20 --eval-episodes 4 --seeds 0 1`" in text
     missing = next(line for line in text.splitlines() if line.startswith("- not run: "))
     assert "iql:fql:10" not in missing
     assert "qam_td:euler:10" in missing
