@@ -19,6 +19,9 @@ class PointRobot:
     Success within 2 cm of the goal, failure more than 2 m from the origin.
     """
 
+    substeps: tuple[float, ...] = ()
+    """Scores that every tick reports."""
+
     def __init__(self, robot_id="point-0", *, tick_s=0.0, camera=False, time_limit_s=5.0):
         self.robot_id = robot_id
         self.control = CONTROL
@@ -54,7 +57,13 @@ class PointRobot:
             step = target - self._position
             self._position = self._position + step * min(1.0, STEP / max(np.hypot(*step), 1e-9))
             ticks.append(
-                Tick(observation=before, action=target, status=self._status(), events=("moved",))
+                Tick(
+                    observation=before,
+                    action=target,
+                    status=self._status(),
+                    events=("moved",),
+                    substeps=self.substeps,
+                )
             )
             if ticks[-1].status is not Status.RUNNING:
                 break

@@ -41,6 +41,12 @@ def test_a_policy_reaches_the_goal_chunk_by_chunk(robot):
     assert H * (policy.planned - 1) < episode.ticks <= H * policy.planned
 
 
+def test_the_header_has_the_last_scores_of_the_sub_steps(robot):
+    assert roll_out(robot).header.substeps == ()
+    robot.substeps = (1.0, 0.5, 0.0)
+    assert roll_out(robot).header.substeps == (1.0, 0.5, 0.0)
+
+
 def test_states_line_up_with_actions(robot):
     episode = roll_out(robot)
     assert episode.state.shape == (episode.ticks + 1, 4)

@@ -146,3 +146,15 @@ def test_diverged_physics_counts_as_an_episode_but_never_as_a_success(found):
     score = broken.score("goes")
     assert first.success
     assert (score.episodes, score.invalid, score.successes) == (3, 1, 2)
+
+
+def test_the_score_is_the_mean_over_sub_steps_or_success_alone():
+    robot = PointRobot()
+    plain = attempt(robot, PointPolicy(), "goes", "reach", 11)
+    robot.substeps = (1.0, 0.5, 0.0, 0.5)
+    stepwise = attempt(robot, PointPolicy(), "goes", "steps", 11)
+    assert (plain.score, stepwise.score) == (1.0, 0.5)
+    evaluation = Evaluation(attempts=(plain, stepwise))
+    assert evaluation.score("goes", "steps").score == 0.5
+    assert evaluation.score("goes").score == 0.75
+    assert evaluation.score("goes").score_error == pytest.approx(0.25)

@@ -97,7 +97,7 @@ class Scorer:
         tally = self._tally
         tally.attempts, tally.disturbed = {}, False
         worked_on = self._worked_on()
-        tally.grips = {name: sides for name, sides in tally.grips.items() if name in worked_on}
+        tally.grips = {n: sides for n, sides in tally.grips.items() if n in worked_on and sides}
         for name in worked_on:
             for side in tally.closed:
                 if name not in tally.grips and self._distance(side, name) < 0.002:

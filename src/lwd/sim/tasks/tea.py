@@ -33,7 +33,7 @@ from lwd.sim.tasks.tea_set import (
 from lwd.sim.things import Thing, Vessel
 from lwd.sim.vessels import body_position, contained
 
-_WATER_ML = 175.0
+_WATER_ML = 190.0
 _RINSE_ML, _BREW_ML, _CUP_ML = 40.0, 80.0, 15.0
 """What a rinse, a brew and a cup are at least."""
 _RINSE, _BREW = "rinse ml", "brew ml"
@@ -249,6 +249,10 @@ def _fill(hands: Hands, ml: float) -> Iterator[None]:
 
 
 def _drain(hands: Hands, thing: Thing) -> Iterator[None]:
+    """Pour the rinse into the bowl; where too much of it missed, rinse again."""
+    scene = hands.scene
+    if scene.holder(GAIWAN) is None and scene.liquids.volume(GAIWAN) < 5:
+        yield from _fill(hands, _RINSE_ML)
     yield from _hold(hands, GAIWAN, "right")
     yield from pour(hands, GAIWAN, BOWL)
     yield from _put_away(hands)
