@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lwd.chaos.worker import Role, command
 from lwd.config import ChaosConfig, PlaneConfig
 from lwd.edge.copies import described, spool_copies
 from lwd.edge.spool import spools
-from lwd.errors import ConfigError
+from lwd.errors import ConfigError, ServiceError
 from lwd.store.catalog import Catalog
 from lwd.store.disk import make_folder
 from lwd.store.doctor import Patient, examine, repair
@@ -34,8 +35,10 @@ log = logging.getLogger(__name__)
 ROBOT = "chaos-"
 """Begins the names of the robots: what anybody else has made is not to be damaged."""
 LOOK_S = 0.02
-CALM_S = 180.0
-"""Longest wait, after the last fault, for every episode to arrive."""
+DOCTOR_S = 45.0
+"""Time between two visits of the doctor during the storm."""
+CALM_S = 90.0
+"""Longest wait, after the last fault, in which nothing arrives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +91,18 @@ def run(config: ChaosConfig) -> Result:
                 journal=damage,
             )
             injector = Injector(ground)
-            storm(ground, injector, _planned(config, fleet, links))
+            found = storm(ground, injector, _planned(config, fleet, links))
             injector.close()
-            calm(ground, lambda: _uploaded(ground))
-            healed = heal(ground)
-            calm(ground, lambda: _uploaded(ground) and _read(ground, _witnesses(root)))
-        report = audit(_evidence(ground, root, before, healed))
+            version = catalog.snapshot_version
+            calm(ground, lambda: _uploaded(ground), version)
+            found |= heal(ground)
+            calm(ground, lambda: _uploaded(ground), version)
+            calm(
+                ground,
+                lambda: _bound(_witnesses(root)) == version(),
+                lambda: _bound(_witnesses(root)),
+            )
+        report = audit(_evidence(ground, root, before, found))
     return Result(
         report=report,
         kills=fleet.kills.total(),
@@ -104,23 +113,35 @@ def run(config: ChaosConfig) -> Result:
     )
 
 
-def storm(ground: Ground, injector: Injector, faults: Sequence[Fault]) -> None:
-    """Let every fault happen at its time; return when all are over."""
+def storm(ground: Ground, injector: Injector, faults: Sequence[Fault]) -> frozenset[str]:
+    """Let every fault happen at its time; return when all are over.
+
+    The doctor comes every now and then, as it would by night; hashes of what it found damaged.
+    """
     started, left = time.monotonic(), list(reversed(faults))
-    while left or not injector.idle:
-        while left and left[-1].at_s <= time.monotonic() - started:
-            injector.happen(left.pop())
-        injector.tend()
-        ground.fleet.tend()
-        time.sleep(LOOK_S)
+    rounds, found = [], set()
+    with ThreadPoolExecutor(1, "doctor") as pool:
+        while left or not injector.idle:
+            while left and left[-1].at_s <= time.monotonic() - started:
+                injector.happen(left.pop())
+            injector.tend()
+            ground.fleet.tend()
+            if time.monotonic() - started > DOCTOR_S * (len(rounds) + 1):
+                rounds.append(pool.submit(heal, ground))
+            time.sleep(LOOK_S)
+    for round_ in rounds:
+        found |= round_.result()
+    return frozenset(found)
 
 
-def calm(ground: Ground, arrived: Callable[[], bool]) -> None:
-    """Wait until everything has arrived, or it takes too long; the audit says what is missing."""
-    deadline = time.monotonic() + CALM_S
-    while not arrived() and time.monotonic() < deadline:
+def calm(ground: Ground, arrived: Callable[[], bool], progress: Callable[[], object]) -> None:
+    """Wait until everything has arrived, or nothing moves; the audit says what is missing."""
+    moved, seen = time.monotonic(), progress()
+    while not arrived() and time.monotonic() - moved < CALM_S:
         ground.fleet.tend()
         time.sleep(0.1)
+        if (now := progress()) != seen:
+            moved, seen = time.monotonic(), now
 
 
 def through(links: Links, plane: PlaneConfig) -> PlaneConfig:
@@ -243,10 +264,10 @@ def _uploaded(ground: Ground) -> bool:
     return not (catalog.backlog() or catalog.unsnapshotted(1) or catalog.amended())
 
 
-def _read(ground: Ground, witnesses: Witnesses) -> bool:
-    """The reader has bound all there is."""
+def _bound(witnesses: Witnesses) -> int:
+    """Version that the reader has bound."""
     bound = [r["bound"] for path in witnesses.readers for r in entries(path) if "bound" in r]
-    return bool(bound) and bound[-1] == ground.catalog.snapshot_version()
+    return bound[-1] if bound else 0
 
 
 def heal(ground: Ground) -> frozenset[str]:
@@ -260,11 +281,14 @@ def heal(ground: Ground) -> frozenset[str]:
         deep=True,
     )
     found = set()
-    for finding in examine(patient):
-        row = ground.catalog.episode(finding.subject)
-        found.add(row.sha256 if row else finding.subject)
-        what = repair(patient, finding)
-        log.info("doctor %s subject=%s: %s", finding.trouble, finding.subject, what)
+    try:
+        for finding in examine(patient):
+            row = ground.catalog.episode(finding.subject)
+            found.add(row.sha256 if row else finding.subject)
+            what = repair(patient, finding)
+            log.debug("doctor %s subject=%s: %s", finding.trouble, finding.subject, what)
+    except ServiceError as error:
+        log.info("the doctor comes again later reason=%s", error)
     return frozenset(found)
 
 
