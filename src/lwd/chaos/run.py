@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -56,15 +56,19 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
-        report = asdict(self.report)
+        report = self.report
         return {
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
-            "findings": list(report.pop("findings")),
-            "corrupted": report.pop("corrupted"),
+            "findings": list(report.findings),
+            "corrupted": report.corrupted,
+            "repaired": report.repaired,
             "faults_by_kind": dict(self.faults),
             "crashes": dict(self.crashes),
-            **report,
+            "acknowledged": report.acknowledged,
+            "in_snapshots": report.in_snapshots,
+            "lost": report.lost,
+            "doubled": report.doubled,
             "kills": self.kills,
             "faults": sum(self.faults.values()),
         }
