@@ -202,3 +202,13 @@ def test_a_task_without_annotated_sub_steps_has_no_scores():
     robot = SimRobot("restocking", control=COMPACT)
     robot.reset(0)
     assert robot.apply(REST[None])[0].substeps == ()
+
+
+def test_what_fell_to_the_floor_may_roll_there():
+    episode = Episode((KETTLE,), (KETTLE,))
+    episode.shove(PITCHER, 0.04)
+    assert episode.finish(0) == 0.5
+    for y in (0.0, 0.3, 0.6):
+        episode.scene.teleport(PITCHER, (1.2, y, 0.04))
+        episode.tick()
+    assert episode.finish(1) == 1.0

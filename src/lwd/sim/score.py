@@ -8,7 +8,8 @@ an episode is the mean. The paper has people judge; here the rubric is:
   worked on; the nearest counts. Where it needs several things, the one with most attempts decides.
   A second hand that joins the first one does not begin another attempt.
 * Imperfections are what the task says of its sub-step (spilt, askew, nearly off), and any other
-  object that moved more than 3 cm without being carried.
+  object that moved more than 3 cm without being carried. Where a sub-step may be worked on several
+  things, all but those attempted are others once there was an attempt.
 """
 
 # MuJoCo is a C extension without stubs.
@@ -23,7 +24,7 @@ import numpy as np
 from lwd.sim.body import SIDES
 from lwd.sim.hands import SLOT
 from lwd.sim.scene import Scene
-from lwd.sim.task import Subtask
+from lwd.sim.task import TABLE_Z, Subtask
 from lwd.sim.things import Cluster, Thing
 
 _NEAR = 0.06
@@ -153,25 +154,29 @@ class Scorer:
         return [thing for thing in items if not isinstance(thing, Cluster)]
 
     def _follow_things(self) -> None:
-        """Notice what is moved without being carried."""
-        scene, tally, worked_on = self._scene, self._tally, self._worked_on()
-        held = {t.name for t in self._things() if scene.holder(t) is not None}
+        """Notice what is moved without being carried; once on the floor, it may roll."""
+        scene, tally = self._scene, self._tally
+        worked_on = tally.attempts or self._worked_on()
+        in_hands = self._in_hands()
+        tally.carried |= in_hands
         for thing in self._things():
-            name = thing.name
-            if name in held or self._rides(thing, held):
-                tally.carried.add(name)
-            elif name in tally.carried and self._rests(thing):
+            name, position = thing.name, scene.position(thing)
+            follow = name in tally.carried or name in worked_on or position[2] < TABLE_Z - 0.1
+            if name in tally.carried and name not in in_hands and self._rests(thing):
                 tally.carried.discard(name)
-                tally.marks[name] = scene.position(thing)
-            if name in tally.carried or name in worked_on:
-                tally.marks[name] = scene.position(thing)
-            elif np.linalg.norm(scene.position(thing) - tally.marks[name]) > _MOVED:
+            if follow:
+                tally.marks[name] = position
+            elif np.linalg.norm(position - tally.marks[name]) > _MOVED:
                 tally.disturbed = True
 
-    def _rides(self, thing: Thing, held: set[str]) -> bool:
-        """Whether a thing rests on or in something held, and on nothing that stands."""
-        touching = self._scene.touching(thing)
-        return not touching.isdisjoint(held) and touching.isdisjoint({"world", "fixture"})
+    def _in_hands(self) -> set[str]:
+        """Names of what is held, and of what rests in or on that and on nothing that stands."""
+        touching = {thing.name: self._scene.touching(thing) for thing in self._things()}
+        found = {t.name for t in self._things() if self._scene.holder(t) is not None}
+        loose = {n for n, others in touching.items() if others.isdisjoint({"world", "fixture"})}
+        while more := {n for n in loose - found if not touching[n].isdisjoint(found)}:
+            found |= more
+        return found
 
     def _rests(self, thing: Thing) -> bool:
         return not self._scene.touched(thing) and self._scene.speed(thing) < _AT_REST
