@@ -328,7 +328,7 @@ def expert(
     )
     if as_json:
         counts = {"successes": measured.successes, "episodes": measured.episodes}
-        print(json.dumps({"task": task, "rate": rate, **counts}))
+        print(json.dumps({"task": task, "rate": rate, **counts, "score": measured.score}))
     else:
         print(f"{task}, {rate} rate: {measured.successes} of {measured.episodes} succeeded")
 

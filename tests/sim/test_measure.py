@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from lwd.actor.robot import Status
@@ -16,7 +18,15 @@ def test_a_result_counts_and_averages():
     )
     assert (result.successes, result.episodes, result.failed_seeds) == (1, 2, (5,))
     assert result.mean_s == 26.5
-    assert str(result) == ("freezer: 1/2 succeeded, 26.5 robot s and 0.25 CPU s per episode")
+    assert str(result) == (
+        "freezer: 1/2 succeeded, score 0.500, 26.5 robot s and 0.25 CPU s per episode"
+    )
+
+
+def test_the_score_is_step_wise_where_there_are_sub_steps():
+    done, late = attempt(0, Status.SUCCESS, 90.0), attempt(1, Status.TIMEOUT, 150.0)
+    steps = (replace(done, substeps=(1.0, 0.5)), replace(late, substeps=(1.0, 0.0)))
+    assert ExpertSuccess(task="tea", attempts=steps).score == 0.625
 
 
 @pytest.mark.slow

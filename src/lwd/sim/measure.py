@@ -25,6 +25,8 @@ class Attempt:
     """Length in robot seconds."""
     cpu_s: float
     """Process time that it took."""
+    substeps: tuple[float, ...] = ()
+    """Score of each annotated sub-step, empty where the task has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +66,15 @@ class ExpertSuccess:
         """Mean process time of an episode."""
         return float(np.mean([a.cpu_s for a in self.attempts]))
 
+    @property
+    def score(self) -> float:
+        """Mean score (V-A): step-wise where the task has annotated sub-steps, else success."""
+        stepwise = [float(np.mean(a.substeps)) for a in self.attempts if a.substeps]
+        return float(np.mean(stepwise)) if stepwise else self.successes / self.episodes
+
     def __str__(self) -> str:
         return (
-            f"{self.task}: {self.successes}/{self.episodes} succeeded, "
+            f"{self.task}: {self.successes}/{self.episodes} succeeded, score {self.score:.3f}, "
             f"{self.mean_s:.1f} robot s and {self.cpu_s:.2f} CPU s per episode"
             + (f"; the physics of {self.invalid} diverged" if self.invalid else "")
         )
@@ -111,10 +119,17 @@ def _attempt(
         started = time.process_time()
         robot.reset(seed)
         expert = Expert(robot, np.random.default_rng(seed), noise=noise)
+        substeps: tuple[float, ...] = ()
         while robot.status is Status.RUNNING:
-            robot.apply(expert.act()[None])
+            substeps = robot.apply(expert.act()[None])[-1].substeps
         spent = time.process_time() - started
         attempts.append(
-            Attempt(seed=seed, status=robot.status, robot_s=robot.elapsed_s, cpu_s=spent)
+            Attempt(
+                seed=seed,
+                status=robot.status,
+                robot_s=robot.elapsed_s,
+                cpu_s=spent,
+                substeps=substeps,
+            )
         )
     return tuple(attempts)
