@@ -8,18 +8,14 @@ both carry the closed box by its handles.
 # pyright: reportAttributeAccessIssue=false
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import mujoco
 import numpy as np
 
 from lwd.sim.bimanual import carried_by_both, grasp_both, held_at, lead, release_both
 from lwd.sim.footwear import (
-    COLLAR,
     HANDLE,
-    HINGE,
-    INSIDE,
-    KNOB,
     LID,
     PAIRS,
     RACK_DEPTH,
@@ -29,39 +25,28 @@ from lwd.sim.footwear import (
     add_shoe,
     add_shoebox,
 )
-from lwd.sim.geometry import UP, Pose, leaning, smooth, wrap, yawed
+from lwd.sim.geometry import UP, leaning, wrap, yawed
 from lwd.sim.hands import Hands
-from lwd.sim.pinching import across, from_above, pinch, ready, set_down, yaw_of
+from lwd.sim.packing import WIDE, box_frame, clear_lid, inside, on_lid, pack, pair_of, swing
+from lwd.sim.pinching import yaw_of
 from lwd.sim.scene import Scene
-from lwd.sim.skills import side_of
 from lwd.sim.task import TABLE_Z, Layout, Placement, Step, Subtask, TaskSpec
 from lwd.sim.things import Thing
 
-_OPEN, _WIDE, _CLOSED = math.radians(100), math.radians(109), math.radians(8)
-"""Lid angles: counts as open, how far the expert opens, counts as closed."""
+_OPEN, _CLOSED = math.radians(100), math.radians(8)
+"""Lid angles that count as open and as closed."""
 _ASKEW = (math.radians(15), math.radians(30))
 """Shoes this far from head to tail are flawed, or not packed."""
 _SHIFT, _TURN = (0.02, 0.03), (math.radians(7), math.radians(10))
 """A box this far from its bay, m, or turned so far, is flawed, or not on the rack."""
-_LANE = 0.043
-"""y of a shoe in the box, either side of the middle."""
 _SPOTS = ((0.43, 0.28), (0.43, 0.46))
 """Where shoes lie on the left of the table; mirrored on the right."""
 _ARRANGEMENTS = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Which spot the named pair has on the left and on the right."""
 BAYS = {"left": 0.13, "right": -0.13}
 """y of the rack's bays in its frame, by name as the robot sees them."""
-_REACH = 1.7
-"""Farther than this a hand does not turn away from straight ahead, rad."""
-_SWING_SPEED = 1.1
-"""Mean speed of the lid, rad/s."""
-_LIGHTLY = 0.028
-"""Opening to which a gripper closes on the knob, 32 mm wide: it turns between the fingers with the
-lid, where a firm grip would tip the box over, m."""
-_OVER = 0.90
-"""Height of a hand that carries a shoe over the box's rim, m."""
-_PINCH, _HALF_OPEN = 0.05, 0.036
-"""Openings of a gripper about a shoe's collar or the knob, and about a handle, m."""
+_HALF_OPEN = 0.036
+"""Opening of a gripper about a handle, m."""
 
 
 def furnish(spec: mujoco.MjSpec, fixture: mujoco.MjsBody) -> None:
@@ -115,30 +100,8 @@ def _box_placement(rng: np.random.Generator) -> Placement:
     return Placement(thing=SHOEBOX, position=(x, y, height), yaw=rng.uniform(-0.1, 0.1))
 
 
-def pair_of(scene: Scene, thing: Thing) -> tuple[Thing, ...]:
-    """The pair that a shoe belongs to; of anything else, the named one."""
-    return PAIRS[thing.colour or scene.layout.target.colour]
-
-
 def _named(scene: Scene) -> tuple[Thing, ...]:
     return pair_of(scene, scene.layout.target)
-
-
-def box_frame(scene: Scene) -> Pose:
-    """Position and rotation of the box."""
-    return scene.position(SHOEBOX), scene.rotation(SHOEBOX)
-
-
-def _in_box_frame(scene: Scene, point: np.ndarray) -> np.ndarray:
-    position, rotation = box_frame(scene)
-    return rotation.T @ (point - position)
-
-
-def inside(scene: Scene, shoe: Thing) -> bool:
-    """Whether a shoe is in the box on its sole, let go."""
-    x, y, z = _in_box_frame(scene, scene.position(shoe))
-    within = abs(x) < INSIDE[0] and abs(y) < INSIDE[1] and abs(z) < SHOEBOX.shape.height / 2
-    return bool(within and scene.upright(shoe) > 0.9 and not scene.touched(shoe))
 
 
 def apart(scene: Scene, pair: tuple[Thing, ...]) -> float:
@@ -217,100 +180,12 @@ def _off_centre(scene: Scene) -> bool:
     return distance > _SHIFT[0] or turn > _TURN[0]
 
 
-def _knob(frame: Pose, angle: float) -> Pose:
-    """Pose of a hand on the knob with the lid at an angle: it leans less as the lid rises."""
-    position, rotation = frame
-    swung = np.array([KNOB * np.cos(angle), 0.0, -KNOB * np.sin(angle)])
-    tilt = np.interp(angle, (0.0, _WIDE), (math.radians(50), math.radians(10)))
-    return position + rotation @ (HINGE + swung), leaning(float(tilt), yaw_of(rotation))
-
-
-def _swing(hands: Hands, goal: float) -> Iterator[None]:
-    """Take the knob, lead it around the hinge to an angle, and let go."""
-    scene, frame = hands.scene, box_frame(hands.scene)
-    side, start = side_of(frame[0]), scene.angle("lid")
-    yield from ready(hands, side, SHOEBOX, _PINCH)
-    yield from hands.clear(side, frame[0])
-    point, rotation = _knob(frame, start)
-    hover = point - 0.08 * rotation[:, 2]
-    yield from hands.move(side, [(hover + 0.05 * UP, rotation), (hover, rotation)], 0.35)
-    yield from hands.move(side, [(point + hands.miss() * rotation[:, 0], rotation)], 0.15)
-    yield from hands.grip(side, _LIGHTLY, 0.3)
-    ticks = max(2, round(abs(goal - start) / (_SWING_SPEED * hands.pace) * hands.rate_hz))
-    for k in range(1, ticks + 1):
-        off = scene.hand(side)[0] - _knob(box_frame(scene), scene.angle("lid"))[0]
-        if np.linalg.norm(off) > 0.03:
-            break
-        hands.reach(side, *_knob(frame, start + (goal - start) * smooth(k / ticks)))
-        yield
-    yield from hands.grip(side, _PINCH, 0.3)
-    position, rotation = hands.pose(side)
-    yield from hands.move(side, [(position - 0.10 * rotation[:, 2], rotation)], 0.3)
-
-
 def _open(hands: Hands, thing: Thing) -> Iterator[None]:
-    return _swing(hands, _WIDE)
+    return clear_lid(hands) if on_lid(hands.scene) else swing(hands, WIDE)
 
 
 def _close(hands: Hands, thing: Thing) -> Iterator[None]:
-    return _swing(hands, 0.0)
-
-
-def _berth(scene: Scene, shoe: Thing) -> tuple[np.ndarray, float]:
-    """Centre and yaw of a shoe in the box: beside the other one of its pair, turned around."""
-    position, rotation = box_frame(scene)
-    yaw = yaw_of(rotation)
-    other = next(s for s in pair_of(scene, shoe) if s is not shoe)
-    model = other if inside(scene, other) else shoe
-    same = abs(wrap(yaw_of(scene.rotation(model)) - yaw)) < math.pi / 2
-    lane = np.sign(_in_box_frame(scene, scene.position(model))[1]) * _LANE
-    if model is other:
-        same, lane = not same, -lane
-    floor = 0.008 - SHOEBOX.shape.height / 2
-    centre = position + rotation @ [0.0, lane, floor + shoe.shape.height / 2]
-    return centre, yaw if same else wrap(yaw + np.pi)
-
-
-def _pack(hands: Hands, thing: Thing) -> Iterator[None]:
-    """Put a shoe of the pair into the box; one that a hand cannot turn so far is turned first."""
-    scene = hands.scene
-    pair = pair_of(scene, thing)
-    shoe = next((shoe for shoe in pair if not inside(scene, shoe)), pair[1])
-    centre, yaw = _berth(scene, shoe)
-    box = yaw_of(scene.rotation(SHOEBOX))
-    side = scene.holder(shoe) or side_of(scene.position(shoe))
-    turn = wrap(yaw_of(scene.rotation(shoe)) - yaw)
-    if abs(turn) > _REACH:
-        yield from _turn_round(hands, shoe, side)
-        return
-    yield from _grasp_shoe(hands, shoe, side, lambda: box + wrap(_yaw(scene, shoe) - yaw))
-    yield from set_down(hands, shoe, centre, yawed(yaw), over=_OVER, opening=_PINCH)
-
-
-def _yaw(scene: Scene, shoe: Thing) -> float:
-    return yaw_of(scene.rotation(shoe))
-
-
-def _grasp_shoe(hands: Hands, shoe: Thing, side: str, yaw: Callable[[], float]) -> Iterator[None]:
-    """Pinch a shoe's collar with the hand at a yaw and lift it."""
-    scene = hands.scene
-
-    def pose() -> Pose:
-        point = scene.position(shoe) + scene.rotation(shoe) @ [COLLAR[0], 0.0, COLLAR[1]]
-        return from_above(point, yaw())
-
-    return pinch(hands, shoe, side, pose, opening=_PINCH)
-
-
-def _turn_round(hands: Hands, shoe: Thing, side: str) -> Iterator[None]:
-    """Put a shoe down where it lay, turned as far as the hand turns."""
-    scene = hands.scene
-    start = across(_yaw(scene, shoe), 0.0)
-    end = -np.copysign(0.9 * _REACH, start)
-    yaw = wrap(_yaw(scene, shoe) + end - start)
-    spot = next(np.array(i.position) for i in scene.layout.items if i.thing is shoe)
-    yield from _grasp_shoe(hands, shoe, side, lambda: across(_yaw(scene, shoe), 0.0))
-    yield from set_down(hands, shoe, spot + 0.002 * UP, yawed(yaw), over=_OVER, opening=_PINCH)
+    return swing(hands, 0.0)
 
 
 def _lift(hands: Hands, thing: Thing) -> Iterator[None]:
@@ -384,8 +259,8 @@ SHOES = TaskSpec(
     joints=("lid",),
     steps=(
         Step(name="lid open", done=_open_or_packed, skill=_open),
-        Step(name="first shoe in", done=_first_in, skill=_pack),
-        Step(name="second shoe in", done=packed, skill=_pack),
+        Step(name="first shoe in", done=_first_in, skill=pack),
+        Step(name="second shoe in", done=packed, skill=pack),
         Step(name="lid closed", done=_closed, skill=_close),
         Step(name="box held", done=_held, skill=_lift),
         Step(name="box on rack", done=_shelved, skill=_shelve),
