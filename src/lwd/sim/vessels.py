@@ -45,7 +45,8 @@ def add_vessel(
     """Add a vessel with a free joint, or fixed to `parent`; `mass` in kg.
 
     `outline` is the silhouette as (radius, height above the foot) in m from the foot to the mouth,
-    by default straight; the inside is always a cylinder. `beads` gives it walls that hold beads.
+    by default straight; the inside is always a cylinder, and must fit. `beads` gives it walls that
+    hold beads.
     """
     shape = vessel.shape
     body = (parent or spec.worldbody).add_body(name=vessel.name)

@@ -70,16 +70,16 @@ def furnish(spec: mujoco.MjSpec, fixture: mujoco.MjsBody) -> None:
     white, glass, steel = (0.95, 0.95, 0.92, 1.0), (0.80, 0.90, 0.95, 0.35), (0.45, 0.47, 0.5, 1.0)
     wood = (0.62, 0.45, 0.28, 1.0)
     add_vessel(spec, SCOOP, rgba=wood, mass=0.05, beads=True)
-    outline = ((0.020, 0.0), (0.020, 0.006), (0.030, 0.012), (0.036, 0.055))
+    outline = ((0.020, 0.0), (0.020, 0.006), (0.034, 0.009), (0.036, 0.055))
     gaiwan = add_vessel(spec, GAIWAN, rgba=white, beads=True, outline=outline)
     _add_saucer(gaiwan, white)
     _add_kettle(spec, steel)
     add_vessel(spec, PITCHER, rgba=glass)
-    foot = ((0.030, 0.0), (0.030, 0.006), (0.045, 0.012), (0.052, 0.045))
+    foot = ((0.030, 0.0), (0.030, 0.004), (0.050, 0.006), (0.052, 0.045))
     bowl = add_vessel(spec, BOWL, rgba=wood, outline=foot, parent=fixture)
     bowl.pos = [0, 0, BOWL.shape.height / 2]
     for cup in CUPS:
-        foot = ((0.016, 0.0), (0.016, 0.005), (0.022, 0.009), (0.026, 0.045))
+        foot = ((0.016, 0.0), (0.016, 0.004), (0.025, 0.007), (0.026, 0.045))
         add_vessel(spec, cup, rgba=COLOURS[cup.colour], mass=0.08, outline=foot)
     fixture.add_geom(
         type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.075, 0.075, TRAY_HEIGHT / 2],
