@@ -117,6 +117,22 @@ def test_payload_is_stored_once_while_the_service_is_away(
     assert len(puts) == 1
 
 
+def test_a_payload_that_was_collected_while_the_service_was_away_is_stored_again(
+    spool: Spool, objects: Objects, catalog: Catalog
+) -> None:
+    now = 0.0
+    uploader = Uploader(objects, Flaky(catalog, failures=2), lambda: now)
+    saved(spool)
+    uploader.sweep([spool], GO)
+    (key,) = objects.list("episodes")
+    now = 60.0
+    uploader.sweep([spool], GO)
+    objects.delete(key)
+    now = 30 * 86_400.0
+    assert uploader.sweep([spool], GO) == (1, 0)
+    assert list(objects.list("episodes")) == [key]
+
+
 def test_away_service_is_not_asked_for_every_episode(
     spool: Spool, objects: Objects, catalog: Catalog
 ) -> None:

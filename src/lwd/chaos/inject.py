@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 AGAIN_S = 0.1
 """Pause before a fault is tried again whose victim is down."""
+MISSED_S = 2.0
+"""Pause before a fault is tried again that found nothing to harm."""
+TRIES = 5
 PULL_S = 1.0
 MOST_NOTICES = 8
 POISONS = (b"", b"\x00\xff" * 20, b"[]", b'{"episode_id": 7}', b'{"episode_id": "not an id"}', b"{")
@@ -57,7 +60,7 @@ class Injector:
     done: Counter[Kind] = field(default_factory=Counter)
     _agenda: list[tuple[float, int, Callable[[], object]]] = field(default_factory=list)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "inject"))
-    _busy: list[Future] = field(default_factory=list)
+    _busy: list[tuple[Future, Fault, int]] = field(default_factory=list)
 
     def close(self) -> None:
         """Wait for what is under way."""
@@ -74,20 +77,30 @@ class Injector:
             self.done[fault.kind] += 1
             self._later(fault.lasts_s, lambda: self.ground.links.set(fault.target, FAIR))
         else:
-            self._busy.append(self._pool.submit(self._aside, fault))
+            self._start(fault, TRIES)
 
     def tend(self) -> None:
         """Do what is due: take faults back, try again what had to wait."""
         while self._agenda and self._agenda[0][0] <= self.clock():
             heapq.heappop(self._agenda)[2]()
-        for future in [future for future in self._busy if future.done()]:
-            self._busy.remove(future)
-            future.result()
+        for entry in [entry for entry in self._busy if entry[0].done()]:
+            self._busy.remove(entry)
+            self._ended(*entry)
 
     @property
     def idle(self) -> bool:
         """Whether nothing lasts any more."""
         return not self._agenda and not self._busy
+
+    def _start(self, fault: Fault, tries: int) -> None:
+        self._busy.append((self._pool.submit(self._aside, fault), fault, tries))
+
+    def _ended(self, future: Future, fault: Fault, tries: int) -> None:
+        """Count a fault that happened; try again where there was nothing to harm yet."""
+        if future.result():
+            self.done[fault.kind] += 1
+        elif tries > 1:
+            self._later(MISSED_S, lambda: self._start(fault, tries - 1))
 
     def _later(self, after_s: float, action: Callable[[], object]) -> None:
         heapq.heappush(self._agenda, (self.clock() + after_s, uuid.uuid4().int, action))
@@ -125,7 +138,7 @@ class Injector:
             return target
         return next((name for name in fleet.names if not fleet.finished(name)), None)
 
-    def _aside(self, fault: Fault) -> None:
+    def _aside(self, fault: Fault) -> bool:
         """Faults that call services, which may take a while; they run in a thread of their own."""
         work = {
             Kind.TEAR: self._tear,
@@ -134,12 +147,10 @@ class Injector:
             Kind.DUPLICATE: self._duplicate,
         }.get(fault.kind, self._mistreat)
         try:
-            happened = work(fault, random.Random(fault.draw))
+            return work(fault, random.Random(fault.draw))
         except (LwdError, OSError) as error:
             log.debug("fault missed kind=%s reason=%s", fault.kind, error)
-            return
-        if happened:
-            self.done[fault.kind] += 1
+            return False
 
     def _tear(self, fault: Fault, rng: random.Random) -> bool:
         """Half of an episode under a name of its own: whoever finds it must not take it for one."""

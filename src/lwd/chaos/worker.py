@@ -12,6 +12,7 @@ from typing import Any
 from lwd.chaos.clock import SkewedClock
 from lwd.chaos.witness import Journal, WitnessedSpool
 from lwd.config import ActorConfig, PlaneConfig
+from lwd.errors import LwdError
 from lwd.store.disk import written_aside
 from lwd.store.process import follow_parent, stop_on_signals
 
@@ -151,7 +152,10 @@ def main() -> None:
     logging.getLogger("lwd").setLevel(logging.INFO)
     follow_parent()
     role = read(Path(sys.argv[1]))
-    WORK[role.work](role, stop_on_signals())
+    try:
+        WORK[role.work](role, stop_on_signals())
+    except LwdError as error:
+        sys.exit(f"{role.name}: {error}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ delays; a payload that nobody would ever accept goes to `rejected/` and holds up
 """
 
 import logging
+import math
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 _GIVE_UP_AFTER = 3
 """Failures in a row within one sweep that mean the service is away, not one episode odd."""
 _DEFAULT_BACKOFF = Backoff()
+_STORED_S = 3600.0
+"""Time for which an upload counts without its row; later the store may have collected it."""
 
 
 @runtime_checkable
@@ -48,11 +52,14 @@ class EpisodeSink(Protocol):
 class Uploader:
     """Uploads pending episodes one after another and remembers what went wrong with which."""
 
-    def __init__(self, objects: ObjectSink, sink: EpisodeSink):
+    def __init__(
+        self, objects: ObjectSink, sink: EpisodeSink, clock: Callable[[], float] = time.monotonic
+    ):
         self._objects = objects
         self._sink = sink
+        self._clock = clock
         self._failures: dict[str, int] = {}
-        self._stored: set[str] = set()
+        self._stored: dict[str, float] = {}
 
     def sweep(self, sources: Sequence[Spool], stop: threading.Event) -> tuple[int, int]:
         """Try all that is pending, the least troubled first: (settled, failed)."""
@@ -84,15 +91,15 @@ class Uploader:
         if episode.header.episode_id != episode_id:
             raise EpisodeError(f"The payload in {episode_id} is of {episode.header.episode_id}.")
         sha256 = sha256_of(payload)
-        if sha256 not in self._stored:
+        if self._stored.get(sha256, -math.inf) < self._clock() - _STORED_S:
             self._objects.put(episode_key(sha256), payload)
             size = self._objects.head(episode_key(sha256))
             if size != len(payload):
                 raise ServiceError(f"Stored {size} of {len(payload)} bytes of {episode_id}.")
-            self._stored.add(sha256)
+            self._stored[sha256] = self._clock()
         self._sink.insert_episode(describe(episode, sha256=sha256, size_bytes=len(payload)))
         spool.acknowledge(episode_id)
-        self._stored.discard(sha256)
+        self._stored.pop(sha256, None)
 
     def _try(self, spool: Spool, episode_id: str) -> bool:
         """Whether the episode is settled; it was uploaded, or put aside for good."""
