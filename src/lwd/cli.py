@@ -27,7 +27,7 @@ from lwd.config import (
     control,
 )
 from lwd.errors import LwdError
-from lwd.operate import COMMANDS
+from lwd.operate import COMMANDS, SIM_COMMANDS
 from lwd.records import COMMANDS as ABOUT_RECORDS
 from lwd.records import snapshots
 from lwd.store.process import follow_parent
@@ -56,7 +56,9 @@ for operator_command in (*COMMANDS, *ABOUT_RECORDS):
     app.command(operator_command)
 app.command(snapshots, name="snapshots", help="Versions of the data set: compare, retain, collect.")
 sim = SubcommandApp()
-app.command(sim, name="sim", help="The simulated robots: measure the expert, photograph it.")
+app.command(sim, name="sim", help="The simulated robots: measure, photograph, collect data.")
+for simulator_command in SIM_COMMANDS:
+    sim.command(simulator_command)
 weights = SubcommandApp()
 app.command(weights, name="weights", help="Published policies: which robot acts with which.")
 diagnose = SubcommandApp()

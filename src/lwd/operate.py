@@ -5,12 +5,17 @@ What a command needs it imports itself.
 
 import json
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from lwd.config import ChaosConfig, PlaneConfig
+from lwd.config.collection import CollectConfig
 
+if TYPE_CHECKING:
+    from lwd.sim.collect.composition import Buffer
+
+Collect = Annotated[CollectConfig, arg(name="")]
 Plane = Annotated[PlaneConfig, arg(name="")]
 AsJson = Annotated[bool, arg(name="json")]
 Chaos = Annotated[ChaosConfig, arg(name="")]
@@ -79,4 +84,38 @@ def fleet(
     console.print(f"processes restarted: {restarts}")
 
 
+def collect(config: Collect = CollectConfig(), as_json: AsJson = False) -> None:  # noqa: B008
+    """Make the offline buffer of Table IV, scaled down: demonstrations, rollouts of earlier
+    policies with both outcomes, play. `lwd edge` uploads it from the spool.
+
+    Args:
+        config: What and how much.
+        as_json: Print made and wanted robot seconds of every cell as one JSON object.
+    """
+    from rich.console import Console
+
+    from lwd.eval.composition import line, missing, table, write
+    from lwd.sim.collect.run import collect as fill
+    from lwd.store.process import stop_on_signals
+
+    console, stop = Console(highlight=False, stderr=True), stop_on_signals()
+    with console.status("collecting") as shown:
+
+        def look(buffer: "Buffer") -> None:
+            shown.update(line(buffer))
+            if not console.is_terminal:
+                console.print(line(buffer), soft_wrap=True)
+
+        buffer = fill(config, stop=stop, look=look)
+    paths = write(buffer, config.root / "collect")
+    if as_json:
+        cells = {
+            f"{t}/{c}": {"made_s": m, "wanted_s": w} for (t, c), (m, w) in buffer.seconds().items()
+        }
+        print(json.dumps({"scale": buffer.scale, "cells": cells, "invalid": buffer.invalid()}))
+        return
+    Console().print(table(buffer), *missing(buffer), *paths, sep="\n")
+
+
 COMMANDS = (chaos, fleet)
+SIM_COMMANDS = (collect,)
