@@ -23,6 +23,7 @@ from sqlalchemy import insert, update
 
 from benchmarks.record import REPOSITORY, header
 from lwd.config import PlaneConfig
+from lwd.errors import ServiceError
 from lwd.store import schema as t
 from lwd.store.catalog import COORDINATOR, Catalog
 from lwd.store.client import ServiceClient
@@ -37,9 +38,16 @@ from postgres import postgres_server
 from processes import Processes, answers, free_port, wait_until
 
 CLI = "logging.getLogger().setLevel(40); from lwd.cli import main; main()"
-SIZES = {"100 KB": 100_000, "10 MB": 10_000_000}
-ROBOTS = (1, 10, 100, 1000)
+LOADS = {
+    "100 KB": (100_000, (1, 10, 100, 1000)),
+    "10 MB": (10_000_000, (1, 10, 100)),
+}
+"""Sizes in bytes and numbers of robots; a thousand payloads of 10 MB do not fit the memory."""
+ATTEMPTS = 20
+"""A robot repeats an insert whose connection broke, as edge clients do."""
 SECONDS = 10.0
+CONNECTIONS = 50
+"""Robots that share a client, each on a connection of its own; a client takes time to make."""
 CATALOGUED = (1_000, 10_000, 100_000)
 SNAPSHOT = 64
 ROUNDS = 10
@@ -96,11 +104,12 @@ def plane(root: Path, catalog_url: str) -> Iterator[Plane]:
         queue_url=f"nats://127.0.0.1:{free_port()}",
         service_url=f"http://127.0.0.1:{free_port()}",
     )
-    processes, port = Processes(), config.queue_url.rsplit(":", 1)[1]
+    processes, port, quiet = Processes(), config.queue_url.rsplit(":", 1)[1], "ERROR"
     urls = ("--queue-url", config.queue_url, "--service-url", config.service_url)
     try:
-        processes.start(CLI, "queue", "--root", root, "--port", port)
-        processes.start(CLI, "service", "--root", root, "--catalog", config.catalog, *urls)
+        processes.start(CLI, "queue", "--root", root, "--port", port, LWD_LOG=quiet)
+        arguments = ("--root", root, "--catalog", config.catalog, *urls)
+        processes.start(CLI, "service", *arguments, LWD_LOG=quiet)
         wait_until(lambda: answers(config.queue_url) and answers(config.service_url), "the plane")
         yield Plane(config=config, processes=processes)
     finally:
@@ -112,17 +121,24 @@ def deliver(config: PlaneConfig, load: Load) -> list[float]:
     objects, pad = Objects(config.objects), os.urandom(load.size_bytes)
     ready, seconds = threading.Barrier(load.robots + 1), []
 
-    def _robot(number: int) -> None:
-        with ServiceClient(config.service_url, timeout_s=120.0) as client:
-            client.healthy()
-            ready.wait()
-            end = time.perf_counter() + load.seconds
-            while (start := time.perf_counter()) < end:
-                _send(objects, client, f"robot-{number}", pad)
-                seconds.append(time.perf_counter() - start)
+    def _robot(number: int, client: ServiceClient) -> None:
+        client.healthy()
+        ready.wait()
+        end = time.perf_counter() + load.seconds
+        while (start := time.perf_counter()) < end:
+            _send(objects, client, f"robot-{number}", pad)
+            seconds.append(time.perf_counter() - start)
 
-    with ThreadPoolExecutor(load.robots) as pool:
-        robots = [pool.submit(_robot, number) for number in range(load.robots)]
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(load.robots))
+        clients = [
+            stack.enter_context(ServiceClient(config.service_url, timeout_s=120.0))
+            for _ in range(0, load.robots, CONNECTIONS)
+        ]
+        robots = [
+            pool.submit(_robot, number, clients[number // CONNECTIONS])
+            for number in range(load.robots)
+        ]
         ready.wait()
         started = time.perf_counter()
         for robot in robots:
@@ -143,7 +159,14 @@ def _send(objects: Objects, client: ServiceClient, robot: str, pad: bytes) -> No
         robot=robot,
         produced_at=time.time(),
     )
-    assert client.insert_episode(row)
+    for attempt in range(ATTEMPTS):
+        try:
+            client.insert_episode(row)
+            return
+        except ServiceError:
+            if attempt + 1 == ATTEMPTS:
+                raise
+            time.sleep(0.05)
 
 
 def fill(catalog: Catalog, count: int) -> None:
@@ -205,8 +228,8 @@ class Meter:
 
 def throughput(name: str, catalog_url: Callable[[Path], str]) -> Iterator[str]:
     """Rows of the first table for one kind of catalog; each load has a plane of its own."""
-    for size, size_bytes in SIZES.items():
-        for robots in ROBOTS:
+    for size, (size_bytes, fleets) in LOADS.items():
+        for robots in fleets:
             with tempfile.TemporaryDirectory() as folder:
                 root = Path(folder)
                 with plane(root, catalog_url(root)) as running:
