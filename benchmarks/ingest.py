@@ -266,14 +266,16 @@ def flatness(name: str, urls: dict[int, str]) -> Iterator[str]:
             yield f"| {name} | {count:,} | {cells} |"
 
 
-def report(rates: list[str], flat: list[str]) -> str:
-    """The page."""
+def report(rates: list[str], flat: list[str], busy: float) -> str:
+    """The page; `busy` is the load average before anything was measured."""
     return (
         "# Ingest\n\n"
         + header("python -m benchmarks.ingest")
         + f"\nRobots are threads of one process on the same machine; each load ran {SECONDS:g} s. "
         "Acknowledged means that payload\nand row were synced to the disk. CPU is that of service "
-        "and queue, not of the robots or PostgreSQL.\n\n"
+        "and queue, not of the robots or PostgreSQL.\n"
+        f"The load average was {busy:.1f} before the first load: above the number of cores, other "
+        "work took its part, and the\nrates are what was left of the machine.\n\n"
         "| catalog | episode | robots | episodes/s | MB/s | P50 ms | P99 ms | CPU ms/episode |\n"
         "|---|---|---|---|---|---|---|---|\n"
         + "\n".join(rates)
@@ -289,6 +291,7 @@ def report(rates: list[str], flat: list[str]) -> str:
 def main() -> None:
     """Measure and write the page."""
     allow_connections()
+    busy = os.getloadavg()[0]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(postgres_server(durable=True))
@@ -305,7 +308,7 @@ def main() -> None:
             rates.append(row)
             print(row, flush=True)
     path = REPOSITORY / "benchmarks" / "results" / "ingest.md"
-    path.write_text(report(rates, flat))
+    path.write_text(report(rates, flat, busy))
     print(path)
 
 

@@ -46,7 +46,8 @@ def test_a_round_makes_a_snapshot_of_what_it_inserts(tmp_path):
 def test_the_page_has_a_row_for_each_number_of_episodes(tmp_path, monkeypatch):
     monkeypatch.setattr(ingest, "ROUNDS", 1)
     rows = list(ingest.flatness("SQLite", {n: f"sqlite:///{tmp_path}/{n}.db" for n in (64, 128)}))
-    page = ingest.report(["| SQLite | 100 KB | 1 | 1.0 | 0.1 | 1 | 1 | 1.0 |"], rows)
+    page = ingest.report(["| SQLite | 100 KB | 1 | 1.0 | 0.1 | 1 | 1 | 1.0 |"], rows, 7.5)
     assert [line.split(" | ")[1] for line in rows] == ["64", "128"]
     assert all(row in page for row in rows)
+    assert "load average was 7.5" in page
     assert "insert | forget notices | find who waits" in page
