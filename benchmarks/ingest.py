@@ -110,7 +110,9 @@ def plane(root: Path, catalog_url: str) -> Iterator[Plane]:
         processes.start(CLI, "queue", "--root", root, "--port", port, LWD_LOG=quiet)
         arguments = ("--root", root, "--catalog", config.catalog, *urls)
         processes.start(CLI, "service", *arguments, LWD_LOG=quiet)
-        wait_until(lambda: answers(config.queue_url) and answers(config.service_url), "the plane")
+        wait_until(
+            lambda: answers(config.queue_url) and answers(config.service_url), "the plane", 120.0
+        )
         yield Plane(config=config, processes=processes)
     finally:
         processes.close()
