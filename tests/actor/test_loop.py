@@ -1,6 +1,7 @@
 """The control loop: chunks, intervention in the middle, every way an episode can end."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -199,6 +200,21 @@ def test_images_are_kept_at_the_rate_asked_for():
     )
     kept = [index for index, image in enumerate(episode.images["top"]) if image is not None]
     assert kept == [0, 2, 4, 5, 6, 8, 10]
+
+
+def test_a_clock_that_is_set_back_costs_no_episode(robot):
+    clock = iter([7300.0, 100.0])
+    episode = roll_out(robot, recording=Recording(clock=lambda: next(clock)))
+    assert (episode.header.started_at, episode.header.ended_at) == (7300.0, 7300.0)
+    assert payload.decode(payload.encode(episode)).header == episode.header
+
+
+def test_stamps_that_go_back_are_replaced_by_counted_ticks(robot, monkeypatch):
+    stamps = iter([50.0, 51.0, 10.0, *range(11, 99)])
+    sense = robot.observe
+    monkeypatch.setattr(robot, "observe", lambda: replace(sense(), time=float(next(stamps))))
+    episode = roll_out(robot, recording=Recording(clock=lambda: 100.0))
+    np.testing.assert_allclose(episode.time, 100.0 + 0.1 * np.arange(episode.ticks + 1))
 
 
 def test_times_are_counted_at_the_control_rate_from_the_clock(robot):

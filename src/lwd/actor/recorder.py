@@ -96,11 +96,14 @@ class Recorder:
         )
 
     def _times(self) -> np.ndarray:
-        """[T+1] the robot's own time stamps, or ticks counted at the control rate."""
+        """[T+1] the robot's own time stamps, or ticks counted at the control rate.
+
+        Stamps that go back, as where somebody set the clock, are no reason to lose the episode.
+        """
         stamps = [seen.time for seen in self._observations]
-        measured = [stamp for stamp in stamps if stamp is not None]
-        if len(measured) == len(stamps):
-            return np.array(measured, np.float64)
+        measured = np.array([stamp for stamp in stamps if stamp is not None], np.float64)
+        if len(measured) == len(stamps) and (np.diff(measured) > 0).all():
+            return measured
         return self._started_at + np.arange(len(stamps)) / self._robot.control.rate_hz
 
     def _header(self, outcome: Outcome) -> Header:
@@ -119,7 +122,7 @@ class Recorder:
             terminated=outcome in ENDS,
             truncated=outcome not in ENDS,
             started_at=self._started_at,
-            ended_at=self._recording.clock(),
+            ended_at=max(self._recording.clock(), self._started_at),
             held_out=self._recording.held_out,
             substeps=self._substeps,
             normalisation_hash=policy.normalisation_hash if policy else "",
