@@ -27,7 +27,7 @@ _LIGHTLY = 0.028
 lid, where a firm grip would tip the box over, m."""
 _OVER = 0.90
 """Height of a hand that carries a shoe over the box's rim, m."""
-_PINCH = 0.05
+_PINCH = 0.052
 """Opening of a gripper about a shoe's collar or the knob, m."""
 _LEAN = (math.radians(10), math.radians(30))
 """Range of the lean at which a shoe that lay on its side is let go, to fall onto its sole; drawn

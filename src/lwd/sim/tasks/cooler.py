@@ -258,7 +258,7 @@ def _load(hands: Hands, thing: Thing) -> Iterator[None]:
         above, up = goal + 0.05 * UP, np.array([*start[:2], goal[2] + 0.05])
         yield from lead(hands, CARTON, grips, [(up, scene.rotation(CARTON)), (above, turn)], 0.2)
         yield from lead(hands, CARTON, grips, [(goal, turn)], 0.12)
-        if not carried_by_both(scene, CARTON):
+        if np.linalg.norm(scene.position(CARTON) - goal) > 0.04:
             return
     yield from release_both(hands, _HALF_OPEN, 0.14)
 

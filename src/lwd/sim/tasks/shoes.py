@@ -209,7 +209,7 @@ def _shelve(hands: Hands, thing: Thing) -> Iterator[None]:
     way = [(np.append(start[:2], height), rotation), (np.append(goal[:2], height), turn)]
     yield from lead(hands, SHOEBOX, grips, way, 0.2)
     yield from lead(hands, SHOEBOX, grips, [(goal, turn)], 0.12)
-    if carried_by_both(scene, SHOEBOX):
+    if np.linalg.norm(scene.position(SHOEBOX) - goal) < 0.04:
         yield from release_both(hands, _HALF_OPEN, 0.14)
 
 
