@@ -64,8 +64,10 @@ def add_bar(
     """Add all of it; tub and dish are fixed, with the middle of their feet where told to."""
     for bottle in BOTTLES.values():
         rgba = (*COLOURS[bottle.colour][:3], 0.7)
-        add_vessel(spec, bottle, rgba=rgba, mass=0.25, outline=_BOTTLE_OUTLINE)
+        body = add_vessel(spec, bottle, rgba=rgba, mass=0.25, outline=_BOTTLE_OUTLINE)
+        _brake(body)
     shaker = add_vessel(spec, SHAKER, rgba=(0.75, 0.77, 0.8, 1.0), mass=0.2, beads=True)
+    _brake(shaker)
     _add_base(shaker, SHAKER)
     plate = add_lid(spec, LID, rgba=(0.65, 0.67, 0.7, 1.0), mass=0.05)
     plate.geoms[0].contype = 1 | BEADS  # keeps the ice in
@@ -81,12 +83,19 @@ def add_bar(
     glass = add_vessel(
         spec, GLASS, rgba=(0.85, 0.9, 0.95, 0.4), mass=0.2, beads=True, outline=_GLASS_OUTLINE
     )
+    _brake(glass)
     _add_base(glass, GLASS)
     for cube in ICE:
         add_beads(spec, cube, mass=0.005, rgba=(0.8, 0.92, 1.0, 0.8), box=True)
     add_beads(spec, CHERRY, mass=0.005, rgba=(0.75, 0.05, 0.1, 1.0))
     _add_tray(fixture, TUB, tub, (0.068, 0.05), rgba=(0.55, 0.75, 0.85, 1.0))
     _add_tray(fixture, DISH, dish, (0.022, 0.022), rgba=(0.95, 0.95, 0.95, 1.0))
+
+
+def _brake(body: mujoco.MjsBody) -> None:
+    """Let a vessel that has toppled roll to a halt, as one with liquid in it does."""
+    outline = body.geoms[0]
+    outline.condim, outline.friction = 6, [1, 0.01, 0.002]
 
 
 def _add_base(body: mujoco.MjsBody, vessel: Vessel) -> None:

@@ -31,13 +31,12 @@ from lwd.sim.bar import (
     shaken,
     work_catch,
 )
-from lwd.sim.geometry import UP, Pose, leaning
+from lwd.sim.geometry import UP
+from lwd.sim.grasps import from_front, pinching
 from lwd.sim.hands import Hands
 from lwd.sim.lids import lift_lid, put_lid
 from lwd.sim.pinching import (
-    across,
     at_fixture,
-    from_above,
     pinch,
     set_down,
     turned,
@@ -45,7 +44,7 @@ from lwd.sim.pinching import (
 )
 from lwd.sim.pouring import pour
 from lwd.sim.scene import Scene
-from lwd.sim.skills import heading
+from lwd.sim.skills import heading, pick, place
 from lwd.sim.task import TABLE_Z, Layout, Placement, Step, Subtask, TaskSpec
 from lwd.sim.things import Thing, Vessel
 from lwd.sim.vessels import contained
@@ -60,8 +59,8 @@ _PITCH = 0.042
 """Distance of ice cubes in the tub, m."""
 _OVER = TABLE_Z + 0.22
 """Height at which small things travel: above the glass."""
+_LIFT = 0.18
 _SHAKE_HZ, _SHAKE_M = 1.25, 0.075
-_FLAT = math.radians(62)
 
 
 def furnish(spec: mujoco.MjSpec, fixture: mujoco.MjsBody) -> None:
@@ -194,21 +193,17 @@ def garnished(scene: Scene) -> bool:
 
 
 def needed(scene: Scene) -> list[Thing]:
-    """The named bottles, shaker, lid, glass, cherry and, until it is in, the second cube of ice."""
-    ice = sorted(ICE, key=lambda cube: -scene.position(cube)[2])
-    return [*bottles(scene), SHAKER, LID, GLASS, CHERRY, *ice[1:2] * (scene.reached < 3)]
-
-
-def _flat_grasp(scene: Scene, thing: Thing, side: str, below: float) -> Pose:
-    """Pose of a hand that comes from the front, round something tall, `below` its middle."""
-    centre = scene.position(thing)
-    return centre - UP * below, leaning(_FLAT, heading(side, centre))
+    """Shaker, lid, glass and cherry; a bottle until it was poured, and ice until it is in."""
+    ice = sorted(ICE, key=lambda cube: -scene.position(cube)[2])[1:2] if scene.reached < 3 else []
+    return [*bottles(scene)[scene.reached :], SHAKER, LID, GLASS, CHERRY, *ice]
 
 
 def _take(hands: Hands, thing: Thing, below: float = 0.0) -> Iterator[None]:
-    """Take a bottle or the shaker with the right hand."""
+    """Take a bottle or the shaker with the right hand, high enough to pass over the others."""
     scene = hands.scene
-    return pinch(hands, thing, "right", lambda: _flat_grasp(scene, thing, "right", below))
+    return pinch(
+        hands, thing, "right", lambda: from_front(scene, thing, "right", below), lift=_LIFT
+    )
 
 
 def _put_back(hands: Hands, thing: Thing) -> Iterator[None]:
@@ -218,7 +213,27 @@ def _put_back(hands: Hands, thing: Thing) -> Iterator[None]:
     hand = scene.hand("right")[1]
     lean = heading("right", np.array(item.position)) - math.atan2(hand[1, 2], hand[0, 2])
     turn = turned(yaw_of(scene.rotation(thing)) + lean)
-    return set_down(hands, thing, np.array(item.position), turn, over=TABLE_Z + 0.20)
+    return set_down(hands, thing, np.array(item.position), turn, over=TABLE_Z + 0.26)
+
+
+def _toppled(scene: Scene) -> list[Thing]:
+    """What lies on the table and should stand."""
+    tall = (*bottles(scene)[scene.reached :], SHAKER, GLASS)
+    return [t for t in tall if scene.upright(t) < 0.7 and scene.holder(t) is None]
+
+
+def _all_upright(scene: Scene, thing: Thing) -> bool:
+    return not _toppled(scene)
+
+
+def _set_upright(hands: Hands, thing: Thing) -> Iterator[None]:
+    """Pick up what lies and stand it where it stood at first."""
+    scene = hands.scene
+    lying = _toppled(scene)[0]
+    item = next(item for item in scene.layout.items if item.thing is lying)
+    yield from pick(hands, lying)
+    foot = np.array(item.position) - UP * lying.shape.height / 2
+    yield from place(hands, lying, foot)
 
 
 def _bottle_steps(k: int) -> tuple[Step, Step, Step]:
@@ -228,7 +243,7 @@ def _bottle_steps(k: int) -> tuple[Step, Step, Step]:
         return scene.reached > k
 
     def enough(scene: Scene, thing: Thing) -> bool:
-        return done(scene, thing) or off_by(scene, k) <= _INNER_ML
+        return done(scene, thing) or measured(scene, k) >= (FIRST_ML, SECOND_ML)[k] - _INNER_ML
 
     def in_hand(scene: Scene, thing: Thing) -> bool:
         return enough(scene, thing) or scene.holder(bottles(scene)[k]) == "right"
@@ -253,20 +268,11 @@ def _bottle_steps(k: int) -> tuple[Step, Step, Step]:
     )
 
 
-def _small_grasp(scene: Scene, thing: Thing, side: str) -> Pose:
-    """Pose of a hand around an ice cube or a cherry, a little above its middle."""
-    centre = scene.position(thing)
-    natural = heading(side, centre)
-    square = thing.shape.kind == "ice"
-    yaw = across(yaw_of(scene.rotation(thing)), natural, np.pi / 2) if square else natural
-    return from_above(centre + 0.003 * UP, yaw)
-
-
 def _drop_in(hands: Hands, thing: Thing, into: Vessel) -> Iterator[None]:
     """Take something small with the left hand and let it fall into a vessel."""
     scene, side = hands.scene, "left"
     yield from pinch(
-        hands, thing, side, lambda: _small_grasp(scene, thing, side), opening=0.045, lift=0.14
+        hands, thing, side, lambda: pinching(scene, thing, side), opening=0.045, lift=0.14
     )
     if scene.holder(thing) != side:
         return
@@ -327,10 +333,6 @@ def _serve(hands: Hands, thing: Thing) -> Iterator[None]:
     return pour(hands, SHAKER, GLASS)
 
 
-def _closed(scene: Scene, thing: Thing) -> bool:
-    return scene.reached >= 5 or caught(scene)
-
-
 def _shaker_down(scene: Scene, thing: Thing) -> bool:
     return scene.reached >= 6 or scene.holder(SHAKER) is None
 
@@ -369,11 +371,12 @@ COCKTAIL = TaskSpec(
     ),
     needed=needed,
     steps=(
+        Step(name="all upright", done=_all_upright, skill=_set_upright),
         *_bottle_steps(0),
         *_bottle_steps(1),
         Step(name="ice", done=lambda s, t: s.reached >= 3 or ice_in(s) >= 1, skill=_add_ice),
         Step(name="more ice", done=lambda s, t: s.reached >= 3, skill=_add_ice),
-        Step(name="lid on", done=_closed, skill=_close),
+        Step(name="lid on", done=lambda s, t: s.reached >= 5 or caught(s), skill=_close),
         Step(name="shaken", done=lambda s, t: s.reached >= 5, skill=_shake),
         Step(name="shaker down", done=_shaker_down, skill=lambda h, t: _put_back(h, SHAKER)),
         Step(name="lid off", done=lambda s, t: s.reached >= 6, skill=_open),

@@ -26,6 +26,7 @@ from lwd.sim.fruit import (
     whole,
 )
 from lwd.sim.geometry import UP, Pose, leaning
+from lwd.sim.grasps import across_axis, roomiest
 from lwd.sim.hands import Hands
 from lwd.sim.juicer import JUICER, KNOB, KNOB_FULL, KNOB_TURN, RIM, SPOUT, add_juicer
 from lwd.sim.lids import add_lid, lid, lid_on, lift_lid, put_lid
@@ -60,6 +61,8 @@ _KNIFE = (-0.08, -0.24, _REST_Z + KNIFE.shape.height / 2)
 _LID = (-0.08, 0.38, 0.005)
 _SPOTS = ((0.41, -0.37), (0.55, -0.37), (0.43, -0.50), (0.57, -0.50))
 """Where on the table fruits may lie, in the robot's frame."""
+_LEFT = 0.15
+"""Beyond this much to a side, the arm of that side serves the fruit, m."""
 _YAW, _YAW_INNER = math.radians(15), math.radians(10)
 _LID_TOLERANCE, _LID_INNER = 0.010, 0.007
 _JUICE_ML, _JUICE_ML_S = 90.0, 30.0
@@ -155,8 +158,13 @@ def cuts(scene: Scene) -> int:
 
 def board_yaw(scene: Scene) -> float:
     """How far the fruit lies across the board's axis, rad; either end may be in front."""
-    yaw = yaw_of(scene.rotation(scene.layout.target)) - scene.layout.fixture[3]
-    return abs(across(yaw, 0.0))
+    return abs(across(fruit_yaw(scene, scene.layout.target) - scene.layout.fixture[3], 0.0))
+
+
+def fruit_yaw(scene: Scene, slab: Thing) -> float:
+    """Heading of a fruit's side, rad, also where it lies on its side."""
+    along = scene.rotation(slab)[:, 1]
+    return math.atan2(-along[0], along[1])
 
 
 def on_board(scene: Scene) -> bool:
@@ -209,26 +217,25 @@ def needed(scene: Scene) -> list[Thing]:
     return [*pieces(scene), KNIFE, LID, CUP]
 
 
-def _fruit_grasp(scene: Scene, slab: Thing, side: str, tilt: float) -> Pose:
-    """Pose of a hand whose jaws close on the long sides of a slab."""
-    centre = scene.position(slab)
-    natural = 0.0 if side == "right" else -np.pi / 2
-    yaw = across(yaw_of(scene.rotation(slab)) + np.pi / 2, natural)
-    return centre, leaning(tilt, yaw)
+def _take_slab(hands: Hands, slab: Thing, side: str, natural: float) -> Iterator[None]:
+    """Take a fruit or a piece by a slab, where there is room for the fingers."""
+    scene = hands.scene
+    way = roomiest(scene, slab, SLAB, natural)
+    return pinch(hands, slab, side, lambda: across_axis(scene, slab, way, natural))
 
 
 def _lay_on_board(hands: Hands, thing: Thing) -> Iterator[None]:
     """Take the fruit by its middle and lay it on the board as it is to be cut."""
     scene, slab = hands.scene, pieces(hands.scene)[1]
-    yield from pinch(hands, slab, "right", lambda: _fruit_grasp(scene, slab, "right", 0.0))
-    if scene.holder(slab) != "right":
+    near_left = scene.position(slab)[1] > _LEFT
+    side = scene.holder(slab) or ("left" if near_left else "right")
+    yield from _take_slab(hands, slab, side, 0.0)
+    if scene.holder(slab) != side:
         return
     layout = scene.layout
     point = np.array(layout.goal) + UP * (SLAB[2] + 0.002)
-    yaw = layout.fixture[3]
-    now = yaw_of(scene.rotation(slab))
-    turn = turned(across(yaw, now))
-    yield from set_down(hands, slab, point, turn, over=_OVER)
+    gap = across(layout.fixture[3] - fruit_yaw(scene, slab), 0.0)
+    yield from set_down(hands, slab, point, turned(gap) @ scene.rotation(slab), over=_OVER)
 
 
 def _take_knife(hands: Hands, thing: Thing) -> Iterator[None]:
@@ -247,7 +254,7 @@ def _cut_once(hands: Hands, thing: Thing) -> Iterator[None]:
     slabs = pieces(scene)
     k = next(k for k in (0, 1) if whole(scene, slabs[k]))
     joint = (scene.position(slabs[k]) + scene.position(slabs[k + 1])) / 2
-    turn = turned(across(yaw_of(scene.rotation(slabs[k])), 0.0))
+    turn = turned(across(fruit_yaw(scene, slabs[k]), 0.0))
     # The blade's edge ends 4 mm above the board.
     edge = joint - UP * (SLAB[2] - 0.004)
     position = edge + UP * BLADE[2] - turn[:, 0] * BLADE[0]
@@ -267,21 +274,22 @@ def _lay_knife_down(hands: Hands, thing: Thing) -> Iterator[None]:
 
 
 def _piece_step(k: int) -> Step:
-    """Bring slab `k` to the juicer; the left arm takes the one on its side first."""
+    """Bring slab `k` to the juicer, with the left arm unless it lies far on the right."""
 
     def done(scene: Scene, thing: Thing) -> bool:
         return in_bowl(scene, pieces(scene)[k])
 
     def skill(hands: Hands, thing: Thing) -> Iterator[None]:
         scene, slab = hands.scene, pieces(hands.scene)[k]
-        yield from pinch(hands, slab, "left", lambda: _fruit_grasp(scene, slab, "left", 0.2))
-        if scene.holder(slab) != "left":
+        near_right = scene.position(slab)[1] < -_LEFT
+        side = scene.holder(slab) or ("right" if near_right else "left")
+        yield from _take_slab(hands, slab, side, np.pi / 2 if side == "right" else -np.pi / 2)
+        if scene.holder(slab) != side:
             return
         angle = 2 * np.pi * k / 3
         place = (RIM[0] + 0.026 * np.cos(angle), RIM[1] + 0.026 * np.sin(angle), RIM[2] + 0.01)
-        turn = turned(yaw_of(scene.rotation(slab)))
         point = at_fixture(scene.layout.fixture, place)
-        yield from set_down(hands, slab, point, turn, over=_OVER, opening=0.07)
+        yield from set_down(hands, slab, point, scene.rotation(slab), over=_OVER, opening=0.07)
 
     return Step(name=f"piece {k + 1} in juicer", done=done, skill=skill)
 
