@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from lwd.chaos.links import FAIR, Links, Weather
+from lwd.chaos.run import through
+from lwd.config import PlaneConfig
 
 DATA = bytes(range(256)) * 200
 
@@ -113,3 +115,24 @@ def test_closing_ends_open_connections(echo):
         assert exchange(client, b"x") == b"x"
     assert _receive(client) == b""
     client.close()
+
+
+def test_services_are_reached_through_links_and_files_are_not(links, tmp_path):
+    endpoint = "http://127.0.0.1:9000"
+    plane = PlaneConfig(
+        root=tmp_path,
+        catalog_url="postgresql://me:secret@127.0.0.1:5432/fleet",
+        objects_url=f"s3://bucket/a%20fleet?endpoint={endpoint}&region=here",
+    )
+    seen = through(links, plane)
+    assert links.names == ["catalog", "objects", "queue", "service"]
+    assert seen.catalog_url.startswith("postgresql://me:secret@127.0.0.1:")
+    assert seen.objects_url.startswith("s3://bucket/a%20fleet?endpoint=http")
+    assert "region=here" in seen.objects_url
+    for name in ("catalog_url", "objects_url", "queue_url", "service_url"):
+        assert getattr(seen, name) != getattr(plane, name)
+    embedded = PlaneConfig(root=tmp_path)
+    with Links() as others:
+        seen = through(others, embedded)
+        assert others.names == ["queue", "service"]
+        assert (seen.catalog, seen.objects) == (embedded.catalog, embedded.objects)

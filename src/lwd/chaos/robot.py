@@ -7,6 +7,7 @@ import numpy as np
 
 from lwd.actor.operator import Operator
 from lwd.actor.process import Rig
+from lwd.actor.recorder import Recording
 from lwd.actor.robot import Observation, Robot, Status, Task, Tick
 from lwd.config import ControlConfig
 
@@ -74,10 +75,10 @@ class Guide:
         return self._robot.observe().state[2:]
 
 
-def point_rig(robot_id: str, tick_s: float) -> Rig:
+def point_rig(robot_id: str, tick_s: float, recording: Recording = Recording()) -> Rig:  # noqa: B008
     """The synthetic robot, driven by its guide; each tick takes `tick_s`."""
 
     def operator(on: Robot, rng: np.random.Generator) -> Operator:
         return Guide(on)
 
-    return Rig(robot=lambda: PointRobot(robot_id, tick_s), operator=operator)
+    return Rig(robot=lambda: PointRobot(robot_id, tick_s), operator=operator, recording=recording)

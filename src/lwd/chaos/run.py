@@ -240,7 +240,7 @@ def _planned(config: ChaosConfig, fleet: Fleet, links: Links) -> tuple[Fault, ..
     targets = Targets(
         processes=[*fleet.names, f"queue{CHILD}", f"learner{CHILD}"],
         writers=["service", "edge", *coordinators, f"learner{CHILD}"],
-        clocks=["service", *coordinators],
+        clocks=["service", *coordinators, *robots],
         links=links.names,
         robots=robots,
     )

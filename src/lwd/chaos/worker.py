@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,15 +127,19 @@ def read_batches(role: Role, stop: threading.Event) -> None:
 
 
 def _rig(role: Role) -> Any:
+    from lwd.actor.recorder import Recording
+
+    recording = Recording(clock=SkewedClock(Path(role.clock)))
     if not role.simulated:
         from lwd.chaos.robot import point_rig
 
-        return point_rig(role.name, role.tick_s)
+        return point_rig(role.name, role.tick_s, recording)
     from lwd.config import COMPACT
     from lwd.episode.types import Kind
     from lwd.sim.rig import rig
 
-    return rig(Kind.PLAY, ("restocking",), COMPACT, robot_id=role.name)
+    simulated = rig(Kind.PLAY, ("restocking",), COMPACT, robot_id=role.name)
+    return replace(simulated, recording=recording)
 
 
 WORK: dict[str, Callable[[Role, threading.Event], None]] = {
