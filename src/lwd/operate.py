@@ -114,7 +114,8 @@ def collect(config: Collect = CollectConfig(), as_json: AsJson = False) -> None:
         }
         print(json.dumps({"scale": buffer.scale, "cells": cells, "invalid": buffer.invalid()}))
         return
-    Console().print(table(buffer), *missing(buffer), *paths, sep="\n")
+    page = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    page.print(table(buffer), *missing(buffer), *paths, sep="\n")
 
 
 COMMANDS = (chaos, fleet)

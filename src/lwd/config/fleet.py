@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from lwd.errors import ConfigError, unknown
 
@@ -12,7 +12,7 @@ Span = tuple[float, float]
 """Lowest and highest value of something that is drawn uniformly."""
 IMAGE_SIZES = (32, 64, 96, 224)
 """Sides of an image in pixels that some preset of the policy takes."""
-STRICT = {"extra": "forbid", "strict": True}
+STRICT: dict[str, Any] = {"extra": "forbid", "strict": True}
 """For who reads these from a file with pydantic: no other fields, no silent conversion."""
 
 
@@ -37,12 +37,15 @@ class DisturbanceConfig:
     gripper_stuck_per_h: float = 0.0
     """A gripper stays as it is, whatever it is told."""
     gripper_stuck_s: Span = (2.0, 6.0)
+    """For how many robot seconds."""
     camera_frozen_per_h: float = 0.0
     """A camera repeats its last image; only a robot with cameras is concerned."""
     camera_frozen_s: Span = (1.0, 5.0)
+    """For how many robot seconds."""
     pushes_per_h: float = 0.0
     """Somebody pushes one of the things, in any horizontal direction."""
     push_s: Span = (0.1, 0.3)
+    """For how many robot seconds."""
     push_n: Span = (2.0, 6.0)
     """Force in newton."""
     emergency_stops_per_h: float = 0.0
@@ -50,7 +53,7 @@ class DisturbanceConfig:
     power_cycles_per_h: float = 0.0
     """The power goes: the robot's process dies at once, and is started again by its supervisor."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -78,7 +81,7 @@ class LinkConfig:
     outage_s: Span = (5.0, 30.0)
     """How long nothing can connect then."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         for name in ("delay_s", "bytes_per_s", "outages_per_h"):
@@ -100,6 +103,7 @@ class RobotConfig:
     """One robot of a fleet."""
 
     name: str
+    """Its own, under which it records, spools and uploads."""
     tasks: tuple[str, ...]
     """Tasks that its episodes are drawn from."""
     disturbance: str = "none"
@@ -107,10 +111,11 @@ class RobotConfig:
     link: str = "perfect"
     """Name of a link of the fleet, or `perfect`."""
     cameras: tuple[str, ...] = ()
+    """Cameras whose images are kept; none costs no rendering."""
     image_size: int = 96
     """Pixels of a side."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         _require("tasks", list(self.tasks), bool(self.tasks), "at least one task")
@@ -126,6 +131,7 @@ class FleetConfig:
     """The robots of a fleet and what they share."""
 
     robots: tuple[RobotConfig, ...]
+    """At least one."""
     allotment: Mapping[str, int] = field(default_factory=dict)
     """How many robots each task must have; a fleet that does not add up to it is refused."""
     seed: int = 0
@@ -141,9 +147,11 @@ class FleetConfig:
     robots_per_process: int = 1
     """A robot whose power can go has a process of its own all the same."""
     disturbances: Mapping[str, DisturbanceConfig] = field(default_factory=dict)
+    """Profiles by name."""
     links: Mapping[str, LinkConfig] = field(default_factory=dict)
+    """Qualities of a link by name."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         _require("robots", [], bool(self.robots), "at least one robot")

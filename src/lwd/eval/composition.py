@@ -77,17 +77,18 @@ def missing(buffer: Buffer) -> list[str]:
     """A line for each cell that is not full, and why."""
     return [
         f"{stream.task}, {cell}: {_h(stream.made[cell])} of {_h(stream.wanted[cell])} h after "
-        f"{stream.attempts} attempts{_reason(stream)}"
+        f"{stream.attempts} attempts{_reason(stream, buffer)}"
         for stream in buffer.streams
         for cell in stream.wanted
         if stream.needs(cell)
     ]
 
 
-def _reason(stream: Stream) -> str:
+def _reason(stream: Stream, buffer: Buffer) -> str:
     if stream.given_up:
         return ", as many as --effort allows"
-    return "; rollouts need --policies" if stream.kind is Kind.ROLLOUT else ""
+    without = stream.kind is Kind.ROLLOUT and not buffer.policies
+    return "; rollouts need --policies" if without else ""
 
 
 def write(buffer: Buffer, folder: Path) -> tuple[Path, Path]:

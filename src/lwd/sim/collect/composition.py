@@ -101,6 +101,8 @@ class Buffer:
     scale: float
     streams: tuple[Stream, ...]
     entries: tuple[Entry, ...]
+    policies: int = 0
+    """How many policies there are for rollouts."""
 
     @property
     def tasks(self) -> list[str]:

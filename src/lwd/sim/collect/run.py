@@ -90,6 +90,7 @@ class _Work:
             scale=self._config.scale,
             streams=tuple(self._streams.values()),
             entries=tuple(known),
+            policies=len(self._policies),
         )
 
     def recover(self) -> None:
