@@ -47,6 +47,8 @@ def lines_with(program: str) -> list[str]:
 def functions() -> dict[tuple[str, ...], Callable[..., None]]:
     """Words of every subcommand to its function."""
     found = {(command.__name__,): command for command in (*operate.COMMANDS, *records.COMMANDS)}
+    found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
+    found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
     for module in (cli, records):
         for node in ast.parse(Path(module.__file__).read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.decorator_list:
