@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lwd.sim.body import MAX_OPENING
-from lwd.sim.hands import SLOT, ExpertNoise, Faults, Hands
+from lwd.sim.hands import SHORT_S, SLOT, ExpertNoise, Faults, Hands
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import ACTION
 from lwd.sim.task import Step
@@ -63,7 +63,8 @@ class Expert:
     def _slips(self) -> bool:
         """Whether a slip goes on or begins now; after it the expert plans anew."""
         noise, rate_hz = self._noise, self._robot.control.rate_hz
-        if self._slip_ticks == 0 and self._rng.random() < noise.slips_hz / rate_hz:
+        slips_hz = noise.slips_hz * min(1.0, SHORT_S / self._robot.spec.time_limit_s)
+        if self._slip_ticks == 0 and self._rng.random() < slips_hz / rate_hz:
             self._slip_ticks = round(self._rng.uniform(*noise.slip_s) * rate_hz)
             self._slip_step = np.zeros(ACTION)
             for side in sorted(self._hands.busy):

@@ -24,6 +24,10 @@ _TURN_SPEED = 1.6
 _HOME_SPEED = 1.2
 
 
+SHORT_S = 45.0
+"""Time limit of the longest of the short tasks."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExpertNoise:
     """How one demonstration differs from the next."""
@@ -36,7 +40,8 @@ class ExpertNoise:
     """Probability of a pause before a motion."""
     pause_s: tuple[float, float] = (0.2, 0.5)
     slips_hz: float = 0.0
-    """Slips of the busy arms per second; what follows shows how to recover."""
+    """Slips of the busy arms per second; what follows shows how to recover. A task of more than
+    `SHORT_S` has no more of them in all than one of that length."""
     slip_s: tuple[float, float] = (0.3, 0.6)
     slip_rad_s: float = 0.5
     """Deviation of the joint speeds of a slip."""
