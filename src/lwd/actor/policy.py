@@ -258,8 +258,8 @@ class PolicyStore:
             self._changed.notify_all()
 
     def _verified(self, row: WeightsRow, held: Loaded | None) -> Loaded | None:
-        follows = held and held.row.chain and held.row.version == row.version - 1
-        if follows and row.chain != row.chained(held.row.chain):
+        chain = held.row.chain if held and held.row.version == row.version - 1 else ""
+        if chain and row.chain != row.chained(chain):
             self._reject(row.version, "its chain does not follow from the version before")
             return None
         reason = ""
