@@ -345,7 +345,7 @@ COCKTAIL = TaskSpec(
     name="cocktail",
     time_limit_s=150.0,
     templates=(
-        "shake 30 ml of {first} and 20 ml of {second} with ice, serve with a cherry",
+        "shake 30 ml {first} and 20 ml {second} on ice, add a cherry",
         "make a cocktail: three parts {first}, two parts {second}, ice and a cherry",
         "shake from the {first_colour} bottle and less from the {second_colour} one, with a cherry",
         "a shaken {first} and {second} in the stemmed glass, please, with a cherry",

@@ -281,9 +281,9 @@ COOLER = TaskSpec(
     name="cooler",
     time_limit_s=45.0,
     templates=(
-        "load the carton into the cooler and put the {item} in the {slot} slot",
+        "load the cooler with the carton, the {item} goes to the {slot} slot",
         "set the carton on the ledge, then the {item} into the {slot} slot",
-        "carry the carton to the cooler and stock the {slot} slot with the {item}",
+        "carton to the cooler, then stock the {slot} slot with the {item}",
         "the {item} from the carton belongs in the {slot} slot of the cooler",
     ),
     things=(*_CANS, *_BOTTLES, CARTON),

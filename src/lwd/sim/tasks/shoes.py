@@ -240,9 +240,9 @@ SHOES = TaskSpec(
     time_limit_s=120.0,
     templates=(
         "pack the {pair} into the shoebox and put it in the {bay} bay",
-        "put the {pair} in the box, close it, set it in the rack's {bay} bay",
+        "put the {pair} in the box and that in the {bay} bay",
         "the {pair} belong in the shoebox, the box in the {bay} bay",
-        "box up the {pair} and store the box on the {bay} of the rack",
+        "box up the {pair} and shelve it on the {bay} of the rack",
     ),
     things=(*(shoe for pair in PAIRS.values() for shoe in pair), SHOEBOX),
     furnish=furnish,
