@@ -9,7 +9,7 @@ demo: $(READY)
 	$(VENV)/bin/lwd demo $(ARGS)
 
 test: $(READY)
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 # The whole plane on {SQLite, PostgreSQL} x {local, S3}; every server comes from its wheel.
 test-services: $(READY)
