@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -32,7 +32,8 @@ from reference.gaussian import (  # pyright: ignore[reportMissingImports]
     euler_moments,
 )
 
-SAMPLERS = tuple(qam.SAMPLERS)
+Sampler = Literal["bridge", "euler"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 BATCH, SAMPLES, UPDATES, SEEDS = 4096, 200_000, 1000, 3
 STEPS = (3, 4, 10, 40)
 
@@ -71,7 +72,7 @@ EXPECTED = {
 """Mean and variance of the sampled policy by the recursions' own fixed points, by steps."""
 
 
-def solve_gaussian(case: Case, sampler: str, steps: int, seed: int = 0) -> dict[str, Any]:
+def solve_gaussian(case: Case, sampler: Sampler, steps: int, seed: int = 0) -> dict[str, Any]:
     """Moments of the policy that the loss finds, of the exact tilt, and the error of the field."""
     rows = np.asarray(_best_affine(case, sampler, steps, jax.random.key(seed)), float)
     table = jnp.asarray(rows, jnp.float32)
@@ -93,7 +94,7 @@ def _affine(table: jax.Array, a: jax.Array, w: jax.Array) -> jax.Array:
     return row[:, :1, None] * a + row[:, 1:, None]
 
 
-def _best_affine(case: Case, sampler: str, steps: int, key: jax.Array) -> np.ndarray:
+def _best_affine(case: Case, sampler: Sampler, steps: int, key: jax.Array) -> np.ndarray:
     """Minimum of the adjoint-matching loss among affine velocities, [steps, 2].
 
     On a fixed path the loss is quadratic with a 2 x 2 block for each step, so Newton's step is
@@ -108,7 +109,7 @@ def _best_affine(case: Case, sampler: str, steps: int, key: jax.Array) -> np.nda
             lambda a, w: _affine(table, a, w), case.reference.velocity,
             lambda a: case.linear - case.quadratic * a,
             jax.random.normal(key_noise, (BATCH, 1, 1)), key_path,
-            steps=steps, inv_temp=1.0, sampler=sampler,  # pyright: ignore[reportArgumentType]
+            steps=steps, inv_temp=1.0, sampler=sampler,
             action_mask=jnp.ones((BATCH, 1), bool), recompute="nothing",
         )[0]  # fmt: skip
 
@@ -161,7 +162,7 @@ def random_tilt(seed: int) -> mixture.Tilt:
     return mixture.Tilt(base, slope, float(draw.choice([0.0, 0.3, 0.6])))
 
 
-def train_mixture(seed: int, sampler: str, steps: int, updates: int) -> dict[str, Any]:
+def train_mixture(seed: int, sampler: Sampler, steps: int, updates: int) -> dict[str, Any]:
     """A network trained on the random mixture `seed`, against the exact tilt."""
     task = random_tilt(seed)
 
