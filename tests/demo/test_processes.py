@@ -31,9 +31,13 @@ def queue(root: Path) -> tuple:
 
 def pid(log: Path, marker: str) -> int:
     """Of the running child whose command line holds the marker."""
-    found = [p for p in psutil.Process().children() if marker in " ".join(p.cmdline())]
-    assert len(found) == 1, log
-    return found[0].pid
+
+    def found() -> list[int]:
+        children = psutil.Process().children()
+        return [p.pid for p in children if marker in " ".join(p.cmdline())]
+
+    wait_until(lambda: len(found()) == 1, f"one process that writes {log}")
+    return found()[0]
 
 
 @pytest.mark.slow
