@@ -21,9 +21,11 @@ PUBLISH = "publish"
 """Hand notices to the queue, as the service does."""
 CONSUME = "consume"
 """Take notices from the queue, as the coordinator does."""
+OPERATE = "operate"
+"""Correct episodes and release policies, as people do on the fleet's page."""
 ROBOT_SCOPES = (UPLOAD, READ)
 QUEUE_SCOPES = (PUBLISH, CONSUME)
-SCOPES = ROBOT_SCOPES + QUEUE_SCOPES
+SCOPES = (*ROBOT_SCOPES, *QUEUE_SCOPES, OPERATE)
 ANY_ROBOT = "*"
 BCRYPT_ROUNDS = 5
 """Few: a token has 256 random bits, which nobody guesses however fast the hash is."""
@@ -61,10 +63,13 @@ class Access:
         """Whether everybody who reaches the service may do everything."""
         return not self.grants
 
-    def check(self, authorization: str | None, scope: str, robot: str | None = None) -> None:
-        """RefusedError unless the header `Bearer TOKEN` has the scope, for this robot."""
+    def check(
+        self, authorization: str | None, scope: str, robot: str | None = None
+    ) -> Grant | None:
+        """The grant of the header `Bearer TOKEN`, None if the service is open; RefusedError unless
+        it has the scope, for this robot."""
         if self.open:
-            return
+            return None
         grant = self._find(authorization or "")
         if grant is None:
             raise RefusedError(401, "No valid token; give `Authorization: Bearer TOKEN`.")
@@ -76,6 +81,7 @@ class Access:
             raise RefusedError(
                 403, f"This token is for robot {grant.robot!r}, the request is for {robot!r}."
             )
+        return grant
 
     def _find(self, authorization: str) -> Grant | None:
         kind, _, token = authorization.partition(" ")

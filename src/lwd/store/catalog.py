@@ -232,17 +232,24 @@ class Catalog:
         """The newest policy that a robot is to act with; all but those for other robots' canary."""
         return self._read(lambda c: policies.newest_for(c, robot))
 
-    def promote_weights(self, version: int) -> WeightsRow:
+    def promote_weights(self, version: int, *, by: str = "") -> WeightsRow:
         """Give every robot the policy of `version`, under a new version; ends a roll-back's hold.
+
+        `by` says who and why in the version's note. ConfigError if it was never published.
+        """
+        return self._write(lambda c: policies.promote(c, version, self._clock(), by))
+
+    def roll_back_weights(self, version: int, *, by: str = "") -> WeightsRow:
+        """Give every robot the policy of `version`, under a new version, and nothing that the
+        learner publishes until something is promoted. ConfigError if it was never published."""
+        return self._write(lambda c: policies.roll_back(c, version, self._clock(), by))
+
+    def try_weights(self, version: int, robots: Sequence[str], *, by: str = "") -> WeightsRow:
+        """Give only these robots, a canary, the policy of `version`, under a new version.
 
         ConfigError if it was never published.
         """
-        return self._write(lambda c: policies.promote(c, version, self._clock()))
-
-    def roll_back_weights(self, version: int) -> WeightsRow:
-        """Give every robot the policy of `version`, under a new version, and nothing that the
-        learner publishes until something is promoted. ConfigError if it was never published."""
-        return self._write(lambda c: policies.roll_back(c, version, self._clock()))
+        return self._write(lambda c: policies.try_on(c, version, robots, self._clock(), by))
 
     def weights(self, version: int) -> WeightsRow | None:
         """A published policy by version."""

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from lwd.errors import ConflictError, EpisodeError, ServiceError
+from lwd.store.heartbeats import Beat
 from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
 
 
@@ -46,6 +47,18 @@ class ServiceClient:
     def report_load(self, row: LoadRow) -> None:
         """This robot acts with a version from now on."""
         self._call("POST", "/loads", json=asdict(row))
+
+    def send_beat(self, beat: Beat) -> None:
+        """A sign of life of this robot."""
+        self._call("POST", "/heartbeats", json=asdict(beat))
+
+    def beats(self, after: float = 0.0) -> list[Beat]:
+        """The last sign of life of each robot since a time by the service's clock."""
+        answer = self._call("GET", "/heartbeats", params={"after": after})
+        try:
+            return [Beat(**beat) for beat in answer.json()]
+        except (ValueError, TypeError) as error:
+            raise ServiceError(f"{answer.url} answered no list of heartbeats.") from error
 
     def status(self) -> dict[str, Any]:
         """Counts of the data plane, for people."""

@@ -1,5 +1,6 @@
 """Published policies and which robot acts with which: statements of `lwd.store.catalog`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from sqlalchemy import Connection, func, insert, or_, select
@@ -12,7 +13,7 @@ from lwd.store.schema import loads, weights
 
 NOBODY = ",,"
 """Audience of what is published while a roll-back holds."""
-_PROMOTED, _ROLLED_BACK = "promoted", "rolled back to"
+_PROMOTED, _ROLLED_BACK, _TRIED = "promoted", "rolled back to", "canary of"
 
 
 def publish(connection: Connection, row: WeightsRow) -> WeightsRow:
@@ -29,29 +30,46 @@ def publish(connection: Connection, row: WeightsRow) -> WeightsRow:
     return _append(connection, row, newest)
 
 
-def promote(connection: Connection, version: int, at: float) -> WeightsRow:
+def promote(connection: Connection, version: int, at: float, by: str = "") -> WeightsRow:
     """Give every robot the policy of `version`, and from now on what the learner publishes."""
-    return _again(connection, version, f"{_PROMOTED} {version}", at)
+    return _again(connection, version, f"{_PROMOTED} {version}{_said(by)}", at)
 
 
-def roll_back(connection: Connection, version: int, at: float) -> WeightsRow:
+def roll_back(connection: Connection, version: int, at: float, by: str = "") -> WeightsRow:
     """Give every robot the policy of `version`, and nothing newer until something is promoted."""
-    return _again(connection, version, f"{_ROLLED_BACK} {version}", at)
+    return _again(connection, version, f"{_ROLLED_BACK} {version}{_said(by)}", at)
 
 
-def _again(connection: Connection, version: int, note: str, at: float) -> WeightsRow:
+def try_on(
+    connection: Connection, version: int, robots: Sequence[str], at: float, by: str = ""
+) -> WeightsRow:
+    """Give these robots alone the policy of `version`; a roll-back goes on to hold."""
+    if not robots or any("," in robot or not robot for robot in robots):
+        raise ConfigError(f"A canary is for robots by name, without commas; given {robots!r}.")
+    audience = f",{','.join(robots)},"
+    return _again(connection, version, f"{_TRIED} {version}{_said(by)}", at, audience)
+
+
+def _said(by: str) -> str:
+    return f" by {by}" if by else ""
+
+
+def _again(
+    connection: Connection, version: int, note: str, at: float, audience: str = ""
+) -> WeightsRow:
     """Publish an artifact once more under a new version: robots only ever go forward."""
     newest = find(connection, pointers.lock(connection, pointers.WEIGHTS))
     row = find(connection, version)
     if newest is None or row is None:
         last = newest.version if newest else 0
         raise ConfigError(f"weights version {version} was never published; the newest is {last}.")
-    return _append(connection, replace(row, note=note, audience="", published_at=at), newest)
+    return _append(connection, replace(row, note=note, audience=audience, published_at=at), newest)
 
 
 def _held(connection: Connection) -> bool:
     """Whether the last thing that an operator did was to roll back."""
-    last = select(weights.c.note).where(weights.c.note != "").order_by(weights.c.version.desc())
+    for_all = (weights.c.note != "", weights.c.note.not_like(f"{_TRIED} %"))
+    last = select(weights.c.note).where(*for_all).order_by(weights.c.version.desc())
     return (connection.execute(last.limit(1)).scalar() or "").startswith(_ROLLED_BACK)
 
 

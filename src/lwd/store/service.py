@@ -23,6 +23,7 @@ from lwd.episode.types import Kind, Outcome
 from lwd.errors import ConfigError, ConflictError, EpisodeError, LwdError, ServiceError
 from lwd.store.access import READ, UPLOAD, Access, RefusedError, load_access
 from lwd.store.catalog import Catalog
+from lwd.store.heartbeats import Heartbeats, add_heartbeats
 from lwd.store.process import LOOPBACK, allow_connections, listen, split_url, stop_on_signals
 from lwd.store.queue import Queue
 from lwd.store.relay import Bell, relay, watch_weights
@@ -49,6 +50,7 @@ class Parts:
     bell: Bell = field(default_factory=Bell)
     wake: threading.Event = field(default_factory=threading.Event)
     """Set after an insert, so that the relay does not wait for its next look."""
+    beats: Heartbeats = field(default_factory=lambda: Heartbeats(time.time))
 
 
 def check_row(row: EpisodeRow) -> EpisodeRow:
@@ -88,6 +90,7 @@ def create_app(catalog: Catalog, parts: Parts | None = None) -> FastAPI:
     _add_uploads(app, shared)
     _add_weights(app, shared)
     _add_status(app, shared)
+    add_heartbeats(app, shared.beats, shared.access)
     return app
 
 

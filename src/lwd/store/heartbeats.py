@@ -1,0 +1,98 @@
+"""Signs of life of robots, as the service has them: in memory, because they are worth nothing
+after a minute and a thousand robots send hundreds of them a second."""
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+from lwd.errors import EpisodeError
+from lwd.store.access import READ, UPLOAD, Access
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+MOST_ROBOTS = 100_000
+MAX_NAME = 128
+STATES = ("acting", "correcting", "paused", "waiting")
+"""The policy acts; a person acts; a person has stopped it; it has no policy or no room yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """What a robot says of itself every few seconds."""
+
+    robot: str
+    state: str
+    """One of `STATES`."""
+    at: float
+    """UTC seconds by the robot's clock."""
+    task: str = ""
+    episode_id: str = ""
+    policy_version: int = 0
+    """Version that it acts with; 0 for none."""
+    pending: int = 0
+    """Episodes in its spool that are not uploaded."""
+    received_at: float = 0.0
+    """UTC seconds by the service's clock."""
+
+
+class Heartbeats:
+    """The last beat of every robot; safe to share between threads."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._beats: dict[str, Beat] = {}
+
+    def note(self, beat: Beat) -> None:
+        """Remember a beat, in place of the robot's last one; of too many robots the one that has
+        been silent for longest is forgotten."""
+        with self._lock:
+            self._beats.pop(beat.robot, None)
+            self._beats[beat.robot] = replace(beat, received_at=self._clock())
+            if len(self._beats) > MOST_ROBOTS:
+                del self._beats[next(iter(self._beats))]
+
+    def last(self, after: float = 0.0) -> list[Beat]:
+        """The last beat of each robot that came after a time by the service's clock."""
+        with self._lock:
+            beats = list(self._beats.values())
+        return [beat for beat in beats if beat.received_at > after]
+
+
+def check_beat(beat: Beat) -> Beat:
+    """The beat, if every field is plausible; else EpisodeError."""
+    names = (beat.robot, beat.task, beat.episode_id)
+    usable = (
+        beat.robot
+        and beat.state in STATES
+        and all(len(name) <= MAX_NAME for name in names)
+        and math.isfinite(beat.at)
+        and 0 <= beat.policy_version < 2**31
+        and 0 <= beat.pending < 2**31
+    )
+    if not usable:
+        raise EpisodeError(
+            f"Heartbeat is not valid: {str(beat)[:300]}. States are {', '.join(STATES)}; names have "
+            f"at most {MAX_NAME} characters."
+        )
+    return beat
+
+
+def add_heartbeats(app: "FastAPI", beats: Heartbeats, access: Access) -> None:
+    """Routes of the service: robots send beats, the fleet's page reads them."""
+    from fastapi import Header
+
+    Token = Annotated[str | None, Header(alias="Authorization")]
+
+    @app.post("/heartbeats")
+    async def note(beat: Beat, authorization: Token = None) -> dict[str, str]:
+        access.check(authorization, UPLOAD, beat.robot)
+        beats.note(check_beat(beat))
+        return {"status": "noted"}
+
+    @app.get("/heartbeats")
+    async def last(after: float = 0.0, authorization: Token = None) -> list[Beat]:
+        access.check(authorization, READ)
+        return beats.last(after)
