@@ -1,0 +1,1 @@
+"""The fleet's page: robots, episodes, learner and policies in a browser, read from the store."""
