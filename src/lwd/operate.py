@@ -84,6 +84,35 @@ def fleet(
     console.print(f"processes restarted: {restarts}")
 
 
+def dashboard(
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    url: str = "http://127.0.0.1:8080",
+    recipe: str = "lwd",
+    rate: Literal["compact", "full"] = "compact",
+    every_s: float = 1.0,
+) -> None:
+    """Show the fleet in a browser: robots, success, episodes, learner; correct episodes, release
+    policies.
+
+    Args:
+        plane: Which catalog, objects and run; where tokens and certificate are.
+        url: Where to listen; others than the loopback need tokens.
+        recipe: Recipe of the run, whose critic gives the values along an episode.
+        rate: Control preset that it was trained with.
+        every_s: Seconds between two looks at the catalog.
+    """
+    from lwd.dashboard.serve import serve
+
+    serve(
+        plane,
+        url,
+        recipe=recipe,
+        rate=rate,
+        every_s=every_s,
+        started=lambda bound: print(f"open {bound}", flush=True),
+    )
+
+
 def collect(config: Collect = CollectConfig(), as_json: AsJson = False) -> None:  # noqa: B008
     """Make the offline buffer of Table IV, scaled down: demonstrations, rollouts of earlier
     policies with both outcomes, play. `lwd edge` uploads it from the spool.
@@ -118,5 +147,5 @@ def collect(config: Collect = CollectConfig(), as_json: AsJson = False) -> None:
     page.print(table(buffer), *missing(buffer), *paths, sep="\n")
 
 
-COMMANDS = (chaos, fleet)
+COMMANDS = (chaos, dashboard, fleet)
 SIM_COMMANDS = (collect,)
