@@ -1,6 +1,6 @@
 """A policy as it travels: tensors and metadata of one safetensors file, and back to actions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -134,13 +134,23 @@ class FlowPolicy:
 
     def chunk(self, observation: Sensed, instruction: str) -> np.ndarray:
         """[horizon, action] float32 absolute targets."""
-        state = observation.state[None]
-        tokens = jnp.asarray(tokenize([instruction]))
-        inputs = Inputs(jnp.asarray(self.normaliser.state(state)), tokens)
-        shape = (self._draws, 1, *self.normaliser.action_mean.shape)
-        noise = self._rng.standard_normal(shape, np.float32)
+        return self.chunks([observation], [instruction], [self._rng])[0]
+
+    def chunks(
+        self,
+        observations: Sequence[Sensed],
+        instructions: Sequence[str],
+        rngs: Sequence[np.random.Generator],
+    ) -> np.ndarray:
+        """[robots, horizon, action] float32 absolute targets, each with its own draws."""
+        state = np.stack([seen.state for seen in observations])
+        inputs = Inputs(
+            jnp.asarray(self.normaliser.state(state)), jnp.asarray(tokenize(instructions))
+        )
+        shape = (self._draws, *self.normaliser.action_mean.shape)
+        noise = np.stack([rng.standard_normal(shape, np.float32) for rng in rngs], axis=1)
         chunk = np.asarray(self._sample(self.params, self.extra, inputs, noise))
-        return self.normaliser.restore(state, chunk)[0]
+        return self.normaliser.restore(state, chunk)
 
 
 @cache
