@@ -290,3 +290,24 @@ def test_a_window_of_a_million_chunks_has_the_monte_carlo_return() -> None:
     batch = gather(memory, start, horizon=HORIZON, n_step=1_000_000, discount=DISCOUNT)
     np.testing.assert_allclose(batch.returns, [DISCOUNT**9, DISCOUNT**2, 0, 0], rtol=1e-6)
     np.testing.assert_allclose(batch.discount, [0, 0, 0, DISCOUNT**6], rtol=1e-6)
+
+
+def test_with_cameras_a_window_starts_only_where_it_finds_its_images() -> None:
+    """The first episode has an image every five ticks, the second none at its end."""
+    seen, blind = make_episode(ticks=20, kind=Kind.DEMO), make_episode(ticks=18, kind=Kind.DEMO)
+    memory = memory_of(seen, blind, cameras=("head",))
+    starts = memory.starts(("demo", "restocking"), 4)
+    assert memory.view().ticks["demo", "restocking"] == 4
+    batch = gather(memory, starts, horizon=HORIZON, n_step=2, discount=DISCOUNT)
+    assert batch.images is not None
+    assert batch.next_images is not None
+    head = seen.images["head"]
+    assert batch.images["head"].tolist() == [head[t] for t in (0, 5, 10, 15)]
+    assert batch.next_images["head"].tolist() == [head[t] for t in (10, 15, 20, 20)]
+    assert memory_of(seen).view().ticks["demo", "restocking"] == 20
+
+
+def test_a_camera_that_nobody_has_leaves_nothing_to_sample() -> None:
+    memory = memory_of(make_episode(ticks=20, kind=Kind.DEMO), cameras=("head", "left_wrist"))
+    with pytest.raises(ConfigError, match="Nothing to sample"):
+        draw(memory, memory.view(), {"demo": 1.0}, 2, seed=(0, 0))

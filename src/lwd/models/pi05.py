@@ -39,6 +39,9 @@ class Pi05Config:
     action: int = 32
     """Dimensions of an action, zero padding included."""
     cameras: tuple[str, ...] = CAMERAS
+    state: int = 0
+    """Numbers of a state that is a token of its own, after the prompt; 0 where the prompt has it
+    in words, as in the released model."""
     bfloat16: bool = True
     """Dtype of activations and matrix products; actions, time and norms stay float32."""
     unroll: bool = False
@@ -71,11 +74,14 @@ class Observation(NamedTuple):
     tokens: Int[Array, "batch tokens"]
     """Prompt."""
     token_mask: Bool[Array, "batch tokens"]
+    state: Float[Array, "batch state"] | None = None
+    """Normalised; only for a model that reads it as a token."""
 
 
 def init(key: Array, config: Pi05Config) -> Params:
     """Fresh parameters, keyed as openpi's checkpoint."""
     names = ("img", "llm", "action_in_proj", "action_out_proj", "time_mlp_in", "time_mlp_out")
+    names = (*names, "state_proj") if config.state else names
     keys: dict[str, Array] = dict(zip(names, jax.random.split(key, len(names)), strict=True))
     width, action = config.expert.width, config.action
     shapes = {
@@ -84,6 +90,8 @@ def init(key: Array, config: Pi05Config) -> Params:
         "time_mlp_in": (width, width),
         "time_mlp_out": (width, width),
     }
+    if config.state:
+        shapes["state_proj"] = (config.state, config.vlm.width)
     heads = {
         name: {
             "kernel": jax.random.normal(keys[name], shape) / math.sqrt(shape[0]),
@@ -103,7 +111,7 @@ def init(key: Array, config: Pi05Config) -> Params:
 def embed_prefix(
     params: Params, seen: Observation, config: Pi05Config
 ) -> tuple[Float[Array, "batch prefix width"], Bool[Array, "batch prefix"]]:
-    """Tokens of all cameras, then of the prompt, and which of them are there."""
+    """Tokens of all cameras, of the prompt, of the state; and which of them are there."""
     _check(seen, config)
     batch, count = len(seen.tokens), config.vision.tokens
     # One pass of the tower for all cameras.
@@ -116,8 +124,22 @@ def embed_prefix(
     table = params["PaliGemma"]["llm"]["embedder"]["input_embedding"].astype(config.dtype)
     words = table[seen.tokens] * jnp.asarray(math.sqrt(config.vlm.width), config.dtype)
     there = [jnp.repeat(seen.image_mask[name][:, None], count, axis=1) for name in config.cameras]
-    tokens = jnp.concatenate([vision.reshape(batch, -1, words.shape[-1]), words], axis=1)
-    return tokens, jnp.concatenate([*there, seen.token_mask], axis=1)
+    tokens = [vision.reshape(batch, -1, words.shape[-1]), words]
+    valid = [*there, seen.token_mask]
+    if config.state:
+        tokens.append(state_token(params["state_proj"], seen.state, config.state, config.dtype))
+        valid.append(jnp.ones((batch, 1), bool))
+    return jnp.concatenate(tokens, axis=1), jnp.concatenate(valid, axis=1)
+
+
+def state_token(
+    params: Params, state: Array | None, size: int, dtype: jnp.dtype
+) -> Float[Array, "batch 1 width"]:
+    """A normalised state as a token; ValueError unless it has `size` numbers."""
+    if state is None or state.shape[1] != size:
+        given = "absent" if state is None else f"of {state.shape[1]} numbers"
+        raise ValueError(f"the state is {given}; the model reads {size} numbers as a token.")
+    return dense(params, state.astype(jnp.float32)).astype(dtype)[:, None]
 
 
 def encode(params: Params, seen: Observation, config: Pi05Config) -> Cache:
@@ -160,7 +182,7 @@ def is_expert(path: str) -> bool:
     """
     names = path.split("/")
     if names[0] != "PaliGemma":
-        return True
+        return names[0] != "state_proj"
     return names[1] == "llm" and any(name.endswith("_1") for name in names)
 
 

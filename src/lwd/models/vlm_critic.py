@@ -18,7 +18,7 @@ from jaxtyping import Float
 from lwd.models.fns import Params
 from lwd.models.gemma3 import Gemma3Config, embed, gemma3, init_gemma3
 from lwd.models.layers import attend, dense, rms_norm
-from lwd.models.pi05 import CAMERAS, Observation
+from lwd.models.pi05 import CAMERAS, Observation, state_token
 from lwd.models.siglip import SiglipConfig, init_siglip, siglip
 
 
@@ -29,6 +29,8 @@ class VlmCriticConfig:
     text: Gemma3Config = field(default_factory=lambda: Gemma3Config(causal=False))
     vision: SiglipConfig = field(default_factory=SiglipConfig)
     cameras: tuple[str, ...] = CAMERAS
+    state: int = 0
+    """Numbers of a state that is a token of its own; 0 where the prompt has it in words."""
     pooled: int = 8
     """Side of the grid of tokens that a camera becomes."""
     atoms: int = 201
@@ -62,7 +64,9 @@ def init_backbone(key: Array, config: VlmCriticConfig) -> Params:
     """Fresh vision tower, language model, projection between them, and readout token."""
     vision, text, project, readout = jax.random.split(key, 4)
     width = config.text.width
+    state = {"state": _dense(jax.random.fold_in(key, 4), config.state, width)}
     return {
+        **(state if config.state else {}),
         "img": init_siglip(vision, config.vision, None),
         "llm": init_gemma3(text, config.text),
         "project": {
@@ -115,9 +119,13 @@ def read(params: Params, seen: Observation, config: VlmCriticConfig) -> Float[Ar
     readout = jnp.broadcast_to(
         params["readout"].astype(config.dtype)[None, None], (batch, 1, words.shape[-1])
     )
-    tokens = jnp.concatenate([vision.reshape(batch, -1, words.shape[-1]), words, readout], axis=1)
     there = [jnp.repeat(seen.image_mask[name][:, None], count, axis=1) for name in config.cameras]
-    valid = jnp.concatenate([*there, seen.token_mask, jnp.ones((batch, 1), bool)], axis=1)
+    last = [readout]
+    if config.state:
+        last = [state_token(params["state"], seen.state, config.state, config.dtype), readout]
+    tokens = jnp.concatenate([vision.reshape(batch, -1, words.shape[-1]), words, *last], axis=1)
+    always = jnp.ones((batch, len(last)), bool)
+    valid = jnp.concatenate([*there, seen.token_mask, always], axis=1)
     out = gemma3(
         params["llm"], tokens, valid, config.text, unroll=config.unroll, remat=config.remat
     )

@@ -1,5 +1,6 @@
 """What a learner update eats."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ class Batch(NamedTuple):
     float32 = gamma^(ticks to the bootstrap), 0 where nothing is bootstrapped. `human` [batch] bool
     says where an operator had taken over at the start. `episode` [batch] ids and `tick` [batch]
     start ticks say where each row came from, and so does `window` [batch], its number in the order
-    of the data set, the same in every snapshot and on every host.
+    of the data set, the same in every snapshot and on every host. `images` and `next_images` are
+    JPEG bytes, [batch] objects by camera, of the cameras that the reader was asked for.
     """
 
     state: np.ndarray
@@ -29,3 +31,5 @@ class Batch(NamedTuple):
     episode: np.ndarray
     tick: np.ndarray
     window: np.ndarray
+    images: Mapping[str, np.ndarray] | None = None
+    next_images: Mapping[str, np.ndarray] | None = None

@@ -6,7 +6,7 @@ labels, stays where it is and is a hole in later views. Every episode has T + 1 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,7 +87,8 @@ EMPTY = View(episodes=0, ticks={}, counts={})
 
 class Memory:
     """Loaded episodes. `single_source` leaves out chunks that cross the border of an intervention:
-    of these only a part is one policy's execution (IV-C)."""
+    of these only a part is one policy's execution (IV-C). With `cameras` a window starts only where
+    all of them have an image, at its start and wherever one of its chunks ends."""
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Memory:
         discount: float,
         single_source: bool = False,
         bootstrap_timeouts: bool = False,
+        cameras: tuple[str, ...] = (),
     ):
         self._horizon = horizon
         self._discount = discount
@@ -109,6 +111,7 @@ class Memory:
         self._gone: frozenset[int] = frozenset()
         self._index: dict[str, int] = {}
         self._live: dict[Pool, tuple[tuple[int, tuple[Span, ...]], np.ndarray]] = {}
+        self.images = {camera: Growing((), np.object_) for camera in cameras}
         self.state = Growing((0,), np.float32)
         self.action = Growing((0,), np.float32)
         self.to_go = Growing((), np.float64)
@@ -138,6 +141,8 @@ class Memory:
         self.state.extend(episode.state)
         self.action.extend(episode.action)
         self.action.extend(episode.action[-1:])
+        for camera, images in self.images.items():
+            images.extend(_objects(episode.images.get(camera, (None,) * (ticks + 1))))
         self.human.extend(np.append(episode.source == Source.HUMAN, False))
         self.to_go.extend(rewards_to_go(episode.reward, self._discount))
         self.policy_version.extend(np.array([header.policy_version]))
@@ -208,6 +213,8 @@ class Memory:
         usable = np.ones(episode.ticks, bool)
         if self._single_source:
             usable = unmixed(human, self._horizon)
+        if self.images:
+            usable = usable & self._seen(first, episode.ticks)
         rows, taken_over = first + np.flatnonzero(usable), first + np.flatnonzero(usable & human)
         kind, task = episode.header.kind, episode.header.task
         parts = {str(kind): rows, "human": taken_over}
@@ -233,6 +240,14 @@ class Memory:
             self._starts[pool].extend(starts)
             self._spans[-1][pool] = (before, before + len(starts))
 
+    def _seen(self, first: int, ticks: int) -> np.ndarray:
+        """[ticks] bool: whether a window from each tick finds an image wherever it needs one."""
+        kept = [images.rows[first : first + ticks + 1] for images in self.images.values()]
+        seen = np.array([None not in row for row in zip(*kept, strict=True)])
+        for tick in range(ticks - 1, -1, -1):
+            seen[tick] &= seen[min(tick + self._horizon, ticks)]
+        return seen[:-1]
+
 
 def unmixed(human: np.ndarray, horizon: int) -> np.ndarray:
     """[ticks] bool: whether the chunk from each tick is all human or has no human tick at all."""
@@ -240,6 +255,13 @@ def unmixed(human: np.ndarray, horizon: int) -> np.ndarray:
     before = np.concatenate([[0], np.cumsum(human)])
     count = before[until] - before[:-1]
     return (count == 0) | (count == until - np.arange(len(human)))
+
+
+def _objects(values: Sequence[object]) -> np.ndarray:
+    """One-dimensional array of any objects."""
+    array = np.empty(len(values), np.object_)
+    array[:] = values
+    return array
 
 
 def _length(holes: Mapping[Pool, tuple[Span, ...]], pool: Pool) -> int:

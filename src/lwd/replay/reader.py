@@ -45,6 +45,8 @@ class Options:
     """Treat a time-out as a cut, not as a failure (the paper: a failure)."""
     prefetcher: bool = True
     """Download in a process of its own; else inside `sync`, which then takes as long."""
+    cameras: tuple[str, ...] = ()
+    """Cameras whose images batches have; none leaves all images on disk."""
     cache_bytes: int = 50 << 30
     """Bound of the payloads on this host's disk."""
 
@@ -108,6 +110,7 @@ class Reader:
             discount=discount,
             single_source=options.single_source,
             bootstrap_timeouts=options.bootstrap_timeouts,
+            cameras=options.cameras,
         )
         self._view = EMPTY
         self._order, self._floor = Order(), 0
@@ -300,7 +303,7 @@ class Reader:
             self._prefetch.damaged(row.sha256)
             return False
         try:
-            episode = _checked(row, decode(data, images=False))
+            episode = _checked(row, decode(data, images=bool(self._options.cameras)))
             self._memory.append(relabelled(episode, entry.labels))
         except EpisodeError as error:
             log.error("unusable episode=%s reason=%s", row.episode_id, error)

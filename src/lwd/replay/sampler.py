@@ -118,7 +118,14 @@ def gather(
         episode=memory.episode.rows[owner],
         tick=start - memory.first.rows[owner],
         window=start,
+        images=_images(memory, start),
+        next_images=_images(memory, found.end),
     )
+
+
+def _images(memory: Memory, rows: np.ndarray) -> dict[str, np.ndarray] | None:
+    """JPEG bytes by camera; None for a memory without cameras."""
+    return {camera: images.rows[rows] for camera, images in memory.images.items()} or None
 
 
 def steps(n_step: NStep, tasks: np.ndarray) -> np.ndarray | int:
