@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -103,20 +102,6 @@ def test_paligemmas_npz_is_read(params, tmp_path):
     assert {f"params/{path}" for path in loaded} == kept.keys()
     for path, leaf in loaded.items():
         np.testing.assert_array_equal(leaf, flat[path])
-
-
-def test_norm_stats_round_trip(tmp_path):
-    stats = {
-        name: openpi.NormStats(*np.arange(4 * 3, dtype=np.float32).reshape(4, 3))
-        for name in ("state", "actions")
-    }
-    file = tmp_path / "assets" / "robot" / "norm_stats.json"
-    openpi.write_norm_stats(file, stats)
-    again = openpi.read_norm_stats(file)
-    jax.tree.map(np.testing.assert_array_equal, stats, again)
-    file.write_text('{"norm_stats": {"state": {"mean": [1, 2], "std": [1]}}}')
-    with pytest.raises(IntegrityError, match=r"no norm_stats\.json of openpi"):
-        openpi.read_norm_stats(file)
 
 
 def test_axes_are_split_permuted_and_merged():

@@ -1,13 +1,11 @@
-"""openpi's checkpoints: orbax folders of released and trained models, PaliGemma, norm stats.
+"""openpi's checkpoints: orbax folders of released and trained models, PaliGemma.
 
 A released model is a plain tree under `params`; a trained one has a leaf named `value` below every
-parameter. Our own pi0.5 is saved in the first form, which openpi loads.
+parameter. Our own pi0.5 is saved in the first form, which openpi loads. Its norm stats are read and
+written by `lwd.models.inputs.norm_stats`.
 """
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -63,45 +61,6 @@ def load_paligemma(file: Path, config: Pi05Config) -> Params:
         if not pi05.is_expert(f"PaliGemma/{path}")
     }
     return fit(flat, nest(like), f"PaliGemma in {file}")
-
-
-class NormStats(NamedTuple):
-    """Statistics of one quantity, [dimensions] each, as openpi keeps them."""
-
-    mean: np.ndarray
-    std: np.ndarray
-    q01: np.ndarray
-    q99: np.ndarray
-
-
-def read_norm_stats(file: Path) -> dict[str, NormStats]:
-    """Statistics by quantity (`state`, `actions`) of a norm_stats.json; IntegrityError if it is
-    none."""
-    try:
-        stats = json.loads(file.read_text())["norm_stats"]
-        return {name: _stats(name, values) for name, values in stats.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(
-            f"{file} is no norm_stats.json of openpi: {error!r}. Expected an object norm_stats "
-            "with mean, std, q01 and q99 of state and actions."
-        ) from error
-
-
-def write_norm_stats(file: Path, stats: Mapping[str, NormStats]) -> None:
-    """Write statistics so that openpi reads them."""
-    values = {
-        name: {field: array.tolist() for field, array in one._asdict().items()}
-        for name, one in stats.items()
-    }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"norm_stats": values}, indent=2))
-
-
-def _stats(name: str, values: Mapping[str, Any]) -> NormStats:
-    arrays = [np.asarray(values[field], np.float32) for field in NormStats._fields]
-    if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 1:
-        raise ValueError(f"{name} has arrays of shapes {[array.shape for array in arrays]}")
-    return NormStats(*arrays)
 
 
 def _shapes(config: Pi05Config) -> Params:

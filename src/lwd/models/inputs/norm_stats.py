@@ -1,0 +1,112 @@
+"""Statistics of states and actions, and openpi's norm_stats.json, which holds them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from lwd.errors import ConfigError, IntegrityError
+
+Normalisation = Literal["quantile", "zscore"]
+EPSILON = 1e-6
+"""What openpi adds to a range or a deviation before it divides."""
+
+
+class NormStats(NamedTuple):
+    """Statistics of one quantity, [dimensions] float64 each, as openpi keeps them."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    q01: np.ndarray
+    q99: np.ndarray
+
+    def normalise(self, x: np.ndarray, by: Normalisation) -> np.ndarray:
+        """[..., dimensions] in robot units to network units: [q01, q99] to [-1, 1], not clipped,
+        or to zero mean and unit variance. Float64, as in openpi."""
+        if by == "zscore":
+            return (x - self.mean) / (self.std + EPSILON)
+        return (x - self.q01) / (self.q99 - self.q01 + EPSILON) * 2 - 1
+
+    def restore(self, x: np.ndarray, by: Normalisation) -> np.ndarray:
+        """Inverse of `normalise`."""
+        if by == "zscore":
+            return x * (self.std + EPSILON) + self.mean
+        return (x + 1) / 2 * (self.q99 - self.q01 + EPSILON) + self.q01
+
+    def first(self, dimensions: int, what: str) -> "NormStats":
+        """Statistics of so many dimensions: those of padded vectors may have more (openpi does the
+        same). ConfigError if there are fewer."""
+        if len(self.mean) < dimensions:
+            raise ConfigError(
+                f"norm stats of {what} have {len(self.mean)} dimensions, but there are "
+                f"{dimensions}. Compute them for this robot: lwd normstats compute."
+            )
+        return NormStats(*(array[:dimensions] for array in self))
+
+
+def read_norm_stats(file: Path) -> dict[str, NormStats]:
+    """Statistics by quantity (`state`, `actions`) of a norm_stats.json; IntegrityError if it is
+    none."""
+    try:
+        stats = json.loads(file.read_text())["norm_stats"]
+        return {name: _stats(name, values) for name, values in stats.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"{file} is no norm_stats.json of openpi: {error!r}. Expected an object norm_stats "
+            "with mean, std, q01 and q99 of state and actions."
+        ) from error
+
+
+def write_norm_stats(
+    file: Path, stats: Mapping[str, NormStats], about: Mapping[str, Any] | None = None
+) -> None:
+    """Write statistics so that openpi reads them; `about` goes beside them, where it looks not."""
+    values = {
+        name: {field: array.tolist() for field, array in one._asdict().items()}
+        for name, one in stats.items()
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = {} if about is None else {"lwd": dict(about)}
+    file.write_text(json.dumps({"norm_stats": values, **beside}, indent=2))
+
+
+def tensors_of(stats: Mapping[str, NormStats]) -> dict[str, np.ndarray]:
+    """By `quantity_field`, for the artifact that travels to the robot."""
+    return {
+        f"{name}_{field}": np.asarray(array, np.float64)
+        for name in sorted(stats)
+        for field, array in stats[name]._asdict().items()
+    }
+
+
+def from_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, NormStats]:
+    """Inverse of `tensors_of`; IntegrityError names what is missing."""
+    wanted = [f"{name}_{field}" for name in ("state", "actions") for field in NormStats._fields]
+    if missing := [name for name in wanted if name not in tensors]:
+        raise IntegrityError(f"norm stats lack {missing}; expected {wanted}.")
+    return {
+        name: NormStats(
+            *(np.asarray(tensors[f"{name}_{f}"], np.float64) for f in NormStats._fields)
+        )
+        for name in ("state", "actions")
+    }
+
+
+def sha256_of(stats: Mapping[str, NormStats]) -> str:
+    """Names these statistics."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors_of(stats).items():
+        digest.update(name.encode() + np.ascontiguousarray(tensor).tobytes())
+    return digest.hexdigest()
+
+
+def _stats(name: str, values: Mapping[str, Any]) -> NormStats:
+    arrays = [np.asarray(values[field], np.float64) for field in NormStats._fields]
+    if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 1:
+        raise ValueError(f"{name} has arrays of shapes {[array.shape for array in arrays]}")
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError(f"{name} has numbers that are not finite")
+    return NormStats(*arrays)

@@ -1,0 +1,19 @@
+"""What a model conditions on, in numpy: `lwd.models.fns.Inputs(*prepared)` is the same in JAX."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Prepared(NamedTuple):
+    """A batch in network units, fields in the order of `lwd.models.fns.Inputs`."""
+
+    state: np.ndarray
+    """[batch, state] float32."""
+    tokens: np.ndarray
+    """[batch, tokens] int32, 0 where there is none."""
+    images: Mapping[str, np.ndarray] | None = None
+    """By camera of the model, [batch, side, side, 3] uint8; None for a preset that does not see."""
+    image_mask: Mapping[str, np.ndarray] | None = None
+    """By camera of the model, [batch] bool: whether there is an image."""

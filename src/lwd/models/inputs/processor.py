@@ -1,0 +1,202 @@
+"""The class that stands between a robot's units and a VLA, on the learner and on the robot."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lwd.errors import ConfigError
+from lwd.models.inputs import norm_stats
+from lwd.models.inputs.format import ABSOLUTE, InputFormat
+from lwd.models.inputs.images import Image, pixels, resize_with_pad
+from lwd.models.inputs.norm_stats import NormStats
+from lwd.models.inputs.prepared import Prepared
+from lwd.models.inputs.prompt import prompt
+from lwd.models.inputs.tokenizers import Tokenizer
+
+log = logging.getLogger(__name__)
+
+Images = Mapping[str, Sequence[Image | None]]
+"""By camera of the robot, an image for each row of the batch; None where there is none."""
+FAR = 1.5
+"""A state beyond it, normalised by quantiles, is outside of what the statistics were made of: one
+sample in fifty is a little outside of [-1, 1] by definition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processor:
+    """Observations to a model's inputs, actions to network units, and chunks back to targets.
+
+    Numpy only. ConfigError names the camera, the instruction or the state that does not fit.
+    """
+
+    format: InputFormat
+    tokenizer: Tokenizer
+    stats: Mapping[str, NormStats]
+    """Of `state` and `actions`, as `format` selects and anchors them."""
+    warned: set[str] = field(default_factory=set, compare=False)
+    """What a warning was given of; each is given once."""
+
+    def __post_init__(self) -> None:
+        wanted = {"state": len(self.format.state), "actions": len(self.format.anchors)}
+        if missing := sorted(wanted.keys() - self.stats.keys()):
+            raise ConfigError(f"norm stats lack {', '.join(missing)}; expected state and actions.")
+        kept = {name: self.stats[name].first(size, name) for name, size in wanted.items()}
+        object.__setattr__(self, "stats", kept)
+        if self.tokenizer.vocabulary > self.format.vocabulary:
+            raise ConfigError(
+                f"the tokenizer from {self.tokenizer.source} has {self.tokenizer.vocabulary} "
+                f"tokens, the model {self.format.vocabulary}: they do not match. Give the one that "
+                "the model was trained with."
+            )
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """What must be the same wherever the policy is used."""
+        return {
+            "normalisation_hash": self.sha256,
+            "tokenizer_hash": self.tokenizer.sha256,
+            "input_hash": self.format.sha256,
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Names the statistics; an episode records which ones its policy used."""
+        return norm_stats.sha256_of(self.stats)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The statistics by name, for the artifact that travels to the robot."""
+        return norm_stats.tensors_of(self.stats)
+
+    def observe(self, state: np.ndarray, images: Images, instructions: Sequence[str]) -> Prepared:
+        """States [batch, state] in robot units, images of any size, and instructions."""
+        seen = {m: self._camera(robot, images, len(state)) for m, robot in self.format.cameras}
+        unit = self.state(state)
+        return Prepared(
+            state=unit.astype(np.float32),
+            tokens=self._tokens(unit, instructions),
+            images={model: pictures for model, (pictures, _) in seen.items()},
+            image_mask={model: mask for model, (_, mask) in seen.items()},
+        )
+
+    def state(self, state: np.ndarray) -> np.ndarray:
+        """[batch, state] in robot units to the dimensions that the policy reads, in network units,
+        float64."""
+        if state.ndim != 2 or state.shape[1] <= max(self.format.state, default=-1):
+            raise ConfigError(
+                f"states have shape {state.shape}; expected [batch, at least "
+                f"{max(self.format.state, default=-1) + 1}]."
+            )
+        chosen = state[:, list(self.format.state)].astype(np.float64)
+        if not np.isfinite(chosen).all():
+            row, column = np.argwhere(~np.isfinite(chosen))[0]
+            raise ConfigError(
+                f"dimension {self.format.state[column]} of the state is {chosen[row, column]}; "
+                "expected a finite number. Look at that sensor."
+            )
+        unit = self.stats["state"].normalise(chosen, self.format.normalisation)
+        self._warn_if_far(chosen, unit)
+        return unit
+
+    def action(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Robot states [batch, state] and absolute targets [batch, horizon, action] to float32
+        network units, padded with zeros to the model's dimensions."""
+        relative = relative_to(state, action, self.format.anchors)
+        unit = self.stats["actions"].normalise(relative, self.format.normalisation)
+        padding = self.format.action - unit.shape[-1]
+        return np.pad(unit, ((0, 0), (0, 0), (0, padding))).astype(np.float32)
+
+    def restore(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Inverse of `action`: network units to absolute targets, float32, without padding."""
+        unit = action[..., : len(self.format.anchors)].astype(np.float64)
+        relative = self.stats["actions"].restore(unit, self.format.normalisation)
+        return (relative + _anchor(state, self.format.anchors)[:, None]).astype(np.float32)
+
+    def _warn_if_far(self, state: np.ndarray, unit: np.ndarray) -> None:
+        if self.format.normalisation != "quantile":
+            return
+        for column in np.flatnonzero((np.abs(unit) > FAR).any(axis=0)):
+            dimension, stats = self.format.state[column], self.stats["state"]
+            worst = state[np.abs(unit[:, column]).argmax(), column]
+            self._warn(
+                f"state {dimension}",
+                "state outside the norm stats dimension=%d value=%.4g q01=%.4g q99=%.4g; the "
+                "policy has hardly seen it: check units and calibration, or compute the norm "
+                "stats of this robot",
+                *(dimension, worst, stats.q01[column], stats.q99[column]),
+            )
+
+    def _warn(self, about: str, message: str, *values: Any) -> None:
+        if about not in self.warned:
+            self.warned.add(about)
+            log.warning(message, *values)
+
+    def _camera(self, camera: str, images: Images, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """[batch, side, side, 3] uint8, black where there is no image, and [batch] bool."""
+        side = self.format.image
+        pictures, mask = np.zeros((batch, side, side, 3), np.uint8), np.zeros(batch, bool)
+        if not camera:
+            return pictures, mask
+        for row, image in enumerate(images.get(camera, [None] * batch)):
+            if image is not None:
+                pictures[row] = resize_with_pad(pixels(camera, image), side)
+                mask[row] = True
+        if not mask.all():
+            self._missing(camera, [name for name, seen in images.items() if seen])
+        return pictures, mask
+
+    def _missing(self, camera: str, there: list[str]) -> None:
+        if camera not in self.format.optional:
+            raise ConfigError(
+                f"camera {camera!r} gave no image; there are images of "
+                f"{', '.join(sorted(there)) or 'no camera'}. The policy was trained with it: "
+                "connect it, or train with a format that names it as optional."
+            )
+        self._warn(f"camera {camera}", "camera missing name=%s; the model sees a mask", camera)
+
+    def _tokens(self, state: np.ndarray, instructions: Sequence[str]) -> np.ndarray:
+        """[batch, tokens] int32; without a state in the prompt, each instruction once."""
+        tokens = np.zeros((len(instructions), self.format.tokens), np.int32)
+        known: dict[str, list[int]] = {}
+        for row, instruction in enumerate(instructions):
+            found = known.get(instruction)
+            if found is None:
+                found = self._prompt(instruction, state[row])
+                if not self.format.discrete_state:
+                    known[instruction] = found
+            tokens[row, : len(found)] = found
+        return tokens
+
+    def _prompt(self, instruction: str, state: np.ndarray) -> list[int]:
+        if not instruction.strip():
+            raise ConfigError("the instruction is empty; say what is to be done.")
+        text = prompt(instruction, state if self.format.discrete_state else None)
+        found, most = self.tokenizer.encode(text), self.format.tokens
+        if len(found) > most:
+            own = len(self.tokenizer.encode(instruction.strip())) - 1
+            raise ConfigError(
+                f"instruction {instruction!r} has {own} tokens, {len(found)} with the rest of the "
+                f"prompt; at most {most} fit. Shorten it by at least {len(found) - most} tokens."
+            )
+        if 0 in found:
+            raise ConfigError(
+                f"instruction {instruction!r} has characters that the tokenizer from "
+                f"{self.tokenizer.source} does not know; say it with others."
+            )
+        return found
+
+
+def relative_to(state: np.ndarray, action: np.ndarray, anchors: Sequence[int]) -> np.ndarray:
+    """Absolute targets [batch, horizon, action] less what they are relative to in the robot states
+    [batch, state], float64."""
+    if action.shape[-1] != len(anchors):
+        raise ConfigError(f"actions have {action.shape[-1]} dimensions; expected {len(anchors)}.")
+    return action.astype(np.float64) - _anchor(state, anchors)[:, None]
+
+
+def _anchor(state: np.ndarray, anchors: Sequence[int]) -> np.ndarray:
+    """[batch, action] what each target is relative to, 0 where it is absolute."""
+    at = np.asarray(anchors)
+    return np.where(at == ABSOLUTE, 0.0, state[:, np.maximum(at, 0)].astype(np.float64))
