@@ -20,6 +20,7 @@ from lwd.config import (
     ActorConfig,
     DemoConfig,
     DiagnosisConfig,
+    EdgeConfig,
     HostConfig,
     LearnerConfig,
     PlaneConfig,
@@ -33,8 +34,10 @@ from lwd.records import snapshots
 from lwd.store.process import follow_parent
 
 Rate = Literal["compact", "full"]
+Scope = Literal["upload", "read", "publish", "consume", "operate"]
 Actor = Annotated[ActorConfig, arg(name="")]
 Plane = Annotated[PlaneConfig, arg(name="")]
+Edge = Annotated[EdgeConfig, arg(name="")]
 Algorithm = Annotated[LearnerConfig, arg(name="")]
 Hosts = Annotated[HostConfig, arg(name="")]
 Demo = Annotated[DemoConfig, arg(name="")]
@@ -111,11 +114,11 @@ def robot(
 
 
 @app.command
-def edge(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
+def edge(plane: Plane = PlaneConfig(), upload: Edge = EdgeConfig()) -> None:  # noqa: B008
     """Upload what the robots of this machine have spooled under ROOT/spool."""
     from lwd.edge.uploader import main
 
-    main(plane.root / "spool", plane.objects, plane.service_url)
+    main(plane.root / "spool", plane.objects, plane.service_url, edge=upload)
 
 
 @app.command
@@ -156,7 +159,7 @@ def service(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
 def token(
     robot: Positional[str],
     tokens: Path = Path("tokens.json"),
-    scopes: tuple[Literal["upload", "read", "publish", "consume"], ...] = ("upload", "read"),
+    scopes: tuple[Scope, ...] = ("upload", "read"),
 ) -> None:
     """Issue a token for the metadata service or the queue and print it; it is stored nowhere.
 
@@ -164,7 +167,7 @@ def token(
         robot: The robot whose episodes it may upload, `*` for any; or the queue's user.
         tokens: File of the hashes, which service and queue read at their start; made if missing.
         scopes: upload and read are a robot's; publish lets a service hand notices to the queue,
-            consume lets a coordinator take them.
+            consume lets a coordinator take them; operate lets a person act on the fleet's page.
     """
     from lwd.store.access import issue
 

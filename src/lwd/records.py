@@ -305,6 +305,31 @@ def doctor(
         sys.exit(1)
 
 
+def spool(root: Path = Path("runs/demo"), as_json: AsJson = False) -> None:
+    """Where the episodes of this machine's robots are: waiting, delivered, refused or dropped.
+
+    Args:
+        root: Folder of the run; the robots' spools are in ROOT/spool.
+        as_json: Print a JSON array, with every episode that was refused or dropped.
+    """
+    from lwd.edge.account import KEPT, Fate, account
+
+    found = [account(path.parent) for path in sorted((root / "spool").glob("*/pending"))]
+    if as_json:
+        print(json.dumps([robot.to_json() for robot in found]))
+        return
+    table = Table("robot", "waiting", "bytes", "delivered", "refused", "recovered", "dropped")
+    for robot in found:
+        lost = [f"{n} {fate}" for fate, n in sorted(robot.fates.items()) if fate not in KEPT]
+        recovered = robot.fates.get(Fate.RECOVERED, 0)
+        numbers = (robot.waiting, robot.waiting_bytes, robot.delivered, len(robot.refused))
+        table.add_row(robot.robot, *map(str, (*numbers, recovered)), ", ".join(lost) or "0")
+    Console().print(table)
+    for robot in found:
+        for episode, reason in (*robot.refused.items(), *robot.dropped):
+            print(f"{robot.robot} {episode} {reason}")
+
+
 def _print_life(found: Any) -> None:
     console = Console()
     console.print(_table([found.row]))
@@ -335,4 +360,4 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-COMMANDS = (status, episodes, lineage, amend, doctor)
+COMMANDS = (status, episodes, lineage, amend, doctor, spool)

@@ -1,7 +1,7 @@
 """A robot process of its own for tests that kill it: python drive.py ROOT KIND EPISODES.
 
 TICK_S in the environment is the wall time of a tick; STUCK_IN is the number of the episode in
-which the robot hangs for ever.
+which the robot hangs for ever; INTERRUPTED is what becomes of an episode that a kill cut off.
 """
 
 import logging
@@ -45,7 +45,13 @@ if __name__ == "__main__":
         folder, float(os.environ.get("TICK_S", "0")), int(os.environ.get("STUCK_IN", "0"))
     )
     main(
-        ActorConfig(robot="r0", kind=sys.argv[2], episodes=int(sys.argv[3]), seed=5),
+        ActorConfig(
+            robot="r0",
+            kind=sys.argv[2],
+            episodes=int(sys.argv[3]),
+            seed=5,
+            interrupted=os.environ.get("INTERRUPTED", "keep"),
+        ),
         PlaneConfig(root=folder),
         Rig(
             robot=lambda: robot,

@@ -19,7 +19,7 @@ def test_a_number_is_used_up_when_the_process_dies_inside_the_episode(tmp_path, 
     with Ledger(tmp_path, "r0") as ledger:
         ledger.begin("online")
     with Ledger(tmp_path, "r0") as ledger:
-        assert "episode lost robot=r0 number=0 kind=online" in caplog.text
+        assert "episode cut off robot=r0 number=0 kind=online" in caplog.text
         assert ledger.begin("online") == 1
         ledger.end(saved=True)
     caplog.clear()

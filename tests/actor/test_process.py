@@ -20,6 +20,7 @@ from lwd.actor.policy import PolicyStore
 from lwd.actor.process import Rig, main, run
 from lwd.actor.robot import Status
 from lwd.config import ActorConfig, PlaneConfig
+from lwd.edge.account import Fate, account
 from lwd.edge.spool import Spool
 from lwd.episode import payload
 from lwd.episode.types import Outcome
@@ -287,12 +288,34 @@ def test_kill_inside_an_episode_costs_that_episode_only(tmp_path):
     with start(tmp_path, "demo", 4) as robot:
         log = robot.communicate(timeout=30)[1]
         assert robot.returncode == 0
-    assert "episode lost robot=r0 number=2 kind=demo" in log
+    assert "episode cut off robot=r0 number=2 kind=demo" in log
     after = [header.episode_id for header in episodes(tmp_path)]
     assert after[:2] == saved
     assert len(after) == 4
     seeds = notes(tmp_path, "seed")
     assert len(seeds) == len(set(seeds)) == 5
+
+
+@pytest.mark.parametrize("interrupted", ["keep", "discard"])
+def test_what_a_kill_leaves_of_an_episode_is_kept_or_discarded_as_asked(tmp_path, interrupted):
+    drafts = tmp_path / "spool" / "r0" / "drafts"
+    with start(tmp_path, "play", 1000, TICK_S="0.05") as robot:
+        until(lambda: list(drafts.glob("*/*.arrow")))
+        robot.kill()
+    (cut,) = {path.parent.name for path in drafts.glob("*/*.arrow")}
+    finished = {header.episode_id for header in episodes(tmp_path)}
+    assert cut not in finished
+    with start(tmp_path, "play", len(finished) + 1, INTERRUPTED=interrupted) as robot:
+        robot.communicate(timeout=30)
+    ended = {header.episode_id: header for header in episodes(tmp_path)}
+    found = account(tmp_path / "spool" / "r0")
+    assert (cut in ended) is (interrupted == "keep")
+    if interrupted == "keep":
+        assert (ended[cut].outcome, ended[cut].truncated) == (Outcome.INTERRUPTED, True)
+        assert found.fates == {Fate.RECOVERED: 1}
+    else:
+        assert found.fates == {Fate.DISCARDED: 1}
+        assert "the process ended inside it" in found.dropped[0][1]
 
 
 def test_sigterm_saves_what_there_is_and_exits_cleanly(tmp_path):

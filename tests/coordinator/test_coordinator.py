@@ -9,8 +9,10 @@ import pytest
 
 from lwd.coordinator.service import Plane, _lead, follow_notices, reconcile, run
 from lwd.errors import ConflictError
+from lwd.store import parts
 from lwd.store.catalog import COORDINATOR as LEASE
 from lwd.store.catalog import EPISODES, Catalog
+from lwd.store.objects import episode_key
 from lwd.store.queue import Queue
 from processes import COORDINATOR, wait_until
 
@@ -65,6 +67,20 @@ def test_noticed_episodes_join_once_although_notices_come_twice(plane, catalog, 
     assert sorted(members(catalog)) == sorted(row.episode_id for row in rows)
     assert catalog.dead_letters() == []
     assert queue.pull("coordinator", 10, 0.1) == []
+
+
+def test_a_payload_that_came_in_parts_is_joined(plane, catalog, objects, produce, payloads):
+    row, other = produce(seed=1, upload=False), produce(seed=2, upload=False)
+    payload = payloads[episode_key(row.sha256)]
+    token = catalog.acquire_lease(LEASE, "me", 10.0)
+    parts.send(objects, row.sha256, payload, part_bytes=1000)
+    parts.send(objects, other.sha256, payloads[episode_key(other.sha256)][:-1], part_bytes=1000)
+    assert reconcile(plane, token, 0.0) == 1
+    assert members(catalog) == [row.episode_id]
+    assert objects.get(episode_key(row.sha256)) == payload
+    assert parts.present(objects, row.sha256) == []
+    assert parts.present(objects, other.sha256) != []
+    assert catalog.dead_letters() == []
 
 
 def test_poison_goes_to_the_dead_letters_and_the_others_join(plane, catalog, queue, produce):

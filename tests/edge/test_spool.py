@@ -140,7 +140,7 @@ def test_full_disk_is_relieved_by_uploaded_episodes(
     spool.acknowledge(old)
     monkeypatch.setattr(disk.os, "fsync", FullDisk(times=1))
     spool.save(new, b"y")
-    assert files(spool) == {"writer.lock", f"pending/{new}.arrow"}
+    assert files(spool) == {"writer.lock", "account.jsonl", f"pending/{new}.arrow"}
 
 
 def test_other_disk_errors_say_so(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,13 @@ from lwd.edge.uploader import Uploader, run
 from lwd.episode.payload import encode, new_id
 from lwd.episode.types import Episode
 from lwd.errors import ConflictError, ServiceError
-from lwd.store import disk
+from lwd.store import disk, parts
 from lwd.store.backoff import Backoff
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects, episode_key, sha256_of
 from lwd.store.service import create_app
 from processes import Processes, free_port, wait_until
-from sample_episodes import make_episode
+from sample_episodes import JPEG, make_episode
 
 GO = threading.Event()
 """A stop event that is never set."""
@@ -258,7 +259,8 @@ def test_run_backs_off_while_the_service_is_away_and_then_catches_up(
     stop = Waits()
     backoff = Backoff(first_s=1.0, limit_s=8.0)
     sink = Flaky(catalog, failures=4)
-    run(tmp_path / "spool", objects, sink, stop, poll_s=0.1, backoff=backoff, draw=lambda: 0.0)
+    uploader = Uploader(objects, sink)
+    run(tmp_path / "spool", uploader, stop, poll_s=0.1, backoff=backoff, draw=lambda: 0.0)
     assert stop.waits == (1.0, 2.0, 0.1, 0.1)
     assert catalog.count_episodes() == 3
 
@@ -266,12 +268,13 @@ def test_run_backs_off_while_the_service_is_away_and_then_catches_up(
 PROCESS = """
 import sys, threading
 from pathlib import Path
-from lwd.edge.uploader import run
+from lwd.edge.uploader import Uploader, run
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects
 from lwd.store.process import stop_on_signals
 stop = stop_on_signals()
-run(Path(sys.argv[1]), Objects(sys.argv[2]), Catalog(sys.argv[3]), stop, poll_s=0.02)
+uploader = Uploader(Objects(sys.argv[2]), Catalog(sys.argv[3]))
+run(Path(sys.argv[1]), uploader, stop, poll_s=0.02)
 """
 
 
@@ -340,3 +343,67 @@ def test_killed_uploader_delivers_each_episode_exactly_once(
     assert spool.rejected() == {}
     rows = [catalog.episode(i) for i in ids]
     assert all(row is not None and objects.exists(episode_key(row.sha256)) for row in rows)
+
+
+SLOW = """
+import sys
+from pathlib import Path
+from lwd.config import EdgeConfig
+from lwd.edge.uploader import main
+edge = EdgeConfig(bytes_per_s=float(sys.argv[4]))
+main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], edge=edge)
+"""
+
+
+def large_episode() -> Episode:
+    """An episode of some five megabytes."""
+    episode = make_episode(40)
+    noise = JPEG + np.random.default_rng(0).bytes(130_000)
+    return replace(episode, images={"wrist": tuple(noise for _ in range(episode.ticks + 1))})
+
+
+def test_a_killed_upload_goes_on_where_it_broke_off(
+    tmp_path: Path, spool: Spool, catalog: Catalog, s3_url: str
+) -> None:
+    """A real store: what was sent before the kill is not sent again, and the parts are joined."""
+    store, episode = Objects(s3_url), large_episode()
+    spool.save(episode.header.episode_id, encode(episode))
+    payload = spool.path(episode.header.episode_id).read_bytes()
+    sha256, port, processes = sha256_of(payload), free_port(), Processes()
+    arguments = (tmp_path / "spool", s3_url, f"http://127.0.0.1:{port}")
+    try:
+        first = processes.start(SLOW, *arguments, 1_000_000)
+        wait_until(lambda: len(parts.present(store, sha256)) >= 2, "some parts")
+        processes.kill(first)
+        before = {s.key: s.modified_at for s in store.inventory(parts.INCOMING)}
+        assert 0 < sum(part.size for part in parts.present(store, sha256)) < len(payload)
+        with service(catalog, port):
+            second = processes.start(SLOW, *arguments, 0)
+            wait_until(lambda: not spool.pending(), "the row")
+            assert processes.stop(second) == 0
+    finally:
+        processes.close()
+    after = {s.key: s.modified_at for s in store.inventory(parts.INCOMING)}
+    assert before.items() <= after.items()
+    assert parts.read(store, sha256, len(payload)) == payload
+
+
+@pytest.mark.parametrize(
+    ("first", "order"),
+    [
+        ((), ["success", "helped", "failure"]),
+        (("failure",), ["failure", "success", "helped"]),
+        (("intervention",), ["helped", "success", "failure"]),
+        (("failure", "intervention"), ["helped", "failure", "success"]),
+    ],
+)
+def test_failures_and_interventions_go_first_where_asked(
+    spool: Spool, objects: Objects, catalog: Catalog, first, order
+) -> None:
+    made = [saved(spool, ticks=3), saved(spool, ticks=8), saved(spool, ticks=3, outcome="failure")]
+    names = dict(
+        zip((e.header.episode_id for e in made), ("success", "helped", "failure"), strict=True)
+    )
+    sink = Flaky(catalog, failures=0)
+    assert Uploader(objects, sink, first=first).sweep([spool], GO) == (3, 0)
+    assert [names[call] for call in sink.calls] == order

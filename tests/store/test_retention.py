@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from episodes_at_rest import AtRest, at_rest
+from lwd.store import parts
+from lwd.store.objects import sha256_of
 from lwd.store.retention import collect, reachable
 
 GRACE_S = 100.0
@@ -42,6 +44,18 @@ def test_a_tombstoned_episode_goes_once_its_versions_are_given_up(fleet):
     assert (fleet.stored(), fleet.stored("trash")) == ({2}, {1})
     assert collected(fleet).deleted == [fleet.rows[1].sha256]
     assert (fleet.stored(), fleet.stored("trash")) == ({2}, set())
+
+
+def test_parts_of_an_upload_that_nobody_ended_go(fleet):
+    fleet.put(1)
+    begun, waits = sha256_of(b"begun"), fleet.rows[1].sha256
+    for sha256 in (begun, waits):
+        parts.send(fleet.objects, sha256, b"some bytes", part_bytes=4)
+    collected(fleet, now=time.time())
+    assert parts.present(fleet.objects, begun) != []
+    collected(fleet)
+    assert parts.present(fleet.objects, begun) == []
+    assert parts.present(fleet.objects, waits) != []
 
 
 def test_what_is_needed_again_comes_back_from_the_trash(fleet):

@@ -51,7 +51,7 @@ class Ledger:
         self._entries = read(folder)
         if self._entries.running:
             log.warning(
-                "episode lost robot=%s number=%d kind=%s reason=the process ended inside it",
+                "episode cut off robot=%s number=%d kind=%s reason=the process ended inside it",
                 *(robot, self._entries.started - 1, self._entries.running),
             )
 
@@ -68,6 +68,11 @@ class Ledger:
     def saved(self, kind: str) -> int:
         """Episodes of a kind saved so far, over all processes."""
         return self._entries.saved.get(kind, 0)
+
+    @property
+    def running(self) -> bool:
+        """Whether an episode has begun that has not ended, after a kill the one it cut off."""
+        return bool(self._entries.running)
 
     def begin(self, kind: str) -> int:
         """Number of the episode that starts now."""

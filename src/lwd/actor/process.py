@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from lwd.actor.policy import Build, Fleet, Policy, PolicyStore, Polling
 from lwd.actor.recorder import Recording
 from lwd.actor.robot import Robot
 from lwd.config import ActorConfig, PlaneConfig
+from lwd.edge.account import Fate
+from lwd.edge.draft import Drafts
 from lwd.edge.spool import Spool
 from lwd.episode.payload import encode
 from lwd.episode.types import Episode, Kind, Outcome, Source
@@ -81,8 +83,15 @@ def run(
     policies: PolicyStore | None,
     stop: threading.Event,
 ) -> None:
-    """Episodes until the quota or `stop`; a policy that misbehaves is withdrawn."""
-    robot, kind = rig.robot(), Kind(actor.kind)
+    """Episodes until the quota or `stop`; a policy that misbehaves is withdrawn.
+
+    First comes what a kill has left of the last one.
+    """
+    robot, kind, drafts = rig.robot(), Kind(actor.kind), Drafts(spool)
+    episode = drafts.recover(keep=_keeps(actor), why="the process ended inside it")
+    if episode is not None and ledger.running:
+        ledger.end(saved=True, outcome=episode.header.outcome)
+    rig = replace(rig, recording=replace(rig.recording, draft=drafts.add))
     while not stop.is_set() and (actor.episodes is None or ledger.saved(kind) < actor.episodes):
         policy = _next_policy(policies, stop)
         if policies is not None and policy is None:
@@ -97,7 +106,10 @@ def run(
             if policies is None:
                 raise
             policies.withdraw(str(error))
+            if cut := drafts.recover(keep=_keeps(actor), why="its policy misbehaved"):
+                saved, outcome = True, cut.header.outcome
         ledger.end(saved=saved, outcome=outcome)
+        drafts.clear()
 
 
 def _check(actor: ActorConfig, rig: Rig) -> None:
@@ -164,6 +176,11 @@ def _episode(
     )
 
 
+def _keeps(actor: ActorConfig) -> bool:
+    """Whether an episode that was cut off is kept; a demonstration is only if it succeeds."""
+    return actor.interrupted == "keep" and Kind(actor.kind) is not Kind.DEMO
+
+
 def _save(spool: Spool, episode: Episode, number: int, stop: threading.Event) -> bool:
     """Spool the episode if it is to be kept; a full spool makes the robot wait.
 
@@ -173,6 +190,9 @@ def _save(spool: Spool, episode: Episode, number: int, stop: threading.Event) ->
     valid = header.outcome is not Outcome.INVALID
     wanted = header.kind is not Kind.DEMO or header.outcome is Outcome.SUCCESS or not valid
     saved = wanted and _spooled(spool, episode, stop)
+    if not wanted:
+        reason = f"a demonstration that ended as {header.outcome} is not kept"
+        spool.drop(header.episode_id, Fate.POLICY, reason)
     log.info(
         "episode %s robot=%s number=%d episode=%s kind=%s outcome=%s ticks=%d policy=%d human=%d",
         "saved" if saved else "not kept",
@@ -187,6 +207,7 @@ def _spooled(spool: Spool, episode: Episode, stop: threading.Event) -> bool:
         payload = encode(episode)
     except EpisodeError as error:
         log.error("episode invalid episode=%s reason=%s", episode.header.episode_id, error)
+        spool.drop(episode.header.episode_id, Fate.INVALID, str(error))
         return False
     while True:
         try:
@@ -195,4 +216,5 @@ def _spooled(spool: Spool, episode: Episode, stop: threading.Event) -> bool:
         except ServiceError as error:
             log.error("episode not saved episode=%s reason=%s", episode.header.episode_id, error)
             if stop.wait(FULL_SPOOL_RETRY_S):
+                spool.drop(episode.header.episode_id, Fate.FULL, str(error))
                 raise

@@ -26,6 +26,8 @@ class Recording:
     """UTC seconds."""
     new_id: Callable[[], str] = new_id
     """Makes episode ids: 32 lower-case hex digits, never the same twice."""
+    draft: Callable[[int, Episode], None] | None = None
+    """Takes each chunk's worth of ticks, numbered from 0, while the episode still runs."""
 
 
 class Recorder:
@@ -38,6 +40,8 @@ class Recorder:
         self._recording = recording
         self._image_every = recording.image_every or robot.control.horizon
         self._started_at = recording.clock()
+        self._episode_id = recording.new_id()
+        self._drafted = 0
         self._observations: list[Observation] = []
         self._images: list[dict[str, bytes]] = []
         self._actions: list[np.ndarray] = []
@@ -60,6 +64,7 @@ class Recorder:
         """
         keep = planned or self.ticks % self._image_every == 0
         self._sense(tick.observation, keep=keep)
+        self._draft()
         action = np.asarray(tick.action, np.float32)
         self._actions.append(action)
         self._wanted.append(np.full_like(action, np.nan) if wanted is None else wanted)
@@ -70,17 +75,31 @@ class Recorder:
     def finish(self, last: Observation, outcome: Outcome) -> Episode:
         """The episode; `last` was sensed after the last action. At least one tick is needed."""
         self._sense(last, keep=True)
+        return self._episode(0, self.ticks, outcome)
+
+    def _draft(self) -> None:
+        """Hand over the ticks since the last time, once they are a chunk's worth."""
+        first, end = self._drafted, self.ticks
+        if self._recording.draft is None or end - first < self._robot.control.horizon:
+            return
+        number = first // self._robot.control.horizon
+        self._recording.draft(number, self._episode(first, end, Outcome.INTERRUPTED))
+        self._drafted = end
+
+    def _episode(self, first: int, end: int, outcome: Outcome) -> Episode:
+        """Ticks [first, end), with the observation after the last one."""
+        observations, images = self._observations[first : end + 1], self._images[first : end + 1]
         return Episode(
             header=self._header(outcome),
-            time=self._times(),
-            state=np.stack([seen.state for seen in self._observations]).astype(np.float32),
-            action=np.stack(self._actions),
-            action_policy=np.stack(self._wanted).astype(np.float32),
-            source=np.array(self._sources, np.uint8),
-            events=tuple(self._events),
+            time=self._times()[first : end + 1],
+            state=np.stack([seen.state for seen in observations]).astype(np.float32),
+            action=np.stack(self._actions[first:end]),
+            action_policy=np.stack(self._wanted[first:end]).astype(np.float32),
+            source=np.array(self._sources[first:end], np.uint8),
+            events=tuple(self._events[first:end]),
             images={
-                camera: tuple(images.get(camera) for images in self._images)
-                for camera in sorted(set().union(*self._images))
+                camera: tuple(row.get(camera) for row in images)
+                for camera in sorted(set().union(*images))
             },
         )
 
@@ -109,7 +128,7 @@ class Recorder:
     def _header(self, outcome: Outcome) -> Header:
         policy = self._policy
         return Header(
-            episode_id=self._recording.new_id(),
+            episode_id=self._episode_id,
             robot=self._robot.robot_id,
             task=self._task.name,
             instruction=self._task.instruction,

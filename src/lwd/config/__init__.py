@@ -18,6 +18,7 @@ from lwd.config.processes import (
     ChaosConfig,
     DemoConfig,
     DiagnosisConfig,
+    EdgeConfig,
     HostConfig,
     PlaneConfig,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "DemoConfig",
     "DiagnosisConfig",
     "DivlConfig",
+    "EdgeConfig",
     "HostConfig",
     "LearnerConfig",
     "OptimiserConfig",

@@ -1,4 +1,4 @@
-"""The processes: learner host, data plane, robot, demo, diagnosis."""
+"""The processes: learner host, data plane, edge, robot, demo, diagnosis."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,20 @@ class PlaneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EdgeConfig:
+    """How a machine's robots upload."""
+
+    bytes_per_s: float = 0.0
+    """Bandwidth that uploads may take on average; 0 is all there is."""
+    first: tuple[Literal["failure", "intervention"], ...] = ()
+    """Episodes that go before all others: the task was not done, a person took over. Without any
+    the oldest goes first."""
+
+    def __post_init__(self) -> None:
+        require(self.bytes_per_s >= 0, f"bytes_per_s is {self.bytes_per_s}; 0 is unlimited.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ActorConfig:
     """One robot's process."""
 
@@ -90,6 +104,9 @@ class ActorConfig:
     """Bound of the robot's spool on disk."""
     poll_s: float = 5.0
     """Long poll for newer weights; the service answers at once when there are any."""
+    interrupted: Literal["keep", "discard"] = "keep"
+    """What becomes of an episode inside which the process was killed: what was recorded of it is
+    saved as truncated, or discarded; the robot's account says which."""
 
     def __post_init__(self) -> None:
         require(self.index >= 0, f"index is {self.index}; it must not be negative.")

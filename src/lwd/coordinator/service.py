@@ -20,7 +20,8 @@ from lwd.coordinator.snapshots import (
     judge_size,
     read_notice,
 )
-from lwd.errors import ConflictError, MissingError, ServiceError
+from lwd.errors import ConflictError, IntegrityError, MissingError, ServiceError
+from lwd.store import parts
 from lwd.store.catalog import COORDINATOR, Catalog
 from lwd.store.objects import Objects, episode_key, sha256_of
 from lwd.store.process import stop_on_signals
@@ -183,6 +184,20 @@ def examine(plane: Plane, row: EpisodeRow) -> Verdict:
         condemned = judge_size(row, plane.objects.head(key))
         return condemned or judge_payload(row, plane.objects.get(key))
     except MissingError:
+        return _examine_parts(plane, row)
+    except ServiceError as error:
+        return Verdict(episode_id=row.episode_id, fate=Fate.WAIT, reason=str(error))
+
+
+def _examine_parts(plane: Plane, row: EpisodeRow) -> Verdict:
+    """Join and judge a payload that was uploaded in parts."""
+    try:
+        payload = parts.read(plane.objects, row.sha256, row.size_bytes)
+        verdict = judge_payload(row, payload)
+        if verdict.fate is Fate.JOIN:
+            parts.join(plane.objects, row.sha256, payload)
+        return verdict
+    except IntegrityError:
         return judge_absent(row, now=plane.clock(), patience_s=plane.patience_s)
     except ServiceError as error:
         return Verdict(episode_id=row.episode_id, fate=Fate.WAIT, reason=str(error))

@@ -3,6 +3,7 @@
 <root>/pending/<id>.arrow    saved, not yet acknowledged; never deleted by the quota
 <root>/done/<id>.arrow       uploaded and catalogued; evicted oldest first
 <root>/rejected/<id>.arrow   will never be accepted, with the reason in <id>.reason.txt
+<root>/account.jsonl         what was dropped or deleted, and why
 """
 
 import errno
@@ -12,6 +13,7 @@ import os
 import re
 from pathlib import Path
 
+from lwd.edge.account import Fate, note
 from lwd.errors import ConflictError, EpisodeError, ServiceError
 from lwd.store.disk import make_folder, sync_folder, written_aside
 
@@ -91,6 +93,17 @@ class Spool:
         notes = sorted((self.root / "rejected").glob("*.reason.txt"))
         return {note.name.partition(".")[0]: note.read_text().strip() for note in notes}
 
+    def drop(self, episode_id: str, fate: Fate, reason: str) -> None:
+        """Say that an episode will not be saved, and why."""
+        try:
+            note(self.root, fate, episode_id, reason)
+        except OSError as error:
+            log.error("dropped episode=%s fate=%s reason=%s (%s)", episode_id, fate, reason, error)
+
+    def knows(self, episode_id: str) -> bool:
+        """Whether the payload of an episode is here."""
+        return any(self._path(state, episode_id).exists() for state in _STATES)
+
     def size_bytes(self) -> int:
         """Bytes of all payloads here."""
         return sum(_size(path) for state in _STATES for path in self._files(state))
@@ -126,6 +139,7 @@ class Spool:
         self._lock = descriptor
         for part in (self.root / "pending").glob(".*.part"):
             log.warning("unfinished episode lost file=%s bytes=%d", part.name, _size(part))
+            self.drop(part.name[1:33], Fate.TORN, f"{_size(part)} bytes of it were written")
             part.unlink(missing_ok=True)
 
     def _has(self, episode_id: str, payload: bytes) -> bool:
@@ -153,7 +167,12 @@ class Spool:
         if not done:
             return False
         log.info("evict uploaded episode=%s", done[0].stem)
-        done[0].unlink(missing_ok=True)
+        try:
+            note(self.root, Fate.EVICTED, done[0].stem, "the spool was full")
+            done[0].unlink(missing_ok=True)
+        except OSError:  # the disk is so full that not even the line fits before
+            done[0].unlink(missing_ok=True)
+            self.drop(done[0].stem, Fate.EVICTED, "the disk was full")
         return True
 
     def _full(self, size: int, why: str) -> ServiceError:

@@ -106,7 +106,7 @@ def _act(
 
 def _carry(spool: Spool, plane: PlaneConfig, over: threading.Event) -> None:
     with ServiceClient(plane.service_url) as client:
-        uploader.run(spool, Objects(plane.objects), client, over)
+        uploader.run(spool, uploader.Uploader(Objects(plane.objects), client), over)
 
 
 def _raise_failures(futures: Sequence[Future[None]], *, wait: bool = False) -> None:

@@ -4,6 +4,7 @@ Every repair is one that the rest of the system would survive at any moment: pay
 under their hash, dead letters wait again, and what is lost for good is said to be, by an amendment.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from lwd.errors import IntegrityError, LwdError, MissingError
-from lwd.store import weights
+from lwd.store import parts, weights
 from lwd.store.amendments import Change
 from lwd.store.catalog import COORDINATOR, Catalog
 from lwd.store.objects import Objects, Stored, episode_key, sha256_of
@@ -190,7 +191,8 @@ def _stuck(
             continue
         fault = _fault(patient, row, stored)
         why = f"catalogued {age_s:.0f} s ago and in no snapshot"
-        if fault is None:
+        in_parts = parts.cover(row.size_bytes, parts.present(patient.objects, row.sha256))
+        if fault is None or in_parts:
             yield Finding(Trouble.STUCK, row.episode_id, why, "start `lwd coordinator`", False)
         else:
             remedy = "put its payload back from a robot's spool"
@@ -257,9 +259,12 @@ def _intact(patient: Patient, row: EpisodeRow) -> bytes | None:
 
 
 def _copy(patient: Patient, row: EpisodeRow) -> bytes | None:
-    """Another copy with the promised hash, from the trash or from wherever the patient knows."""
-    try:
+    """Another copy with the promised hash, from the trash, from the parts of its upload, or from
+    wherever the patient knows."""
+    with contextlib.suppress(IntegrityError):
         return patient.objects.get(trash_key(row.sha256), sha256=row.sha256)
+    try:
+        return parts.read(patient.objects, row.sha256, row.size_bytes)
     except IntegrityError:
         payload = patient.copy(row)
     return payload if payload is not None and sha256_of(payload) == row.sha256 else None

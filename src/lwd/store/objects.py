@@ -64,6 +64,11 @@ class Objects:
         with clear_object_errors(url, ""):
             self._store, self._root = open_store(url)
 
+    @property
+    def local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return self._root is not None
+
     def check(self) -> None:
         """ServiceError unless the store is there and lets this process read its list."""
         if self._root is not None and not self._root.is_dir():

@@ -2,6 +2,7 @@
 
 A payload is needed while a retained version has its episode, while the episode waits, and while an
 amendment of it waits. What is not is moved to `trash/`; a grace period later it is deleted there.
+Parts of an upload that never ended are deleted at once: the robot still has the whole.
 """
 
 import logging
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects, Stored, episode_key
+from lwd.store.parts import INCOMING
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +60,26 @@ def collect(
         _move(objects, episode_key(sha256), trash_key(sha256))
     for sha256 in found.deleted:
         objects.delete(trash_key(sha256))
+    _delete_parts(catalog, objects, now - grace_s)
     found.restored.extend(_restored(catalog, objects))
     log.info(
         "collected aside=%d deleted=%d restored=%d kept=%d",
         *(len(found.aside), len(found.deleted), len(found.restored), found.kept),
     )
     return found
+
+
+def _delete_parts(catalog: Catalog, objects: Objects, before: float) -> None:
+    """Delete parts of uploads of which nothing has come since `before`, and no row either."""
+    uploads: dict[str, list[Stored]] = {}
+    for stored in objects.inventory(INCOMING):
+        uploads.setdefault(stored.key.split("/")[1], []).append(stored)
+    needed = reachable(catalog)
+    for sha256, found in uploads.items():
+        if sha256 not in needed and max(part.modified_at for part in found) <= before:
+            log.info("upload given up sha256=%s parts=%d", sha256, len(found))
+            for part in found:
+                objects.delete(part.key)
 
 
 def trash_key(sha256: str) -> str:
