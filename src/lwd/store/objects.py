@@ -112,6 +112,14 @@ class Objects:
                 file.write(chunk)
             self._compare(key, digest.hexdigest(), sha256)
 
+    def get_range(self, key: str, offset: int, size: int) -> bytes:
+        """Bytes [offset, offset + size); IntegrityError if the object ends before."""
+        with self._missing_or_gone(), clear_object_errors(self.url, key):
+            data = b"".join(self._chunks(key, offset, size))
+        if len(data) != size:
+            raise IntegrityError(f"Object {key} in {self.url} ends before {offset + size} bytes.")
+        return data
+
     def exists(self, key: str) -> bool:
         """Whether the object is there, whole."""
         try:
@@ -147,11 +155,14 @@ class Objects:
                     changed = entry["last_modified"].timestamp()
                     yield Stored(entry["path"], int(entry["size"]), changed)
 
-    def _chunks(self, key: str) -> Iterator[bytes]:
-        """The object's bytes, piece by piece; a connection that breaks goes on where it broke."""
-        done = failures = 0
-        while True:
+    def _chunks(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
+        """The object's bytes, or `size` of them from `start` on, piece by piece; a connection that
+        breaks goes on where it broke."""
+        done, failures = start, 0
+        while size is None or done < start + size:
             here: GetOptions | None = {"range": {"offset": done}} if done else None
+            if size is not None:
+                here = {"range": (done, start + size)}
             try:
                 for chunk in obstore.get(self._store, key, options=here).stream():
                     done, failures = done + len(chunk), 0

@@ -25,6 +25,7 @@ from safetensors.numpy import save
 from lwd.errors import IntegrityError, MissingError, NonFiniteError
 from lwd.store.delta import apply, difference
 from lwd.store.disk import written_aside
+from lwd.store.download import clear, download
 from lwd.store.rows import WeightsRow
 
 log = logging.getLogger(__name__)
@@ -55,9 +56,7 @@ class ObjectSource(Protocol):
 
     def head(self, key: str) -> int: ...
 
-    def get(self, key: str, *, sha256: str | None = None) -> bytes: ...
-
-    def get_to(self, key: str, path: Path, *, sha256: str) -> None: ...
+    def get_range(self, key: str, offset: int, size: int) -> bytes: ...
 
 
 @runtime_checkable
@@ -141,6 +140,7 @@ def fetch(
 ) -> tuple[Tensors, Metadata]:
     """Tensors and metadata of a published version, verified; the file stays in `folder`.
 
+    A download that was killed goes on where it broke off.
     `expect` maps every tensor's name to its shape; None accepts any. Raises IntegrityError when
     the size or hash is not the promised one, or names, shapes or finiteness are wrong.
     """
@@ -151,12 +151,12 @@ def fetch(
             raise IntegrityError(
                 f"{name} is {size} bytes; version {row.version} promised {row.size_bytes}."
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        objects.get_to(name, path, sha256=row.sha256)
+        download(objects, name, path, size=size, sha256=row.sha256)
     tensors, metadata = load(path)
     if base := metadata.get(BASE):
         if not _is_whole(_path(folder, base), base):
-            objects.get_to(key(base), _path(folder, base), sha256=base)
+            size = objects.head(key(base))
+            download(objects, key(base), _path(folder, base), size=size, sha256=base)
         tensors |= load(_path(folder, base))[0]
     if expect is not None:
         check_shapes(tensors, expect)
@@ -165,13 +165,15 @@ def fetch(
 
 
 def evict(folder: Path, keep: Iterable[str]) -> None:
-    """Delete the fetched artifacts in `folder` except those with a hash in `keep`, and bases."""
+    """Delete the fetched artifacts in `folder` except those with a hash in `keep`, and bases; also
+    what downloads of others have left."""
     kept = {_path(folder, sha256) for sha256 in keep}
     bases = {load(path)[1].get(BASE) for path in kept if path.exists()}
     kept |= {_path(folder, base) for base in bases if base}
     for path in folder.glob("*.safetensors"):
         if path not in kept:
             path.unlink(missing_ok=True)
+    clear(folder)
 
 
 def _path(folder: Path, sha256: str) -> Path:
@@ -211,7 +213,7 @@ def _patch(objects: ObjectSource, row: WeightsRow, path: Path) -> bool:
         if held.stat().st_size != row.size_bytes:
             continue
         try:
-            data = apply(held.read_bytes(), objects.get(delta_key(held.stem, row.sha256)))
+            data = apply(held.read_bytes(), _delta(objects, held.stem, row.sha256, path.parent))
         except MissingError:
             continue
         except IntegrityError as error:
@@ -223,6 +225,17 @@ def _patch(objects: ObjectSource, row: WeightsRow, path: Path) -> bool:
             return True
         log.warning("delta refused version=%d reason=it makes another artifact", row.version)
     return False
+
+
+def _delta(objects: ObjectSource, old: str, new: str, folder: Path) -> bytes:
+    """A published difference; MissingError if there is none. It is checked by what it makes."""
+    name = delta_key(old, new)
+    size, path = objects.head(name), folder / Path(name).name
+    try:
+        download(objects, name, path, size=size)
+        return path.read_bytes()
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
