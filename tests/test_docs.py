@@ -15,7 +15,7 @@ import pytest
 import tyro
 
 import lwd
-from lwd import cli, operate, records
+from lwd import cli, exchange, operate, records
 from lwd.learner.recipes import recipe
 
 ROOT = Path(__file__).parents[1]
@@ -49,13 +49,15 @@ def functions() -> dict[tuple[str, ...], Callable[..., None]]:
     found = {(command.__name__,): command for command in (*operate.COMMANDS, *records.COMMANDS)}
     found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
     found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
-    for module in (cli, records):
+    for module in (cli, exchange, records):
         for node in ast.parse(Path(module.__file__).read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.decorator_list:
                 group, _, given = ast.unparse(node.decorator_list[0]).partition(".command")
                 named = re.search(r"name='(\w+)'", given)
                 name = named[1] if named else node.name
-                found[(name,) if group == "app" else (group, name)] = getattr(module, node.name)
+                found[(name,) if group == "app" else (group.rstrip("_"), name)] = getattr(
+                    module, node.name
+                )
     return found
 
 

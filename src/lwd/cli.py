@@ -28,6 +28,7 @@ from lwd.config import (
     control,
 )
 from lwd.errors import LwdError
+from lwd.exchange import COMMANDS as EXCHANGES
 from lwd.operate import COMMANDS, SIM_COMMANDS
 from lwd.records import COMMANDS as ABOUT_RECORDS
 from lwd.records import snapshots
@@ -51,6 +52,7 @@ EXTRAS = {
     "learner": ("jax", "jaxtyping", "optax", "orbax"),
     "sim": ("daqp", "mink", "mujoco", "pydantic", "yaml"),
     "eval": ("matplotlib", "PIL"),
+    "lerobot": ("av",),
 }
 """Packages that only some commands need, by the extra that installs them."""
 
@@ -58,6 +60,8 @@ app = SubcommandApp()
 for operator_command in (*COMMANDS, *ABOUT_RECORDS):
     app.command(operator_command)
 app.command(snapshots, name="snapshots", help="Versions of the data set: compare, retain, collect.")
+for exchange_name, exchange, what_for in EXCHANGES:
+    app.command(exchange, name=exchange_name, help=what_for)
 sim = SubcommandApp()
 app.command(sim, name="sim", help="The simulated robots: measure, photograph, collect data.")
 for simulator_command in SIM_COMMANDS:

@@ -1,0 +1,216 @@
+"""Commands that bring other people's formats in and out: `lwd.cli` gives them their names.
+
+What a command needs it imports itself.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from lwd.config import PlaneConfig
+from lwd.config.lerobot import ExportConfig, ImportConfig
+from lwd.errors import ConflictError, EpisodeError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from lwd.edge.spool import Spool
+    from lwd.edge.uploader import Uploader
+    from lwd.lerobot.importer import Report as Imported
+    from lwd.store.catalog import Catalog
+
+Plane = Annotated[PlaneConfig, arg(name="")]
+AsJson = Annotated[bool, arg(name="json")]
+SHOWN = 40
+"""Problems that are printed; all are in the report."""
+
+import_ = SubcommandApp()
+export_ = SubcommandApp()
+
+
+class Delivery:
+    """Imported episodes take a robot's way: the spool, and from it the store and the catalog."""
+
+    def __init__(
+        self, spool: "Spool", uploader: "Uploader | None", catalog: "Catalog | None"
+    ) -> None:
+        self._spool, self._uploader, self._catalog = spool, uploader, catalog
+
+    def has(self, episode_id: str) -> bool:
+        """Whether the fleet has the episode; without the fleet, whether the spool has it."""
+        if self._catalog is not None:
+            return self._catalog.episode(episode_id) is not None
+        states = ("pending", "done", "rejected")
+        return any((self._spool.root / s / f"{episode_id}.arrow").exists() for s in states)
+
+    def take(self, episode_id: str, payload: bytes) -> None:
+        """Spool the payload, and upload it if that was asked for."""
+        try:
+            self._spool.save(episode_id, payload)
+        except ConflictError as error:
+            # The same recording, made with other settings before a kill: what is spooled stands.
+            if not self._spool.path(episode_id).exists():
+                raise EpisodeError(str(error)) from error
+        if self._uploader is None:
+            return
+        try:
+            self._uploader.upload(self._spool, episode_id)
+        except (EpisodeError, ConflictError) as error:
+            self._spool.reject(episode_id, str(error))
+            raise EpisodeError(str(error)) from error
+
+
+@import_.command(name="lerobot")
+def import_lerobot(
+    path: Positional[Path],
+    config: Annotated[ImportConfig, arg(name="")] = ImportConfig(),  # noqa: B008
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Import a LeRobotDataset, v3.0 or v2.1. Repeat it after a kill: it goes on where it was, and
+    no episode comes twice. The exit status is 1 if no episode could be used.
+
+    Args:
+        path: Folder of the dataset.
+        config: What its columns are, and what its episodes become.
+        plane: Which catalog and object store.
+        as_json: Print one JSON object.
+    """
+    from rich.console import Console
+
+    from lwd.edge.spool import Spool
+    from lwd.edge.uploader import Uploader
+    from lwd.lerobot.columns import plain
+    from lwd.lerobot.importer import import_dataset, journal_folder
+    from lwd.store.catalog import Catalog
+    from lwd.store.objects import Objects
+
+    console = Console(stderr=True, highlight=False)
+    journal = journal_folder(plane.root, path)
+    catalog = Catalog(plane.catalog) if config.upload else None
+    uploader = Uploader(Objects(plane.objects), catalog) if catalog else None
+    folder = plane.root / "spool" / plain(f"import-{journal.name}", "import")
+    try:
+        with Spool(folder, config.spool_quota_bytes) as spool, _bar(console) as bar:
+            line = bar.add_task("importing", total=None)
+            report = import_dataset(
+                path,
+                config,
+                Delivery(spool, uploader, catalog),
+                journal,
+                lambda now: _show_import(bar, line, now),
+            )
+    finally:
+        if catalog is not None:
+            catalog.close()
+    _keep(journal / "report.json", report)
+    if as_json:
+        print(json.dumps(_plain(report)))
+    else:
+        _print_import(report, journal / "report.json", uploaded=config.upload)
+    if report.expected and not report.imported + report.already:
+        sys.exit(1)
+
+
+@export_.command(name="lerobot")
+def export_lerobot(
+    path: Positional[Path],
+    config: Annotated[ExportConfig, arg(name="")] = ExportConfig(),  # noqa: B008
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Export a snapshot of the data set as a LeRobotDataset v3.0.
+
+    Args:
+        path: Folder of the new dataset; it appears when everything is written.
+        config: Which episodes, and how.
+        plane: Which catalog and object store.
+        as_json: Print one JSON object.
+    """
+    from rich.console import Console
+
+    from lwd.lerobot.exporter import export_dataset, members
+    from lwd.store.catalog import Catalog
+    from lwd.store.objects import Objects, episode_key
+
+    objects = Objects(plane.objects)
+    with Catalog(plane.catalog) as catalog:
+        chosen = members(catalog, config)
+    with _bar(Console(stderr=True, highlight=False)) as bar:
+        line = bar.add_task("exporting", total=len(chosen))
+        report = export_dataset(
+            chosen,
+            lambda row: objects.get(episode_key(row.sha256), sha256=row.sha256),
+            path,
+            config,
+            lambda now: bar.update(line, completed=now.exported + len(now.problems)),
+        )
+    if as_json:
+        print(json.dumps(_plain(report)))
+        return
+    print(f"{report.exported} of {report.expected} episodes, {report.frames} frames: {path}")
+    if report.repeated:
+        print(f"{report.repeated} pictures were not kept by the robots and repeat the one before")
+    for episode, reason in report.problems[:SHOWN]:
+        print(f"  left out {episode}: {reason}")
+
+
+def _bar(console: object) -> "Progress":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    assert isinstance(console, Console)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console)
+
+
+def _show_import(bar: "Progress", line: "TaskID", now: "Imported") -> None:
+    done = now.imported + now.already + now.skipped
+    text = f"{now.frames} frames, {now.already} there already, {now.skipped} not usable"
+    bar.update(line, completed=done, total=max(now.expected, done), description=text)
+
+
+def _print_import(report: "Imported", path: Path, *, uploaded: bool) -> None:
+    where = "in the catalog" if uploaded else "in the spool: `lwd edge` uploads them"
+    print(f"{report.imported} of {report.expected} episodes imported, {report.frames} frames")
+    print(f"{report.already} were there already, {report.skipped} not usable; they are {where}")
+    if report.unlabelled:
+        print(f"{report.unlabelled} did not say how they ended (--unlabelled, --labels)")
+    if report.left_out:
+        print(f"features that are not used: {', '.join(report.left_out)}")
+    for episode, reason in report.problems[:SHOWN]:
+        print(f"  {'dataset' if episode is None else f'episode {episode}'}: {reason}")
+    if len(report.problems) > SHOWN:
+        print(f"  and {len(report.problems) - SHOWN} more in {path}")
+
+
+def _keep(path: Path, report: object) -> None:
+    from lwd.store.disk import written_aside
+
+    with written_aside(path) as file:
+        file.write(json.dumps(_plain(report), indent=1).encode() + b"\n")
+
+
+def _plain(report: object) -> dict[str, object]:
+    from dataclasses import asdict, is_dataclass
+
+    assert is_dataclass(report)
+    assert not isinstance(report, type)
+    return asdict(report)
+
+
+COMMANDS: tuple[tuple[str, SubcommandApp, str], ...] = (
+    ("import", import_, "Bring recordings in other formats into the fleet's data."),
+    ("export", export_, "Write the fleet's data in other formats."),
+)
+"""Groups of commands with their names and what they are for."""
