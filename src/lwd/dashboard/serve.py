@@ -103,7 +103,7 @@ class Patient:
     def __init__(self, client: ServiceClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client, self._clock, self._not_before = client, clock, 0.0
         self._beats: dict[str, Beat] = {}
-        self._newest = 0.0
+        self._newest, self._silent = 0.0, False
 
     def __call__(self) -> Iterable[Beat]:
         if self._clock() >= self._not_before:
@@ -111,8 +111,10 @@ class Patient:
                 new = self._client.beats(self._newest)
             except ServiceError as error:
                 self._not_before = self._clock() + RETRY_S
-                log.info("no heartbeats reason=%s", error)
+                log.log(logging.DEBUG if self._silent else logging.INFO, "no heartbeats: %s", error)
+                self._silent = True
             else:
+                self._silent = False
                 self._beats |= {beat.robot: beat for beat in new}
                 self._newest = max([self._newest, *(beat.received_at for beat in new)])
         return self._beats.values()
