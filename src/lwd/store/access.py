@@ -83,6 +83,11 @@ class Access:
             )
         return grant
 
+    def whose(self, authorization: str | None) -> str:
+        """The one robot that a header's token is for; empty where it is for any, or for none."""
+        grant = self._find(authorization or "")
+        return "" if grant is None or grant.robot == ANY_ROBOT else grant.robot
+
     def _find(self, authorization: str) -> Grant | None:
         kind, _, token = authorization.partition(" ")
         digest = _digest(token)

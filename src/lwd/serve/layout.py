@@ -1,0 +1,176 @@
+"""Where an observation's parts are among the keys that a robot sends, which differ by its make."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lwd.actor.robot import Observation
+from lwd.errors import unknown
+from lwd.serve.wire import RequestError
+
+LARGEST_SIDE = 2048
+"""Pixels."""
+LONGEST_PROMPT = 1000
+"""Characters, as in an episode."""
+NESTING = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Keys of one make of robot; a nested key is written with slashes."""
+
+    state: tuple[str, ...]
+    """Vectors that are joined to the state, in this order."""
+    images: Mapping[str, str]
+    """Camera to the key of its image; empty takes every key under `observation/images/`."""
+    prompt: str = "prompt"
+    channels_first: bool = False
+    """Images are [3, height, width] instead of [height, width, 3]."""
+
+
+LWD = Layout(state=("observation/state",), images={})
+LAYOUTS: dict[str, Layout] = {
+    "lwd": LWD,
+    "libero": Layout(
+        state=("observation/state",),
+        images={
+            "base_0_rgb": "observation/image",
+            "left_wrist_0_rgb": "observation/wrist_image",
+        },
+    ),
+    "droid": Layout(
+        state=("observation/joint_position", "observation/gripper_position"),
+        images={
+            "base_0_rgb": "observation/exterior_image_1_left",
+            "left_wrist_0_rgb": "observation/wrist_image_left",
+        },
+    ),
+    "aloha": Layout(
+        state=("state",),
+        images={
+            "base_0_rgb": "images/cam_high",
+            "left_wrist_0_rgb": "images/cam_left_wrist",
+            "right_wrist_0_rgb": "images/cam_right_wrist",
+        },
+        channels_first=True,
+    ),
+}
+"""By name: ours, and the three that openpi's examples send."""
+OURS = "observation/images/"
+
+
+def layout(name: str) -> Layout:
+    """Layout by name; ConfigError with all there are."""
+    if name not in LAYOUTS:
+        raise unknown("layout", name, LAYOUTS)
+    return LAYOUTS[name]
+
+
+def sent(
+    by: Layout, observation: Observation, instruction: str, *, sizes: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    """The message that a robot of this make sends; `sizes` splits the state over its keys.
+
+    ValueError if the state has another size, KeyError if a camera is missing.
+    """
+    state = np.asarray(observation.state, np.float32)
+    sizes = sizes or (len(state),)
+    if sum(sizes) != len(state) or len(sizes) != len(by.state):
+        raise ValueError(f"a state of {len(state)} does not split into {sizes} for {by.state}.")
+    message: dict[str, Any] = {by.prompt: instruction}
+    parts = np.split(state, np.cumsum(sizes)[:-1])
+    for key, part in zip(by.state, parts, strict=True):
+        message[key] = part
+    cameras = by.images or {name: OURS + name for name in observation.images}
+    for camera, key in cameras.items():
+        image = np.ascontiguousarray(observation.images[camera])
+        image = np.ascontiguousarray(image.transpose(2, 0, 1)) if by.channels_first else image
+        _put(message, key, image)
+    return message
+
+
+def received(
+    by: Layout, message: Mapping[str, Any], *, prompt: str = ""
+) -> tuple[Observation, str]:
+    """Observation and instruction of a robot's message; `prompt` stands in where it has none.
+
+    RequestError names the key, what it holds and what was expected.
+    """
+    flat = _flat(message)
+    state = np.concatenate([_vector(flat, key) for key in by.state])
+    images = {
+        camera: _image(flat, key, channels_first=by.channels_first)
+        for camera, key in (by.images or _ours(flat)).items()
+    }
+    instruction = flat.get(by.prompt, prompt)
+    if not isinstance(instruction, str) or not 0 < len(instruction) <= LONGEST_PROMPT:
+        raise RequestError(
+            f"key {by.prompt!r} is {_said(instruction)}; expected a text of up to "
+            f"{LONGEST_PROMPT} characters."
+        )
+    return Observation(state=state, images=images), instruction
+
+
+def _put(message: dict[str, Any], key: str, value: np.ndarray) -> None:
+    """Nested where openpi's client nests: `images/cam_high`, but not `observation/image`."""
+    folder, slash, name = key.partition("/")
+    if slash and folder != "observation":
+        message.setdefault(folder, {})[name] = value
+    else:
+        message[key] = value
+
+
+def _flat(message: Mapping[str, Any], at: str = "", depth: int = 0) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in message.items():
+        key = f"{at}{name}"
+        if isinstance(value, Mapping) and depth < NESTING:
+            flat |= _flat(value, f"{key}/", depth + 1)
+        else:
+            flat[key] = value
+    return flat
+
+
+def _ours(flat: Mapping[str, Any]) -> dict[str, str]:
+    return {key.removeprefix(OURS): key for key in flat if key.startswith(OURS)}
+
+
+def _found(flat: Mapping[str, Any], key: str, wanted: str) -> Any:
+    if key not in flat:
+        held = ", ".join(sorted(flat)) or "none"
+        raise RequestError(f"key {key!r} is missing; expected {wanted}. Sent were: {held:.400}.")
+    return flat[key]
+
+
+def _vector(flat: Mapping[str, Any], key: str) -> np.ndarray:
+    wanted = "a vector of finite numbers"
+    value = _found(flat, key, wanted)
+    try:
+        vector = np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        vector = np.zeros((0, 0), np.float32)
+    if vector.ndim == 0:
+        vector = vector[None]
+    if vector.ndim != 1 or not np.isfinite(vector).all():
+        raise RequestError(f"key {key!r} is {_said(value)}; expected {wanted}.")
+    return vector
+
+
+def _image(flat: Mapping[str, Any], key: str, *, channels_first: bool) -> np.ndarray:
+    shape = "[3, height, width]" if channels_first else "[height, width, 3]"
+    wanted = f"uint8 {shape} of up to {LARGEST_SIDE} pixels a side"
+    image = _found(flat, key, wanted)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3:
+        image = image.transpose(1, 2, 0) if channels_first else image
+        if image.shape[2] == 3 and all(0 < side <= LARGEST_SIDE for side in image.shape[:2]):
+            return image
+    raise RequestError(f"key {key!r} is {_said(flat[key])}; expected {wanted}.")
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        finite = bool(np.isfinite(value).all()) if value.dtype.kind == "f" else True
+        return f"{value.dtype} {list(value.shape)}{'' if finite else ' with numbers not finite'}"
+    return repr(value)[:80]

@@ -1,0 +1,199 @@
+"""The process of `lwd serve`: follow the weights, warm up, then listen."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from socket import socket as Socket
+
+import uvicorn
+
+from lwd.actor.policy import Build, PolicyStore
+from lwd.config import ControlConfig, PlaneConfig
+from lwd.config.serving import ServeConfig
+from lwd.edge import uploader
+from lwd.errors import ConfigError, ServiceError
+from lwd.serve.app import create_app
+from lwd.serve.archive import Archive
+from lwd.serve.batch import Batcher, Limits
+from lwd.serve.policies import Following, Policies
+from lwd.serve.serving import Serving
+from lwd.serve.session import Sessions
+from lwd.store import weights
+from lwd.store.access import Access, load_access
+from lwd.store.client import ServiceClient
+from lwd.store.objects import Objects
+from lwd.store.process import LOOPBACK, allow_connections, listen, stop_on_signals
+from lwd.store.rows import WeightsRow
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    config: ServeConfig,
+    plane: PlaneConfig,
+    control: ControlConfig,
+    build: Build,
+    *,
+    token: str | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Serve the fleet's newest policy until SIGTERM, SIGINT or `stop`.
+
+    `build` makes warm batch policies (`lwd.serve.policies.served`). Robots can connect once the
+    first one is ready; before, their connections are refused, which openpi's client waits out.
+    ServiceError if the port is taken; ConfigError if the server would be open to other machines.
+    """
+    stop = stop or stop_on_signals()
+    allow_connections()
+    access = load_access(plane.tokens)
+    with (
+        listen(config.host, config.port, what="policy server") as socket,
+        ServiceClient(plane.service_url, token=token, robot=config.name) as client,
+        Following(_store(config, plane, client, build), client.report_load) as policies,
+    ):
+        log.info("start service=%s; waiting for weights", plane.service_url)
+        if policies.ready(stop):
+            run(config, plane, control, policies, access=access, socket=socket, stop=stop)
+        policies.current()
+    log.info("stop")
+
+
+def run(
+    config: ServeConfig,
+    plane: PlaneConfig,
+    control: ControlConfig,
+    policies: Policies,
+    *,
+    socket: Socket,
+    access: Access,
+    stop: threading.Event,
+) -> None:
+    """Answer robots with `policies` until `stop`, recording and uploading as configured."""
+    check_exposure(config, plane, access)
+    with ExitStack() as stack:
+        archive = stack.enter_context(Archive(plane.root / "spool")) if config.record else None
+        serving = _serving(config, control, policies, access, archive)
+        server = uvicorn.Server(_settings(config, plane, serving))
+        ended = threading.Event()
+        with ThreadPoolExecutor(2, "serve") as pool:
+            threads: list[Future] = [pool.submit(server.run, [socket])]
+            if config.record and config.upload:
+                threads.append(pool.submit(_upload, plane, ended))
+            log.info("policy server ready url=ws://%s:%d", *socket.getsockname()[:2])
+            while not stop.wait(0.05) and not any(thread.done() for thread in threads):
+                pass
+            server.should_exit = True
+            ended.set()
+            wait(threads, return_when=FIRST_COMPLETED)
+        for thread in threads:
+            thread.result()
+    if not stop.is_set():
+        raise ServiceError("The policy server ended by itself; its log says why.")
+
+
+def check_exposure(config: ServeConfig, plane: PlaneConfig, access: Access) -> None:
+    """ConfigError where the settings would leave the server open, or not do what they say."""
+    if access.open and config.host not in LOOPBACK:
+        raise ConfigError(
+            f"The policy server refuses to listen on {config.host} without tokens: everybody could "
+            "have a robot's actions. Give --tokens FILE, or use 127.0.0.1."
+        )
+    if (plane.tls_cert is None) != (plane.tls_key is None):
+        raise ConfigError("TLS needs both --tls-cert and --tls-key.")
+
+
+@contextmanager
+def in_thread(
+    config: ServeConfig,
+    plane: PlaneConfig,
+    control: ControlConfig,
+    policies: Policies,
+    *,
+    access: Access | None = None,
+) -> Iterator[str]:
+    """A server beside other work, for a benchmark or a test; yields its URL, `ws://HOST:PORT`."""
+    stop = threading.Event()
+    with (
+        listen(config.host, config.port, what="policy server") as socket,
+        ThreadPoolExecutor(1, "server") as pool,
+    ):
+        socket.listen()
+        running = pool.submit(
+            run,
+            config,
+            plane,
+            control,
+            policies,
+            socket=socket,
+            access=access or Access(),
+            stop=stop,
+        )
+        try:
+            yield "ws://{}:{}".format(*socket.getsockname()[:2])
+        finally:
+            stop.set()
+            running.result()
+
+
+def _serving(
+    config: ServeConfig,
+    control: ControlConfig,
+    policies: Policies,
+    access: Access,
+    archive: Archive | None,
+) -> Serving:
+    sessions = Sessions()
+    limits = Limits(
+        batch=config.batch,
+        window_s=config.window_s,
+        waiting=config.waiting,
+        deadline_s=config.deadline_s,
+    )
+    return Serving(
+        config=config,
+        control=control,
+        policies=policies,
+        batcher=Batcher(limits, active=lambda: sessions.connected),
+        sessions=sessions,
+        access=access,
+        archive=archive,
+    )
+
+
+def _settings(config: ServeConfig, plane: PlaneConfig, serving: Serving) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(serving),
+        log_config=None,
+        access_log=False,
+        ws="websockets-sansio",
+        ws_max_size=config.frame_bytes,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=2,
+        ssl_certfile=plane.tls_cert,
+        ssl_keyfile=plane.tls_key,
+    )
+
+
+def _upload(plane: PlaneConfig, ended: threading.Event) -> None:
+    with ServiceClient(plane.service_url) as client:
+        carrier = uploader.Uploader(Objects(plane.objects), client)
+        uploader.run(plane.root / "spool", carrier, ended)
+
+
+def _store(
+    config: ServeConfig, plane: PlaneConfig, client: ServiceClient, build: Build
+) -> PolicyStore:
+    folder = plane.root / "servers" / config.name
+    objects = Objects(plane.objects)
+
+    def download(row: WeightsRow) -> tuple[weights.Tensors, weights.Metadata]:
+        fetched = weights.fetch(objects, row, folder=folder / "weights")
+        weights.evict(folder / "weights", keep={row.sha256, *store.in_use})
+        return fetched
+
+    (folder / "weights").mkdir(parents=True, exist_ok=True)
+    store = PolicyStore(config.name, client, download, build, memory=Path(folder / "weights.json"))
+    return store
