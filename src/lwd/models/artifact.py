@@ -12,9 +12,13 @@ from lwd.config import ControlConfig
 from lwd.errors import IntegrityError
 from lwd.models.acts import Acting, Parts, act_of
 from lwd.models.fns import Inputs, Params
+from lwd.models.inputs.format import InputFormat
+from lwd.models.inputs.preparation import Preparation
+from lwd.models.inputs.processor import Processor
+from lwd.models.inputs.tokenizers import BUILTIN, Tokenizer, load_tokenizer
 from lwd.models.normaliser import Normaliser
-from lwd.models.presets import build
-from lwd.models.tokenizer import TOKENIZER_HASH, tokenize
+from lwd.models.presets import build, input_format, sees
+from lwd.models.tokenizer import TOKENIZER_HASH
 
 FLOW_STEPS = 10
 """Euler steps of a robot that samples a chunk."""
@@ -22,7 +26,8 @@ FLOW_STEPS = 10
 
 @runtime_checkable
 class Sensed(Protocol):
-    """The part of an observation that the policy reads."""
+    """The part of an observation that every policy reads; one that sees also reads `images`,
+    [height, width, 3] uint8 by the robot's name of the camera."""
 
     @property
     def state(self) -> np.ndarray:
@@ -32,7 +37,7 @@ class Sensed(Protocol):
 
 def pack(
     params: Params,
-    normaliser: Normaliser,
+    normaliser: Preparation,
     *,
     preset: str,
     control: ControlConfig,
@@ -54,9 +59,8 @@ def pack(
         "rate_hz": repr(control.rate_hz),
         "horizon": str(control.horizon),
         "flow_steps": str(FLOW_STEPS),
-        "normalisation_hash": normaliser.sha256,
-        "tokenizer_hash": TOKENIZER_HASH,
         "act": acting.act,
+        **normaliser.metadata(),
     }
     return tensors, metadata | {f"act.{k}": str(v) for k, v in acting.settings.items()}
 
@@ -66,19 +70,23 @@ class Unpacked(NamedTuple):
 
     params: Params
     """Of the flow."""
-    normaliser: Normaliser
+    normaliser: Preparation
     acting: Acting
 
 
 def unpack(
-    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], control: ControlConfig
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    control: ControlConfig,
+    *,
+    tokenizer: str = "",
 ) -> Unpacked:
-    """Inverse of `pack`; IntegrityError says which tensor or setting does not fit."""
-    for name, here in (("horizon", str(control.horizon)), ("tokenizer_hash", TOKENIZER_HASH)):
-        if metadata.get(name) != here:
-            raise IntegrityError(
-                f"weights have {name} {metadata.get(name)!r}, here it is {here!r}."
-            )
+    """Inverse of `pack`; IntegrityError says which tensor, setting or hash does not fit.
+
+    `tokenizer` is a path or URL of this machine's for weights that were trained with one of those;
+    without it the one that the weights name is looked for.
+    """
+    _require_same(metadata, "horizon", str(control.horizon))
     act = metadata.get("act", "flow")
     settings = {name: _setting(metadata, name, read) for name, read in act_of(act).settings.items()}
     like = _shapes(metadata.get("preset", "absent"), control, act)
@@ -88,9 +96,10 @@ def unpack(
         raise IntegrityError(f"weights have tensor {strange[0]!r}, which act {act!r} does not use.")
     leaves = [_tensor(tensors, name, leaf) for name, leaf in wanted.items()]
     nets = jax.tree.unflatten(jax.tree.structure(like), leaves)
-    normaliser = Normaliser.from_tensors(
-        {name.removeprefix("normaliser/"): t for name, t in tensors.items() if "normaliser" in name}
-    )
+    statistics = {
+        name.removeprefix("normaliser/"): t for name, t in tensors.items() if "normaliser" in name
+    }
+    normaliser = _preparation(statistics, metadata, control, tokenizer)
     if normaliser.sha256 != metadata.get("normalisation_hash"):
         raise IntegrityError("normalisation statistics differ from the hash in the metadata.")
     params = nets.pop("policy")
@@ -116,9 +125,13 @@ class FlowPolicy:
         version: int,
         *,
         control: ControlConfig,
+        tokenizer: str = "",
     ) -> None:
+        """`tokenizer` as for `unpack`."""
         self.version = version
-        self.params, self.normaliser, acting = unpack(tensors, metadata, control)
+        self.params, self.normaliser, acting = unpack(
+            tensors, metadata, control, tokenizer=tokenizer
+        )
         self.normalisation_hash = metadata["normalisation_hash"]
         self.tokenizer_hash = metadata["tokenizer_hash"]
         self.act, self.extra = acting.act, acting.extra
@@ -126,6 +139,7 @@ class FlowPolicy:
         self._draws = act_of(self.act).draws(acting.settings)
         steps = int(metadata["flow_steps"])
         self._sample = _sampler(metadata["preset"], control, steps, self.act, settings)
+        self._horizon = control.horizon
         self._rng = np.random.default_rng(0)
 
     def reset(self, seed: int) -> None:
@@ -144,10 +158,12 @@ class FlowPolicy:
     ) -> np.ndarray:
         """[robots, horizon, action] float32 absolute targets, each with its own draws."""
         state = np.stack([seen.state for seen in observations])
-        inputs = Inputs(
-            jnp.asarray(self.normaliser.state(state)), jnp.asarray(tokenize(instructions))
-        )
-        shape = (self._draws, *self.normaliser.action_mean.shape)
+        seen_by = [getattr(seen, "images", {}) for seen in observations]
+        cameras = sorted(set().union(*seen_by))
+        images = {camera: [seen.get(camera) for seen in seen_by] for camera in cameras}
+        prepared = self.normaliser.observe(state, images, instructions)
+        inputs = Inputs(*jax.tree.map(jnp.asarray, prepared))
+        shape = (self._draws, self._horizon, self.normaliser.dimensions)
         noise = np.stack([rng.standard_normal(shape, np.float32) for rng in rngs], axis=1)
         chunk = np.asarray(self._sample(self.params, self.extra, inputs, noise))
         return self.normaliser.restore(state, chunk)
@@ -182,6 +198,53 @@ def _shapes(preset: str, control: ControlConfig, act: str) -> dict[str, Params]:
     inits = {f"extra/{name}": init for name, init in act_of(act).extra(policy, critic).items()}
     key = jax.random.key(0)
     return {name: jax.eval_shape(f, key) for name, f in ({"policy": policy.init} | inits).items()}
+
+
+def _preparation(
+    statistics: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    control: ControlConfig,
+    tokenizer: str,
+) -> Preparation:
+    """What makes the inputs of these weights, the same as where they were trained."""
+    preset = metadata.get("preset", "absent")
+    if not sees(preset):
+        _require_same(metadata, "tokenizer_hash", TOKENIZER_HASH)
+        return Normaliser.from_tensors(statistics)
+    format_ = InputFormat.from_json(metadata.get("inputs", ""))
+    _require_same(metadata, "input_hash", format_.sha256)
+    _require_sizes(format_, input_format(preset, control), preset)
+    return Processor.from_tensors(format_, _tokenizer(metadata, tokenizer), statistics)
+
+
+def _tokenizer(metadata: Mapping[str, str], tokenizer: str) -> Tokenizer:
+    theirs = metadata.get("tokenizer", BUILTIN)
+    found = load_tokenizer(tokenizer or theirs)
+    if found.sha256 != metadata.get("tokenizer_hash"):
+        raise IntegrityError(
+            f"weights have tokenizer_hash {metadata.get('tokenizer_hash')!r} (from {theirs}), here "
+            f"it is {found.sha256!r} (from {found.source}). Give this robot the file that they "
+            "were trained with."
+        )
+    return found
+
+
+def _require_same(metadata: Mapping[str, str], name: str, here: str) -> None:
+    if metadata.get(name) != here:
+        raise IntegrityError(f"weights have {name} {metadata.get(name)!r}, here it is {here!r}.")
+
+
+def _require_sizes(given: InputFormat, model: InputFormat, preset: str) -> None:
+    """IntegrityError unless inputs of a format fit a model."""
+    for name in ("image", "tokens", "vocabulary", "action", "discrete_state"):
+        if getattr(given, name) != getattr(model, name):
+            raise IntegrityError(
+                f"weights have inputs with {name} {getattr(given, name)}, but preset {preset!r} "
+                f"takes {getattr(model, name)}."
+            )
+    names = [[camera for camera, _ in each.cameras] for each in (given, model)]
+    if names[0] != names[1]:
+        raise IntegrityError(f"weights see {names[0]}, but preset {preset!r} sees {names[1]}.")
 
 
 def _setting(metadata: Mapping[str, str], name: str, read: Callable[[str], Any]) -> Any:

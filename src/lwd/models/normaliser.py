@@ -1,13 +1,15 @@
 """Robot units to network units and back, the same on learner and robot, without JAX."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from lwd.config import StateLayout
 from lwd.errors import ConfigError, IntegrityError
+from lwd.models.inputs.prepared import Images, Prepared
+from lwd.models.tokenizer import TOKENIZER_HASH, tokenize
 
 LAYOUT = StateLayout()
 POSITION_SCALE = 0.1
@@ -64,6 +66,20 @@ class Normaliser:
     def tensors(self) -> dict[str, np.ndarray]:
         """By field name, for the artifact that travels to the robot."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def dimensions(self) -> int:
+        """Dimensions of an action."""
+        return self.action_mean.shape[-1]
+
+    def metadata(self) -> dict[str, str]:
+        """What must be the same wherever the policy is used."""
+        return {"normalisation_hash": self.sha256, "tokenizer_hash": TOKENIZER_HASH}
+
+    def observe(self, state: np.ndarray, images: Images, instructions: Sequence[str]) -> Prepared:
+        """[batch, state] in robot units and instructions to a model's inputs; it sees nothing."""
+        distinct, index = np.unique(np.asarray(instructions), return_inverse=True)
+        return Prepared(self.state(state), tokenize(distinct.tolist())[index])
 
     @property
     def sha256(self) -> str:

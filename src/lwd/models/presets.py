@@ -1,21 +1,166 @@
-"""Policy and critic by name."""
+"""Policy and critic by name: a network on state vectors, and three sizes of the one that sees."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
 
 from lwd.config import ControlConfig, StateLayout
 from lwd.errors import unknown
-from lwd.models import state
+from lwd.models import state, vla
 from lwd.models.fns import CriticFns, PolicyFns
+from lwd.models.gemma import GemmaConfig
+from lwd.models.gemma3 import Gemma3Config
+from lwd.models.inputs.format import ABSOLUTE, InputFormat
+from lwd.models.inputs.preparation import Preparation
+from lwd.models.inputs.processor import Processor
+from lwd.models.inputs.tokenizers import BUILTIN, load_tokenizer
+from lwd.models.normaliser import Normaliser
+from lwd.models.pi05 import CAMERAS, Pi05Config
+from lwd.models.siglip import SiglipConfig
+from lwd.models.vlm_critic import VlmCriticConfig
 
 ACTION = 16
 """Action dimensions: 2 x (7 joint targets, gripper opening)."""
-PRESETS = ("state",)
+ROBOT_CAMERAS = ("head", "left_wrist", "right_wrist")
+"""Names of the simulated robot's cameras, in the order of the model's."""
+LAYOUT = StateLayout()
+ANCHORS = tuple(ABSOLUTE if n % 8 == 7 else at for n, at in enumerate(LAYOUT.joints))
+"""Joint targets are relative to the joints, gripper openings absolute."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vla:
+    """A preset that sees: sizes of its networks, and how their inputs are made."""
+
+    policy: Pi05Config
+    critic: VlmCriticConfig
+    inputs: InputFormat
+
+
+def tiny(horizon: int, atoms: int) -> Vla:
+    """A third of a million parameters, for tests: learns in minutes, sees little."""
+    blocks = GemmaConfig(width=64, depth=2, mlp=128, heads=4, kv_heads=1, head_dim=16)
+    text = _text(width=64, depth=2, mlp=128)
+    vision = SiglipConfig(width=64, depth=1, mlp=128, heads=4, patch=8, image=32)
+    return _on_a_cpu(blocks, blocks, text, vision, horizon=horizon, atoms=atoms)
+
+
+def small(horizon: int, atoms: int) -> Vla:
+    """A million parameters, for a demonstration on a laptop."""
+    blocks = GemmaConfig(width=96, depth=3, mlp=192, heads=4, kv_heads=1, head_dim=24)
+    expert = GemmaConfig(width=64, depth=3, mlp=128, heads=4, kv_heads=1, head_dim=24)
+    text = _text(width=96, depth=3, mlp=192)
+    vision = SiglipConfig(width=96, depth=2, mlp=192, heads=4, patch=16, image=64)
+    return _on_a_cpu(blocks, expert, text, vision, horizon=horizon, atoms=atoms)
+
+
+def pi05(horizon: int, atoms: int) -> Vla:
+    """The released pi0.5, and a critic of Gemma3-270M and SigLIP-So400m (IV-D)."""
+    policy = Pi05Config(horizon=horizon, remat=True)
+    return Vla(
+        policy=policy,
+        critic=VlmCriticConfig(horizon=horizon, action=ACTION, atoms=atoms, remat=True),
+        inputs=_inputs(policy, read=tuple(LAYOUT.joints)),
+    )
+
+
+VLA: dict[str, Callable[[int, int], Vla]] = {"tiny": tiny, "small": small, "pi05": pi05}
+PRESETS = ("state", *VLA)
 
 
 def build(name: str, control: ControlConfig, *, atoms: int = 201) -> tuple[PolicyFns, CriticFns]:
     """Functions of preset `name` for chunks of `control.horizon`; ConfigError for another name."""
-    if name not in PRESETS:
-        raise unknown("model preset", name, PRESETS)
-    layout, horizon = StateLayout(), control.horizon
+    if sees(name):
+        sizes = VLA[name](control.horizon, atoms)
+        return vla.policy(sizes.policy), vla.critic(sizes.critic)
+    layout, horizon = LAYOUT, control.horizon
     return (
         state.policy(layout, horizon=horizon, action=ACTION),
         state.critic(layout, horizon=horizon, action=ACTION, atoms=atoms),
+    )
+
+
+def sees(name: str) -> bool:
+    """Whether preset `name` reads images; ConfigError for another name."""
+    if name not in PRESETS:
+        raise unknown("model preset", name, PRESETS)
+    return name in VLA
+
+
+def fit(
+    name: str,
+    control: ControlConfig,
+    states: np.ndarray,
+    actions: np.ndarray,
+    *,
+    tokenizer: str = BUILTIN,
+) -> Preparation:
+    """What makes the inputs of preset `name`, with the statistics of windows [windows, state] and
+    absolute targets [windows, horizon, action] in robot units."""
+    if not sees(name):
+        return Normaliser.fit(states, actions)
+    return Processor.fit(input_format(name, control), load_tokenizer(tokenizer), states, actions)
+
+
+def prepare(
+    name: str,
+    control: ControlConfig,
+    statistics: Mapping[str, np.ndarray],
+    *,
+    tokenizer: str = BUILTIN,
+) -> Preparation:
+    """The same with statistics that `tensors()` gave; IntegrityError names a missing one."""
+    if not sees(name):
+        return Normaliser.from_tensors(statistics)
+    format_ = input_format(name, control)
+    return Processor.from_tensors(format_, load_tokenizer(tokenizer), statistics)
+
+
+def input_format(name: str, control: ControlConfig) -> InputFormat:
+    """How the inputs of a preset that sees are made on the simulated robot."""
+    if name not in VLA:
+        raise unknown("preset that sees", name, VLA)
+    return VLA[name](control.horizon, 2).inputs
+
+
+def _on_a_cpu(
+    blocks: GemmaConfig,
+    expert: GemmaConfig,
+    text: Gemma3Config,
+    vision: SiglipConfig,
+    *,
+    horizon: int,
+    atoms: int,
+) -> Vla:
+    """Float32, unrolled, the state as one token and the vocabulary of the built-in tokenizer."""
+    policy = Pi05Config(
+        vlm=blocks, expert=expert, vision=vision, vocabulary=text.vocabulary, tokens=32,
+        horizon=horizon, action=ACTION, state=LAYOUT.proprio, bfloat16=False, unroll=True,
+    )  # fmt: skip
+    critic = VlmCriticConfig(
+        text=text, vision=vision, state=LAYOUT.proprio, pooled=2, atoms=atoms, horizon=horizon,
+        action=ACTION, bfloat16=False, unroll=True,
+    )  # fmt: skip
+    return Vla(policy=policy, critic=critic, inputs=_inputs(policy, range(LAYOUT.proprio)))
+
+
+def _text(*, width: int, depth: int, mlp: int) -> Gemma3Config:
+    head = width // 4
+    return Gemma3Config(
+        width=width, depth=depth, mlp=mlp, heads=4, head_dim=head, query_scale=float(head),
+        vocabulary=1024, causal=False,
+    )  # fmt: skip
+
+
+def _inputs(policy: Pi05Config, read: "tuple[int, ...] | range") -> InputFormat:
+    return InputFormat(
+        cameras=tuple(zip(CAMERAS, ROBOT_CAMERAS, strict=True)),
+        image=policy.vision.image,
+        tokens=policy.tokens,
+        vocabulary=policy.vocabulary,
+        state=tuple(read),
+        anchors=ANCHORS,
+        action=policy.action,
+        discrete_state=policy.state == 0,
     )

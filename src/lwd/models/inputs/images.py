@@ -4,9 +4,7 @@ import numpy as np
 import simplejpeg
 
 from lwd.errors import ConfigError
-
-Image = np.ndarray | bytes
-"""[height, width, 3] uint8, or a JPEG of it, as episodes keep them."""
+from lwd.models.inputs.prepared import Image
 
 
 def pixels(camera: str, image: Image) -> np.ndarray:

@@ -47,6 +47,26 @@ class NormStats(NamedTuple):
         return NormStats(*(array[:dimensions] for array in self))
 
 
+def of(x: np.ndarray) -> NormStats:
+    """Exact statistics of [samples, dimensions]."""
+    if len(x) < 2:
+        raise ConfigError(f"{len(x)} samples to take statistics of; at least 2 are needed.")
+    return widened(NormStats(x.mean(0), x.std(0), *np.quantile(x, (0.01, 0.99), axis=0)))
+
+
+def widened(stats: NormStats) -> NormStats:
+    """The same with a deviation of 1, and a range of 1 to both sides, for constant dimensions:
+    what never changed is 0 in network units, not noise that was divided by nothing."""
+    constant = stats.std < EPSILON
+    still = stats.q99 - stats.q01 < EPSILON
+    return NormStats(
+        mean=stats.mean,
+        std=np.where(constant, 1.0, stats.std),
+        q01=np.where(still, stats.q01 - 1, stats.q01),
+        q99=np.where(still, stats.q99 + 1, stats.q99),
+    )
+
+
 def read_norm_stats(file: Path) -> dict[str, NormStats]:
     """Statistics by quantity (`state`, `actions`) of a norm_stats.json; IntegrityError if it is
     none."""

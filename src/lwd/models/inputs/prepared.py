@@ -1,9 +1,14 @@
 """What a model conditions on, in numpy: `lwd.models.fns.Inputs(*prepared)` is the same in JAX."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+Image = np.ndarray | bytes
+"""[height, width, 3] uint8, or a JPEG of it, as episodes keep them."""
+Images = Mapping[str, Sequence[Image | None]]
+"""By camera of the robot, an image for each row of a batch; None where there is none."""
 
 
 class Prepared(NamedTuple):

@@ -10,16 +10,14 @@ import numpy as np
 from lwd.errors import ConfigError
 from lwd.models.inputs import norm_stats
 from lwd.models.inputs.format import ABSOLUTE, InputFormat
-from lwd.models.inputs.images import Image, pixels, resize_with_pad
+from lwd.models.inputs.images import pixels, resize_with_pad
 from lwd.models.inputs.norm_stats import NormStats
-from lwd.models.inputs.prepared import Prepared
+from lwd.models.inputs.prepared import Images, Prepared
 from lwd.models.inputs.prompt import prompt
 from lwd.models.inputs.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 
-Images = Mapping[str, Sequence[Image | None]]
-"""By camera of the robot, an image for each row of the batch; None where there is none."""
 FAR = 1.5
 """A state beyond it, normalised by quantiles, is outside of what the statistics were made of: one
 sample in fifty is a little outside of [-1, 1] by definition."""
@@ -52,13 +50,38 @@ class Processor:
                 "the model was trained with."
             )
 
+    @classmethod
+    def fit(
+        cls, format: InputFormat, tokenizer: Tokenizer, state: np.ndarray, action: np.ndarray
+    ) -> "Processor":
+        """Statistics of windows [windows, state] and absolute targets [windows, horizon, action] in
+        robot units."""
+        relative = relative_to(state, action, format.anchors).reshape(-1, action.shape[-1])
+        read = state[:, list(format.state)].astype(np.float64)
+        stats = {"state": norm_stats.of(read), "actions": norm_stats.of(relative)}
+        return cls(format=format, tokenizer=tokenizer, stats=stats)
+
+    @classmethod
+    def from_tensors(
+        cls, format: InputFormat, tokenizer: Tokenizer, tensors: Mapping[str, np.ndarray]
+    ) -> "Processor":
+        """With the statistics that `tensors()` gave; IntegrityError names a missing one."""
+        stats = norm_stats.from_tensors(tensors)
+        return cls(format=format, tokenizer=tokenizer, stats=stats)
+
     @property
-    def hashes(self) -> dict[str, str]:
-        """What must be the same wherever the policy is used."""
+    def dimensions(self) -> int:
+        """Dimensions of an action in network units, zero padding included."""
+        return self.format.action
+
+    def metadata(self) -> dict[str, str]:
+        """What must be the same wherever the policy is used, and how to make it so."""
         return {
             "normalisation_hash": self.sha256,
             "tokenizer_hash": self.tokenizer.sha256,
+            "tokenizer": self.tokenizer.source,
             "input_hash": self.format.sha256,
+            "inputs": self.format.to_json(),
         }
 
     @property

@@ -1,0 +1,116 @@
+"""The presets that see: inputs, networks and the artifact that a robot acts with."""
+
+import jax
+import numpy as np
+import pytest
+
+from lwd.actor.robot import Observation
+from lwd.config import COMPACT, FULL, StateLayout
+from lwd.errors import ConfigError, IntegrityError
+from lwd.models import presets
+from lwd.models.artifact import FlowPolicy, pack, unpack
+from lwd.models.inputs.processor import Processor
+from lwd.models.normaliser import Normaliser
+
+INSTRUCTION = "put the red can on the shelf"
+STATES = StateLayout().size
+
+
+@pytest.fixture(scope="module")
+def windows():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(64, STATES)), rng.normal(size=(64, COMPACT.horizon, 16))
+
+
+@pytest.fixture(scope="module")
+def artifact(windows):
+    policy, _ = presets.build("tiny", COMPACT)
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(
+        lambda x: (0.1 * rng.normal(size=x.shape)).astype(np.float32),
+        jax.eval_shape(policy.init, jax.random.key(0)),
+    )
+    return pack(params, presets.fit("tiny", COMPACT, *windows), preset="tiny", control=COMPACT)
+
+
+def seen(rng, *cameras: str) -> Observation:
+    images = {name: rng.integers(0, 256, (32, 32, 3), np.uint8) for name in cameras}
+    return Observation(state=rng.normal(size=STATES).astype(np.float32), images=images)
+
+
+def test_a_robot_acts_on_what_its_cameras_see(artifact, rng):
+    policy = FlowPolicy(*artifact, 3, control=COMPACT)
+    observation = seen(rng, *presets.ROBOT_CAMERAS)
+    dark = {name: np.zeros_like(image) for name, image in observation.images.items()}
+    chunks = []
+    for images in (observation.images, observation.images, dark):
+        policy.reset(0)
+        at = Observation(state=observation.state, images=images)
+        chunks.append(policy.chunk(at, INSTRUCTION))
+    assert chunks[0].shape == (COMPACT.horizon, 16)
+    np.testing.assert_array_equal(chunks[0], chunks[1])
+    assert np.abs(chunks[0] - chunks[2]).max() > 1e-3
+    with pytest.raises(ConfigError, match="camera 'left_wrist' gave no image"):
+        policy.chunk(seen(rng, "head"), INSTRUCTION)
+
+
+def test_inputs_come_back_with_the_weights(artifact, windows):
+    tensors, metadata = artifact
+    again = unpack(tensors, metadata, COMPACT).normaliser
+    assert isinstance(again, Processor)
+    fitted = presets.fit("tiny", COMPACT, *windows)
+    assert again.metadata() == fitted.metadata()
+    np.testing.assert_array_equal(again.action(*windows), fitted.action(*windows))
+
+
+@pytest.mark.parametrize("name", ["normalisation_hash", "tokenizer_hash", "input_hash"])
+def test_another_hash_is_refused_by_name(artifact, name):
+    tensors, metadata = artifact
+    expected = "normalisation statistics differ" if name.startswith("norm") else f"have {name} '0"
+    with pytest.raises(IntegrityError, match=expected):
+        unpack(tensors, metadata | {name: "0" * 64}, COMPACT)
+
+
+def test_another_tokenizer_is_refused(artifact, tmp_path):
+    from lwd.models.inputs.training import train_tokenizer
+
+    other = tmp_path / "tokenizer.json"
+    other.write_bytes(train_tokenizer(["pour the tea"], vocabulary=300))
+    with pytest.raises(IntegrityError, match=r"\(from builtin\), here .* \(from .*tokenizer.json"):
+        unpack(*artifact, COMPACT, tokenizer=str(other))
+
+
+def test_inputs_of_other_sizes_are_refused(artifact):
+    tensors, metadata = artifact
+    format_ = presets.input_format("small", COMPACT)
+    other = {"inputs": format_.to_json(), "input_hash": format_.sha256}
+    with pytest.raises(IntegrityError, match="with image 64, but preset 'tiny' takes 32"):
+        unpack(tensors, metadata | other, COMPACT)
+
+
+@pytest.mark.parametrize("name", presets.VLA)
+def test_what_is_fitted_is_what_the_networks_take(name, windows):
+    made = presets.fit(name, COMPACT, *windows)
+    sizes = presets.VLA[name](COMPACT.horizon, 201)
+    assert made.action(*windows).shape[-1] == made.dimensions == sizes.policy.action
+    again = presets.prepare(name, COMPACT, made.tensors())
+    assert again.sha256 == made.sha256
+    assert sizes.policy.cameras == sizes.critic.cameras
+    assert sizes.policy.state == sizes.critic.state
+    assert sizes.critic.text.vocabulary >= sizes.policy.vocabulary
+
+
+def test_the_preset_without_eyes_keeps_its_statistics(windows):
+    made = presets.fit("state", COMPACT, *windows)
+    assert isinstance(made, Normaliser)
+    inputs = made.observe(windows[0][:2], {}, [INSTRUCTION, "pour the tea"])
+    assert inputs.images is None
+    assert inputs.tokens.shape[0] == 2
+    assert presets.prepare("state", COMPACT, made.tensors()).sha256 == made.sha256
+
+
+def test_another_name_is_refused():
+    with pytest.raises(ConfigError, match=r"model preset 'tinny' is unknown\. Did you mean 'tiny'"):
+        presets.build("tinny", FULL)
+    with pytest.raises(ConfigError, match="preset that sees 'state' is unknown"):
+        presets.input_format("state", FULL)
