@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from lwd.edge.announce import describe
+from lwd.replay.cache import local_path
 from lwd.replay.order import START
-from lwd.replay.prefetch import Downloader, Inbox, Settings, local_path, plan
+from lwd.replay.prefetch import Downloader, Inbox, Settings, plan
 from lwd.replay.reader import Options
 from lwd.replay.supervisor import Subprocess
 from lwd.store.objects import episode_key

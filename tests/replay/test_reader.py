@@ -24,7 +24,9 @@ def assert_same(given: Batch, expected: Batch) -> None:
 
 
 def joined(batches: list[Batch]) -> Batch:
-    return Batch(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
+    """Batches without images, one after another."""
+    fields = zip(*(batch[:-2] for batch in batches), strict=True)
+    return Batch(*(np.concatenate(arrays) for arrays in fields))
 
 
 def test_empty_data_set_binds_nothing(read) -> None:

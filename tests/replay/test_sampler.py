@@ -299,11 +299,8 @@ def test_with_cameras_a_window_starts_only_where_it_finds_its_images() -> None:
     starts = memory.starts(("demo", "restocking"), 4)
     assert memory.view().ticks["demo", "restocking"] == 4
     batch = gather(memory, starts, horizon=HORIZON, n_step=2, discount=DISCOUNT)
-    assert batch.images is not None
-    assert batch.next_images is not None
-    head = seen.images["head"]
-    assert batch.images["head"].tolist() == [head[t] for t in (0, 5, 10, 15)]
-    assert batch.next_images["head"].tolist() == [head[t] for t in (10, 15, 20, 20)]
+    assert batch.tick.tolist() == [0, 5, 10, 15]
+    assert batch.next_tick.tolist() == [10, 15, 20, 20]
     assert memory_of(seen).view().ticks["demo", "restocking"] == 20
 
 

@@ -16,8 +16,10 @@ class Batch(NamedTuple):
     float32 = gamma^(ticks to the bootstrap), 0 where nothing is bootstrapped. `human` [batch] bool
     says where an operator had taken over at the start. `episode` [batch] ids and `tick` [batch]
     start ticks say where each row came from, and so does `window` [batch], its number in the order
-    of the data set, the same in every snapshot and on every host. `images` and `next_images` are
-    JPEG bytes, [batch] objects by camera, of the cameras that the reader was asked for.
+    of the data set, the same in every snapshot and on every host; `next_tick` [batch] is the tick
+    of `next_state`. `images` and `next_images` are what the cameras that the reader was asked for
+    saw at the two ticks, by camera: [batch, size, size, 3] uint8 RGB of an `image_size`, else
+    [batch] arrays of the size that was recorded.
     """
 
     state: np.ndarray
@@ -30,6 +32,7 @@ class Batch(NamedTuple):
     human: np.ndarray
     episode: np.ndarray
     tick: np.ndarray
+    next_tick: np.ndarray
     window: np.ndarray
     images: Mapping[str, np.ndarray] | None = None
     next_images: Mapping[str, np.ndarray] | None = None

@@ -6,7 +6,7 @@ labels, stays where it is and is a hole in later views. Every episode has T + 1 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,7 +111,7 @@ class Memory:
         self._gone: frozenset[int] = frozenset()
         self._index: dict[str, int] = {}
         self._live: dict[Pool, tuple[tuple[int, tuple[Span, ...]], np.ndarray]] = {}
-        self.images = {camera: Growing((), np.object_) for camera in cameras}
+        self._cameras = cameras
         self.state = Growing((0,), np.float32)
         self.action = Growing((0,), np.float32)
         self.to_go = Growing((), np.float64)
@@ -141,8 +141,6 @@ class Memory:
         self.state.extend(episode.state)
         self.action.extend(episode.action)
         self.action.extend(episode.action[-1:])
-        for camera, images in self.images.items():
-            images.extend(_objects(episode.images.get(camera, (None,) * (ticks + 1))))
         self.human.extend(np.append(episode.source == Source.HUMAN, False))
         self.to_go.extend(rewards_to_go(episode.reward, self._discount))
         self.policy_version.extend(np.array([header.policy_version]))
@@ -213,8 +211,8 @@ class Memory:
         usable = np.ones(episode.ticks, bool)
         if self._single_source:
             usable = unmixed(human, self._horizon)
-        if self.images:
-            usable = usable & self._seen(first, episode.ticks)
+        if self._cameras:
+            usable = usable & self._seen(episode)
         rows, taken_over = first + np.flatnonzero(usable), first + np.flatnonzero(usable & human)
         kind, task = episode.header.kind, episode.header.task
         parts = {str(kind): rows, "human": taken_over}
@@ -240,10 +238,13 @@ class Memory:
             self._starts[pool].extend(starts)
             self._spans[-1][pool] = (before, before + len(starts))
 
-    def _seen(self, first: int, ticks: int) -> np.ndarray:
+    def _seen(self, episode: Episode) -> np.ndarray:
         """[ticks] bool: whether a window from each tick finds an image wherever it needs one."""
-        kept = [images.rows[first : first + ticks + 1] for images in self.images.values()]
-        seen = np.array([None not in row for row in zip(*kept, strict=True)])
+        none, ticks = (None,) * (episode.ticks + 1), episode.ticks
+        kept = [episode.images.get(camera, none) for camera in self._cameras]
+        seen = np.ones(ticks + 1, bool)
+        for images in kept:
+            seen &= [image is not None for image in images]
         for tick in range(ticks - 1, -1, -1):
             seen[tick] &= seen[min(tick + self._horizon, ticks)]
         return seen[:-1]
@@ -255,13 +256,6 @@ def unmixed(human: np.ndarray, horizon: int) -> np.ndarray:
     before = np.concatenate([[0], np.cumsum(human)])
     count = before[until] - before[:-1]
     return (count == 0) | (count == until - np.arange(len(human)))
-
-
-def _objects(values: Sequence[object]) -> np.ndarray:
-    """One-dimensional array of any objects."""
-    array = np.empty(len(values), np.object_)
-    array[:] = values
-    return array
 
 
 def _length(holes: Mapping[Pool, tuple[Span, ...]], pool: Pool) -> int:

@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lwd.errors import IntegrityError, ServiceError
+from lwd.replay.cache import Cache
 from lwd.replay.order import START, position, trained_on, without
 from lwd.store.backoff import Backoff
 from lwd.store.catalog import Catalog
-from lwd.store.disk import make_folder
 from lwd.store.history import Entry
 from lwd.store.objects import Objects, episode_key
 from lwd.store.process import stop_on_signals
@@ -31,9 +31,10 @@ from lwd.store.rows import EpisodeRow
 
 log = logging.getLogger(__name__)
 
-SUFFIX = ".arrow"
 _AT_ONCE = 16
 """Downloads between two looks at the reader's progress."""
+_LOOK_S = 5.0
+"""Time after which the folder is read again: readers of images fetch and evict there, too."""
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -62,11 +63,6 @@ class Plan:
     fetch: list[EpisodeRow]
 
 
-def local_path(cache_dir: Path, sha256: str) -> Path:
-    """Where a payload is cached."""
-    return cache_dir / f"{sha256}{SUFFIX}"
-
-
 def plan(
     rows: Sequence[EpisodeRow],
     loaded: int,
@@ -77,16 +73,18 @@ def plan(
 ) -> Plan:
     """Evictions and downloads for a reader that has loaded `rows[:loaded]`.
 
-    `local` holds sizes by hash; `waiting` are hashes that rest after failures. Files go only when
-    room is needed: strangers first, then the oldest loaded. What is ahead of the reader never
-    goes, and one file ahead always has room, so that a small cache slows but never stops.
+    `local` holds sizes by hash, least recently read first; `waiting` are hashes that rest after
+    failures. Files go only when room is needed: strangers first, then what was read least recently
+    of the loaded. What is ahead of the reader never goes, and one file ahead always has room, so
+    that a small cache slows but never stops.
     """
     ahead = [row for row in rows[loaded:] if trained_on(row)]
     if all(row.sha256 in local or row.sha256 in waiting for row in ahead):
         return Plan(evict=[], fetch=[])
     needed = {row.sha256 for row in ahead}
-    known = {row.sha256: None for row in rows[:loaded] if row.sha256 in local}
-    disposable = [*(s for s in sorted(local) if s not in needed and s not in known), *known]
+    known = {row.sha256 for row in rows[:loaded]}
+    spare = [sha256 for sha256 in local if sha256 not in needed]
+    disposable = sorted(spare, key=known.__contains__)
     used, evict, fetch = sum(local.values()), [], []
     anything_ahead = any(sha256 in needed for sha256 in local)
     for row in ahead:
@@ -124,10 +122,10 @@ class Downloader:
     troubles: dict[str, Trouble] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._folder = make_folder(Path(self.settings.cache_dir))
-        for part in self._folder.glob(".*.part"):
+        self._cache = Cache(Path(self.settings.cache_dir), self.settings.cache_bytes)
+        for part in self._cache.folder.glob(".*.part"):
             part.unlink(missing_ok=True)
-        self.local |= {p.stem: p.stat().st_size for p in self._folder.glob(f"*{SUFFIX}")}
+        self._look()
 
     def forget(self, sha256: str) -> None:
         """The reader found the file damaged and removed it."""
@@ -135,13 +133,14 @@ class Downloader:
 
     def step(self, rows: Sequence[EpisodeRow], loaded: int) -> int:
         """One plan, carried out; how many files it fetched."""
-        now = self.clock()
-        waiting = frozenset(sha256 for sha256, t in self.troubles.items() if t.until > now)
-        todo = plan(
-            rows, loaded, self.local, cache_bytes=self.settings.cache_bytes, waiting=waiting
-        )
+        if self.clock() - self._looked_at >= _LOOK_S:
+            self._look()
+        todo = self._plan(rows, loaded)
+        if todo.evict:
+            self._look()  # what has been read meanwhile stays
+            todo = self._plan(rows, loaded)
         for sha256 in todo.evict:
-            local_path(self._folder, sha256).unlink(missing_ok=True)
+            self._cache.drop(sha256)
             self.local.pop(sha256, None)
         if not todo.fetch:
             return 0
@@ -151,9 +150,18 @@ class Downloader:
             self._note(row, error)
         return errors.count(None)
 
+    def _look(self) -> None:
+        """See what is in the folder, and in which order it was read."""
+        self.local, self._looked_at = self._cache.sizes(), self.clock()
+
+    def _plan(self, rows: Sequence[EpisodeRow], loaded: int) -> Plan:
+        now, limit = self.clock(), self.settings.cache_bytes
+        waiting = frozenset(sha256 for sha256, t in self.troubles.items() if t.until > now)
+        return plan(rows, loaded, self.local, cache_bytes=limit, waiting=waiting)
+
     def _fetch(self, row: EpisodeRow) -> str | None:
         """Download one payload; the reason if that failed."""
-        path = local_path(self._folder, row.sha256)
+        path = self._cache.path(row.sha256)
         try:
             self.objects.get_to(episode_key(row.sha256), path, sha256=row.sha256)
         except (ServiceError, IntegrityError, OSError) as error:

@@ -17,9 +17,11 @@ from lwd.episode.types import Episode, Outcome
 from lwd.episode.windows import chunks
 from lwd.errors import ConfigError, ConflictError, EpisodeError, ServiceError, unknown
 from lwd.replay.batch import Batch
+from lwd.replay.cache import Cache, local_path
+from lwd.replay.images import ImageReader
 from lwd.replay.memory import EMPTY, PARTS, Memory, View
 from lwd.replay.order import Order, trained_on
-from lwd.replay.prefetch import Settings, local_path
+from lwd.replay.prefetch import Settings
 from lwd.replay.sampler import NStep, draw, gather
 from lwd.replay.supervisor import Inline, Subprocess
 from lwd.store.catalog import Catalog
@@ -46,7 +48,11 @@ class Options:
     prefetcher: bool = True
     """Download in a process of its own; else inside `sync`, which then takes as long."""
     cameras: tuple[str, ...] = ()
-    """Cameras whose images batches have; none leaves all images on disk."""
+    """Cameras whose images batches have; windows start only where all of them have one."""
+    image_size: int | None = None
+    """Side of those images in pixels; None is as recorded."""
+    image_workers: int = 2
+    """Threads that decode them, and downloads at once of what is not cached."""
     cache_bytes: int = 50 << 30
     """Bound of the payloads on this host's disk."""
 
@@ -124,6 +130,14 @@ class Reader:
             cache_bytes=options.cache_bytes,
         )
         self._prefetch = Subprocess(settings) if options.prefetcher else Inline(objects, settings)
+        self._payload: dict[str, str] = {}
+        self._images = ImageReader(
+            objects,
+            Cache(cache_dir, options.cache_bytes),
+            size=options.image_size,
+            workers=options.image_workers,
+            ahead=lambda: {row.sha256 for row in self._order.rows[self._order.loaded :]},
+        )
 
     def __enter__(self) -> "Reader":
         return self
@@ -132,8 +146,9 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Stop the prefetcher."""
+        """Stop the prefetcher and the decoders."""
         self._prefetch.close()
+        self._images.close()
 
     def sync(self, *, at_most: int | None = None) -> int:
         """Load what has arrived and bind the newest version that every host has in full.
@@ -187,25 +202,14 @@ class Reader:
             task_balanced=self._options.task_balanced,
         )
         share = batch // self._hosts
-        return gather(
-            self._memory,
-            start[self._host * share : (self._host + 1) * share],
-            horizon=self._horizon,
-            n_step=self._n_step if n_step is None else n_step,
-            discount=self._discount,
-        )
+        mine = start[self._host * share : (self._host + 1) * share]
+        return self._gather(mine, self._n_step if n_step is None else n_step)
 
     def transitions(self, part: str, *, batch: int = 4096) -> Iterator[Batch]:
         """All one-chunk transitions of a part in a fixed order, `batch` at a time."""
         rows = self._starts(part)
         for first in range(0, len(rows), batch):
-            yield gather(
-                self._memory,
-                rows[first : first + batch],
-                horizon=self._horizon,
-                n_step=1,
-                discount=self._discount,
-            )
+            yield self._gather(rows[first : first + batch], 1)
 
     def acted(self, version: int) -> int:
         """Episodes in the bound snapshot in which a policy of this version or a newer one acted."""
@@ -244,6 +248,19 @@ class Reader:
         rows = self._starts(part)
         for first in range(0, len(rows), batch):
             yield self._chunks(rows[first : first + batch])
+
+    def _gather(self, start: np.ndarray, n_step: NStep) -> Batch:
+        """The windows from rows `start`, with images if there are cameras."""
+        batch = gather(
+            self._memory, start, horizon=self._horizon, n_step=n_step, discount=self._discount
+        )
+        if not self._options.cameras:
+            return batch
+        payloads = [self._payload[episode] for episode in batch.episode]
+        now, later = self._images.read(
+            payloads, (batch.tick, batch.next_tick), self._options.cameras
+        )
+        return batch._replace(images=now.pixels, next_images=later.pixels)
 
     def _starts(self, part: str) -> np.ndarray:
         if part not in PARTS:
@@ -305,6 +322,7 @@ class Reader:
         try:
             episode = _checked(row, decode(data, images=bool(self._options.cameras)))
             self._memory.append(relabelled(episode, entry.labels))
+            self._payload[row.episode_id] = row.sha256
         except EpisodeError as error:
             log.error("unusable episode=%s reason=%s", row.episode_id, error)
             self._give_up(row, str(error))

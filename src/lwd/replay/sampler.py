@@ -94,9 +94,9 @@ def _draw_part(
 def gather(
     memory: Memory, start: np.ndarray, *, horizon: int, n_step: NStep, discount: float
 ) -> Batch:
-    """The transitions (s_t, a_t, R_t, s_t+nH) of Eq. 19 that start at rows `start`."""
+    """The transitions (s_t, a_t, R_t, s_t+nH) of Eq. 19 that start at rows `start`, unseen."""
     owner = memory.owner.rows[start]
-    last = memory.last.rows[owner]
+    first, last = memory.first.rows[owner], memory.last.rows[owner]
     found = windows(
         start,
         last,
@@ -116,16 +116,10 @@ def gather(
         next_state=memory.state.rows[found.end],
         human=memory.human.rows[start],
         episode=memory.episode.rows[owner],
-        tick=start - memory.first.rows[owner],
+        tick=start - first,
+        next_tick=found.end - first,
         window=start,
-        images=_images(memory, start),
-        next_images=_images(memory, found.end),
     )
-
-
-def _images(memory: Memory, rows: np.ndarray) -> dict[str, np.ndarray] | None:
-    """JPEG bytes by camera; None for a memory without cameras."""
-    return {camera: images.rows[rows] for camera, images in memory.images.items()} or None
 
 
 def steps(n_step: NStep, tasks: np.ndarray) -> np.ndarray | int:

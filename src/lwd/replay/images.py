@@ -1,0 +1,277 @@
+"""Images of cached episodes, decoded on demand: JPEG in memory-mapped Arrow, straight into a batch.
+
+A payload has a column of JPEGs for each camera, null where none was kept (`lwd.episode.payload`).
+One that is open costs an index for each camera and no memory: its bytes stay in the page cache.
+The decoder lets other threads run, so the workers are threads.
+"""
+
+import logging
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import simplejpeg
+
+from lwd.errors import ConfigError, IntegrityError, ServiceError
+from lwd.models.inputs.images import resize_with_pad
+from lwd.replay.cache import Cache
+from lwd.store.backoff import Backoff
+from lwd.store.objects import Objects, episode_key
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 8
+"""Tries to download a payload, over about half a minute, before the learner is told."""
+OPEN = 1024
+"""Payloads that are kept open; each is a mapping and an index, not its bytes."""
+_BLOCKS = 4
+"""Batches whose memory is used again once they are gone."""
+_PREFIX = "image/"
+
+
+class Images(NamedTuple):
+    """What cameras saw at one tick of each of a batch of episodes."""
+
+    pixels: dict[str, np.ndarray]
+    """Camera to [batch, size, size, 3] uint8 RGB, black where there is no image; of a reader
+    without a size [batch] arrays, None where there is no image."""
+    there: dict[str, np.ndarray]
+    """Camera to [batch] bool: whether there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One camera's JPEGs in an open payload."""
+
+    jpeg: memoryview
+    """All of them, end to end."""
+    offset: np.ndarray
+    """[rows + 1] int32, where each begins; a row without an image has no bytes."""
+
+    def __getitem__(self, row: int) -> memoryview:
+        begin, end = self.offset[row : row + 2].tolist()
+        return self.jpeg[begin:end]
+
+
+class _Job(NamedTuple):
+    """An image to decode, and where to."""
+
+    jpeg: memoryview
+    pixels: np.ndarray
+    there: np.ndarray
+    index: int
+    """Where in both of them."""
+    sha256: str
+
+
+def columns(path: Path) -> dict[str, Column]:
+    """The cameras of a payload; FileNotFoundError, or IntegrityError if it is no payload."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            batch = pa.ipc.open_file(file.read_buffer()).get_batch(0)
+        named = zip(batch.schema.names, batch.columns, strict=True)
+        return {n.removeprefix(_PREFIX): _column(c) for n, c in named if n.startswith(_PREFIX)}
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise IntegrityError(f"Cached payload {path} cannot be read: {error}") from error
+
+
+def _column(array: pa.Array) -> Column:
+    _, offsets, data = array.buffers()
+    offset = np.frombuffer(offsets, np.int32, len(array) + 1)
+    jpeg = memoryview(data or b"").cast("B")
+    if offset[0] < 0 or offset[-1] > len(jpeg) or (np.diff(offset) < 0).any():
+        raise ValueError("the offsets of its images are not in order")
+    return Column(jpeg=jpeg, offset=offset)
+
+
+class ImageReader:
+    """Reads images of episodes by the hash of their payload and a tick.
+
+    What is not cached is downloaded, `workers` at a time. What was read least recently makes room,
+    but never a payload that the same call reads, nor one of `ahead()`.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        cache: Cache,
+        *,
+        size: int | None = None,
+        workers: int = 2,
+        ahead: Callable[[], Set[str]] = frozenset,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        """`size` is the side of every image in pixels, for which others are resized as on the
+        robot; None leaves each as it is."""
+        if workers < 1 or (size is not None and size < 1):
+            raise ConfigError(f"Images of {size} pixels by {workers} workers: give at least 1.")
+        self._objects, self._cache, self._size = objects, cache, size
+        self._ahead, self._sleep = ahead, sleep
+        self._workers, self._pool = workers, ThreadPoolExecutor(workers, "images")
+        self._open: OrderedDict[str, Mapping[str, Column]] = OrderedDict()
+        self._lost: set[str] = set()
+        self._blocks: list[np.ndarray] = []
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pool.shutdown()
+
+    def read(
+        self, payloads: Sequence[str], ticks: Sequence[np.ndarray], cameras: Sequence[str]
+    ) -> list[Images]:
+        """Images of the payloads [batch] at each of `ticks`, arrays [batch].
+
+        There is none where none was kept, and, which is logged, where the JPEG is damaged or the
+        payload is lost. ServiceError if the object store stays away.
+        """
+        opened = self._opened(dict.fromkeys(payloads))
+        every, jobs = self._blank(len(ticks), cameras, len(payloads)), []
+        for images, at in zip(every, ticks, strict=True):
+            for camera in cameras:
+                jobs += _jobs(images, camera, payloads, at, opened)
+        share = -(-len(jobs) // self._workers) or 1
+        parts = [jobs[first : first + share] for first in range(0, len(jobs), share)]
+        for _ in self._pool.map(self._decode, parts):
+            continue
+        return every
+
+    def _blank(self, ticks: int, cameras: Sequence[str], batch: int) -> list[Images]:
+        """Memory for the images at each tick, with whatever was in it."""
+        side = () if self._size is None else (self._size, self._size, 3)
+        shape = (ticks, len(cameras), batch, *side)
+        return [
+            Images(
+                dict(zip(cameras, pixels, strict=True)),
+                {camera: np.zeros(batch, bool) for camera in cameras},
+            )
+            for pixels in self._memory(shape)
+        ]
+
+    def _memory(self, shape: tuple[int, ...]) -> np.ndarray:
+        """An array that nobody looks at any more, or a new one: to have the kernel clear fresh
+        pages for every batch costs a third of decoding it."""
+        if self._size is None:
+            return np.full(shape, None)
+        for block in self._blocks:
+            # The list, the name and the argument; every view of it would be one more.
+            if block.shape == shape and sys.getrefcount(block) <= 3:
+                return block
+        block = np.empty(shape, np.uint8)
+        self._blocks = [*self._blocks[-_BLOCKS + 1 :], block]
+        return block
+
+    def _decode(self, jobs: Iterable[_Job]) -> None:
+        for job in jobs:
+            try:
+                self._decode_one(job)
+                job.there[job.index] = True
+            except ValueError as error:
+                _leave_out(job.pixels, job.index)
+                log.error("unusable image sha256=%s reason=%s", job.sha256, error)
+
+    def _decode_one(self, job: _Job) -> None:
+        """ValueError if it is no JPEG."""
+        size, into = self._size, job.pixels
+        if size is None:
+            into[job.index] = simplejpeg.decode_jpeg(job.jpeg)
+        elif simplejpeg.decode_jpeg_header(job.jpeg)[:2] == (size, size):
+            simplejpeg.decode_jpeg(job.jpeg, buffer=into[job.index])
+        else:
+            into[job.index] = resize_with_pad(simplejpeg.decode_jpeg(job.jpeg), size)
+
+    def _opened(self, wanted: Mapping[str, None]) -> dict[str, Mapping[str, Column]]:
+        """Every payload with its cameras; one that is lost has none."""
+        missing, failures = [sha256 for sha256 in wanted if not self._have(sha256)], 0
+        while missing:
+            failures += 1
+            reasons = self._fetch(missing, wanted.keys())
+            missing = [sha256 for sha256 in missing if not self._have(sha256)]
+            if missing and failures == ATTEMPTS:
+                raise ServiceError(
+                    f"{len(missing)} payloads, such as {missing[0]}, could not be downloaded in "
+                    f"{ATTEMPTS} tries: {reasons[0] if reasons else 'damaged'}. Bring the object "
+                    f"store back and start the learner again; it goes on from its checkpoint."
+                )
+            if missing:
+                self._sleep(Backoff(first_s=0.2, limit_s=10.0).delay(failures, 0.0))
+        opened = {sha256: self._open.get(sha256, {}) for sha256 in wanted}
+        while len(self._open) > OPEN:
+            self._open.popitem(last=False)
+        return opened
+
+    def _have(self, sha256: str) -> bool:
+        """Whether the payload is open now, or is known to be lost."""
+        if sha256 in self._lost:
+            return True
+        try:
+            if sha256 not in self._open:
+                self._open[sha256] = columns(self._cache.path(sha256))
+        except FileNotFoundError:
+            return False
+        except IntegrityError as error:
+            log.error("damaged cache file removed sha256=%s reason=%s", sha256, error)
+            self._cache.drop(sha256)
+            return False
+        self._open.move_to_end(sha256)
+        self._cache.touch(sha256)
+        return True
+
+    def _fetch(self, missing: Sequence[str], needed: Set[str]) -> list[str]:
+        """Download; the reasons of those that failed."""
+        try:
+            size = sum(self._pool.map(self._size_of, missing))
+        except ServiceError as error:
+            return [str(error)]
+        self._cache.make_room(size, needed | self._ahead())
+        return [reason for reason in self._pool.map(self._fetch_one, missing) if reason]
+
+    def _size_of(self, sha256: str) -> int:
+        """Bytes of a payload in the store, 0 if it is not there."""
+        try:
+            return self._objects.head(episode_key(sha256))
+        except IntegrityError:
+            return 0
+
+    def _fetch_one(self, sha256: str) -> str:
+        """Download one payload; the reason if that failed and may go better the next time."""
+        try:
+            self._objects.get_to(episode_key(sha256), self._cache.path(sha256), sha256=sha256)
+        except IntegrityError as error:
+            log.error("lost payload sha256=%s reason=%s", sha256, error)
+            self._lost.add(sha256)
+        except (ServiceError, OSError) as error:
+            return str(error)
+        return ""
+
+
+def _jobs(
+    images: Images,
+    camera: str,
+    payloads: Sequence[str],
+    ticks: np.ndarray,
+    opened: Mapping[str, Mapping[str, Column]],
+) -> list[_Job]:
+    """One for each image that is there; the others are black."""
+    pixels, there, jobs = images.pixels[camera], images.there[camera], []
+    for index, (sha256, tick) in enumerate(zip(payloads, ticks.tolist(), strict=True)):
+        column = opened[sha256].get(camera)
+        jpeg = column[tick] if column else b""
+        if jpeg:
+            jobs.append(_Job(jpeg, pixels, there, index, sha256))
+        else:
+            _leave_out(pixels, index)
+    return jobs
+
+
+def _leave_out(pixels: np.ndarray, index: int) -> None:
+    """Black, or None where images have no common size."""
+    pixels[index] = None if pixels.dtype == np.object_ else 0
