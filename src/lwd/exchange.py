@@ -30,6 +30,7 @@ SHOWN = 40
 
 import_ = SubcommandApp()
 export_ = SubcommandApp()
+data = SubcommandApp()
 
 
 class Delivery:
@@ -159,6 +160,37 @@ def export_lerobot(
         print(f"  left out {episode}: {reason}")
 
 
+@data.command
+def doctor(
+    path: Positional[Path],
+    fix: Annotated[bool, arg(name="repair")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find what is wrong with a LeRobotDataset, such as a recorder leaves it that was killed, and
+    repair it if asked. The exit status is 0 if nothing is left that is wrong.
+
+    Args:
+        path: Folder of the dataset.
+        fix: Repair what can be repaired; every file that is changed stays beside, as it was.
+        as_json: Print a JSON array.
+    """
+    from lwd.lerobot.doctor import examine
+    from lwd.lerobot.repair import repair
+
+    findings = examine(path)
+    outcomes = repair(path, findings) if fix and findings else [""] * len(findings)
+    pairs = list(zip(findings, outcomes, strict=True))
+    if as_json:
+        print(json.dumps([finding._asdict() | {"outcome": came} for finding, came in pairs]))
+    else:
+        for finding, came in pairs:
+            print(f"{finding.trouble} ({finding.subject}): {finding.explanation}")
+            print(f"  {came or 'to repair: ' + finding.remedy}")
+        print(f"{len(findings)} findings")
+    if [came for came in outcomes if not came or came.startswith("left")]:
+        sys.exit(1)
+
+
 def _bar(console: object) -> "Progress":
     from rich.console import Console
     from rich.progress import (
@@ -212,5 +244,6 @@ def _plain(report: object) -> dict[str, object]:
 COMMANDS: tuple[tuple[str, SubcommandApp, str], ...] = (
     ("import", import_, "Bring recordings in other formats into the fleet's data."),
     ("export", export_, "Write the fleet's data in other formats."),
+    ("data", data, "Datasets in other formats: find and repair damage."),
 )
 """Groups of commands with their names and what they are for."""

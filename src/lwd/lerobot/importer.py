@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from lwd.config.lerobot import ImportConfig
 from lwd.episode.payload import encode
@@ -24,6 +24,7 @@ from lwd.lerobot.layout import Info, read_info
 from lwd.lerobot.rows import Rows, stream
 
 
+@runtime_checkable
 class Destination(Protocol):
     """Where imported episodes go."""
 

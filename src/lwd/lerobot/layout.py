@@ -4,6 +4,7 @@ Version 3.0 has many episodes in a file, version 2.1 (openpi, RLinf) a file for 
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lwd.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 V3, V2 = "v3.0", "v2.1"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -125,7 +128,7 @@ def read_info(root: Path) -> Info:
         raise ConfigError(f"{path} holds no object.")
     version = _version(path, said)
     ours = (DATA_PATH, VIDEO_PATH) if version == V3 else (DATA_PATH_V2, VIDEO_PATH_V2)
-    return Info(
+    found = Info(
         root=root,
         version=version,
         fps=_fps(path, said),
@@ -138,6 +141,13 @@ def read_info(root: Path) -> Info:
         video_path=_template(path, said.get("video_path"), ours[1]),
         modified_at=float(int(path.stat().st_mtime)),
     )
+    first = {"chunk_index": 0, "file_index": 0, "episode_index": 0}
+    for example in (
+        found.data_file(**first),
+        *(found.video_file(k, **first) for k in found.videos),
+    ):
+        log.debug("dataset=%s file=%s", root, example)
+    return found
 
 
 def _version(path: Path, said: Mapping[str, Any]) -> str:

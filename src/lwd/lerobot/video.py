@@ -30,7 +30,7 @@ class Video:
         try:
             self._container = av.open(str(path))
             self._stream = self._container.streams.video[0]
-        except (OSError, IndexError) as error:
+        except (FFmpegError, OSError, IndexError) as error:
             reason = "not there" if not path.exists() else f"no whole video: {_short(error)}"
             raise EpisodeError(f"video {path.name} is {reason}.") from error
         self._stream.thread_type = "AUTO"
@@ -68,6 +68,34 @@ class Video:
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self._stream.codec_context.height, self._stream.codec_context.width
+
+    @property
+    def frames_promised(self) -> int:
+        """Frames that the file's index lists; 0 if it has none."""
+        return self._stream.frames
+
+    def ends_well(self) -> bool:
+        """Whether the last frame that is promised can be decoded."""
+        last = self._stream.frames - 1
+        if last < 0 or not self.fps:
+            return False
+        try:
+            frame = self._at(last / self.fps, 0.5 / self.fps)
+        except (FFmpegError, OSError):
+            return False
+        return frame is not None and abs(_time(frame) - last / self.fps) < 0.5 / self.fps
+
+    def count(self) -> int:
+        """Frames from the first one on that can be decoded."""
+        self._container.seek(0, stream=self._stream)
+        number = 0
+        try:
+            for _ in self._container.decode(self._stream):
+                number += 1
+        except (FFmpegError, OSError) as error:
+            log.debug("cut off video=%s frames=%d reason=%s", self.path, number, error)
+        self._now = self._ahead = None
+        return number
 
     def read(self, times: Sequence[float], tolerance_s: float) -> Iterator[VideoFrame]:
         """The frame at each of the growing times; EpisodeError if one has none that near."""
@@ -150,7 +178,7 @@ def decode_picture(data: bytes) -> np.ndarray:
         with av.open(io.BytesIO(data), "r", format=kind) as container:
             for frame in container.decode(video=0):
                 return frame.to_ndarray(format="rgb24")
-    except (OSError, IndexError) as error:
+    except (FFmpegError, OSError, IndexError) as error:
         raise EpisodeError(f"a picture is neither PNG nor JPEG: {_short(error)}.") from error
     raise EpisodeError("a picture is empty.")
 

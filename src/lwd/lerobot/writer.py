@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lwd.errors import ConfigError
 from lwd.lerobot import stats
@@ -24,13 +23,13 @@ from lwd.lerobot.layout import (
     VIDEO_FILE_MB,
     VIDEO_PATH,
 )
+from lwd.lerobot.tables import MB, Files, Place, as_columns, write_tasks
 from lwd.lerobot.video import VideoWriter
 from lwd.store.disk import sync_file, sync_folder
 
 MOST_S = 1000.0
 """Longest video file: LeRobot looks for frames in float32, which is coarser than its own tolerance
 of 1e-4 s beyond 1,024 s."""
-MB = 1 << 20
 ROWS_OF_META = 1000
 """Episodes whose entries are written at a time."""
 
@@ -104,55 +103,13 @@ class Written:
         return len(next(iter(self.columns.values())))
 
 
-class _Place:
-    """Number of the file that is being written."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    @property
-    def numbers(self) -> dict[str, int]:
-        chunk, file = divmod(self.number, FILES_IN_CHUNK)
-        return {"chunk_index": chunk, "file_index": file}
-
-
-class _Table:
-    """Parquet files that are rotated by size."""
-
-    def __init__(self, root: Path, template: str, schema: pa.Schema) -> None:
-        self._root, self._template, self._schema = root, template, schema
-        self._writer: pq.ParquetWriter | None = None
-        self.place = _Place()
-
-    def rotate(self) -> dict[str, int]:
-        """Where the next rows will be."""
-        if self._writer is not None and self._path().stat().st_size >= DATA_FILE_MB * MB:
-            self.close()
-            self.place.number += 1
-        return self.place.numbers
-
-    def write(self, table: pa.Table) -> None:
-        if self._writer is None:
-            self._path().parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._path(), self._schema, compression="snappy")
-        self._writer.write_table(table)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _path(self) -> Path:
-        return self._root / self._template.format(**self.place.numbers)
-
-
 class _Camera:
     """Video files of one camera, rotated by size and by length."""
 
     def __init__(self, root: Path, key: str, spec: Spec) -> None:
         self._root, self._key, self._spec = root, key, spec
         self._writer: VideoWriter | None = None
-        self._place = _Place()
+        self._place = Place()
         self.total = stats.Pictures()
 
     def write(self, pictures: Iterable[np.ndarray], rows: int) -> tuple[dict[str, Any], Any]:
@@ -206,8 +163,8 @@ class DatasetWriter:
         self._root = target.with_name(f".{target.name}.part")
         shutil.rmtree(self._root, ignore_errors=True)
         self._root.mkdir(parents=True)
-        self._data = _Table(self._root, DATA_PATH, spec.schema())
-        self._meta: _Table | None = None
+        self._data = Files(self._root, DATA_PATH, spec.schema())
+        self._meta: Files | None = None
         self._cameras = {key: _Camera(self._root, key, spec) for key in spec.cameras}
         self._numbers = {name: stats.Rows() for name in spec.schema().names}
         self._tasks: dict[str, int] = {}
@@ -234,7 +191,7 @@ class DatasetWriter:
             matrix = values.reshape(rows, -1)
             seen[name] = stats.of_rows(matrix)
             self._numbers[name].add(matrix)
-        entry |= dict(episode.extra) | _flat(seen)
+        entry |= dict(episode.extra) | as_columns(seen)
         self._waiting.append(entry)
         self.episodes, self.frames = index + 1, self.frames + rows
         self._splits.setdefault(split, [index, index])[1] = self.episodes
@@ -285,8 +242,8 @@ class DatasetWriter:
         ]
         table = pa.Table.from_pylist(rows)
         if self._meta is None:
-            self._meta = _Table(self._root, EPISODES_PATH, table.schema)
-        self._meta.write(table.cast(self._meta._schema))
+            self._meta = Files(self._root, EPISODES_PATH, table.schema)
+        self._meta.write(table.cast(self._meta.schema))
         self._waiting = []
 
     def _write_tasks(self) -> None:
@@ -319,31 +276,6 @@ class DatasetWriter:
         path.write_text(json.dumps(value, indent=4, ensure_ascii=False))
 
 
-def write_tasks(path: Path, tasks: Mapping[str, int]) -> None:
-    """tasks.parquet: the instruction is pandas' index, which the schema's metadata declares."""
-    index = "__index_level_0__"
-    about = {
-        "index_columns": [index],
-        "column_indexes": [],
-        "columns": [
-            _pandas("task_index", "task_index", "int64", "int64"),
-            _pandas(None, index, "unicode", "object"),
-        ],
-        "creator": {"library": "pyarrow", "version": pa.__version__},
-        "pandas_version": "2.2.0",
-    }
-    table = pa.table(
-        {"task_index": pa.array(tasks.values(), pa.int64()), index: pa.array(tasks, pa.string())}
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(about)}), path)
-
-
-def _pandas(name: str | None, field_name: str, kind: str, numpy: str) -> dict[str, Any]:
-    of = {"name": name, "field_name": field_name, "pandas_type": kind, "numpy_type": numpy}
-    return {**of, "metadata": None}
-
-
 def _arrow(dtype: str, size: int) -> pa.DataType:
     one = pa.bool_() if dtype == "bool" else pa.from_numpy_dtype(np.dtype(dtype))
     return one if size == 1 else pa.list_(one, size)
@@ -355,7 +287,3 @@ def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1)).cast(kind.value_type)
         return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
     return pa.array(values.reshape(-1)).cast(kind)
-
-
-def _flat(seen: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
-    return {f"stats/{key}/{n}": v.tolist() for key, of in seen.items() for n, v in of.items()}
