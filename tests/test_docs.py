@@ -17,6 +17,7 @@ import tyro
 import lwd
 from lwd import cli, exchange, operate, records
 from lwd.learner.recipes import recipe
+from lwd.serve import command as serving
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -46,7 +47,8 @@ def lines_with(program: str) -> list[str]:
 
 def functions() -> dict[tuple[str, ...], Callable[..., None]]:
     """Words of every subcommand to its function."""
-    found = {(command.__name__,): command for command in (*operate.COMMANDS, *records.COMMANDS)}
+    plain = (*operate.COMMANDS, *records.COMMANDS, *serving.COMMANDS)
+    found = {(command.__name__,): command for command in plain}
     found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
     found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
     for module in (cli, exchange, records):

@@ -30,8 +30,10 @@ from lwd.config import (
 from lwd.errors import LwdError
 from lwd.exchange import COMMANDS as EXCHANGES
 from lwd.operate import COMMANDS, SIM_COMMANDS
+from lwd.prepare import normstats
 from lwd.records import COMMANDS as ABOUT_RECORDS
 from lwd.records import snapshots
+from lwd.serve.command import COMMANDS as SERVING
 from lwd.store.process import follow_parent
 
 Rate = Literal["compact", "full"]
@@ -53,15 +55,19 @@ EXTRAS = {
     "sim": ("daqp", "mink", "mujoco", "pydantic", "yaml"),
     "eval": ("matplotlib", "PIL"),
     "lerobot": ("av",),
+    "serve": ("msgpack", "prometheus_client", "websockets"),
 }
 """Packages that only some commands need, by the extra that installs them."""
 
 app = SubcommandApp()
-for operator_command in (*COMMANDS, *ABOUT_RECORDS):
+for operator_command in (*COMMANDS, *ABOUT_RECORDS, *SERVING):
     app.command(operator_command)
 app.command(snapshots, name="snapshots", help="Versions of the data set: compare, retain, collect.")
 for exchange_name, exchange, what_for in EXCHANGES:
     app.command(exchange, name=exchange_name, help=what_for)
+app.command(
+    normstats, name="normstats", help="Statistics that states and actions are normalised by."
+)
 sim = SubcommandApp()
 app.command(sim, name="sim", help="The simulated robots: measure, photograph, collect data.")
 for simulator_command in SIM_COMMANDS:

@@ -1,0 +1,188 @@
+"""Which policy robots get: followed, warmed, padded; real weights of the simulator's robots."""
+
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from actor.fleet import FAST, Fleet, until
+from actor.point import PointPolicy
+from lwd.actor.policy import PolicyStore
+from lwd.actor.robot import Observation
+from lwd.config import COMPACT, StateLayout
+from lwd.errors import IntegrityError, ServiceError
+from lwd.models.artifact import FlowPolicy, pack
+from lwd.models.normaliser import Normaliser
+from lwd.models.presets import build as networks
+from lwd.serve.batch import Asked
+from lwd.serve.policies import Following, OneByOne, Padded, served
+from lwd.serve.warm import example
+from serve.point import GoalPolicy
+
+
+class Gain(GoalPolicy):
+    """Plans from its one tensor; notes what it was built of."""
+
+    def __init__(self, tensors, metadata, version):
+        super().__init__(version)
+        if metadata.get("robot") != "point":
+            raise ValueError("weights for another robot")
+
+    def reset(self, seed):
+        pass
+
+    def chunk(self, observation, instruction):
+        return np.zeros((5, 2), np.float32)
+
+
+@pytest.fixture
+def fleet():
+    return Fleet()
+
+
+@pytest.fixture
+def following(fleet):
+    store = PolicyStore("server", fleet, fleet.download, Gain, polling=FAST)
+    with Following(store, fleet.report_load, clock=lambda: 7.0) as policies:
+        yield policies
+
+
+def test_before_the_first_weights_there_is_nothing_to_serve(following):
+    with pytest.raises(ServiceError, match="no version of the weights is good"):
+        following.current()
+    stop = threading.Event()
+    stop.set()
+    assert not following.ready(stop)
+
+
+def test_the_newest_version_is_followed(fleet, following):
+    fleet.publish(1.0)
+    assert following.ready(threading.Event())
+    assert following.current().version == 1
+    fleet.publish(2.0)
+    until(lambda: following.current().version == 2)
+
+
+def test_a_bad_version_is_never_served(fleet, following):
+    fleet.publish(1.0)
+    following.ready(threading.Event())
+    fleet.publish(2.0, robot="another")
+    until(lambda: 2 in following._store.rejected)
+    assert following.current().version == 1
+    fleet.publish(3.0)
+    until(lambda: following.current().version == 3)
+
+
+def test_a_withdrawn_version_gives_way_to_the_one_before(fleet, following):
+    fleet.publish(1.0)
+    following.ready(threading.Event())
+    fleet.publish(2.0)
+    until(lambda: following.current().version == 2)
+    bad = following.current()
+    following.withdraw(bad, "not finite")
+    assert following.current().version == 1
+    following.withdraw(bad, "not finite")  # another robot's answer, a moment later
+    assert following.current().version == 1
+
+
+def test_the_fleet_is_told_who_acts_with_what(fleet, following):
+    fleet.publish(1.0)
+    following.ready(threading.Event())
+    following.adopted("arm-1", 1)
+    until(lambda: "arm-1" in {row.robot for row in fleet.reported})
+    assert {(row.robot, row.version) for row in fleet.reported} == {("arm-1", 1), ("server", 1)}
+
+
+class Sizes:
+    """Plans [x, x, …] from the state's first number; notes the size of each batch."""
+
+    version, normalisation_hash, tokenizer_hash = 4, "a" * 64, "b" * 64
+
+    def __init__(self):
+        self.sizes = []
+
+    def reset(self, seed):
+        pass
+
+    def chunk(self, observation, instruction):
+        return np.zeros((5, 2), np.float32)
+
+    def chunks(self, observations, instructions, rngs):
+        self.sizes.append(len(observations))
+        assert len(instructions) == len(rngs) == len(observations)
+        return np.stack([np.full((5, 2), seen.state[0]) for seen in observations])
+
+
+def asked(x: float) -> Asked:
+    return Asked(
+        observation=Observation(state=np.array([x], np.float32)),
+        instruction="go",
+        rng=np.random.default_rng(0),
+    )
+
+
+@pytest.mark.parametrize(("robots", "sizes"), [(1, [1]), (3, [4]), (8, [8]), (11, [8, 4])])
+def test_batches_have_few_sizes_and_everybody_gets_an_own_answer(robots, sizes):
+    policy = Sizes()
+    chunks = Padded(policy, 8).chunks([asked(x) for x in range(robots)])
+    assert policy.sizes == sizes
+    assert chunks[:, 0, 0].tolist() == list(range(robots))
+
+
+def test_every_size_is_warm_before_a_version_is_served():
+    policy = Sizes()
+    build = served(lambda tensors, metadata, version: policy, 8, lambda tensors, metadata: asked(0))
+    warm = build({}, {}, 4)
+    assert policy.sizes == [1, 2, 4, 8]
+    assert (warm.version, warm.normalisation_hash) == (4, "a" * 64)
+
+
+def test_a_policy_for_one_robot_is_served_one_by_one():
+    policy = PointPolicy(version=2)
+    seen = Observation(state=np.array([0, 0, 1, 2], np.float32))
+    one = Asked(observation=seen, instruction="go there", rng=np.random.default_rng(0))
+    chunks = OneByOne(policy).chunks([one, one])
+    assert chunks.shape == (2, 5, 2)
+    assert policy.planned == 2
+    with pytest.raises(ValueError, match="PointPolicy has no `chunks`"):
+        Padded(policy, 2)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    """Tensors and metadata of an untrained policy of the simulated robots."""
+    rng = np.random.default_rng(0)
+    policy, _ = networks("state", COMPACT)
+    state = rng.normal(size=(8, StateLayout().size)).astype(np.float32)
+    action = rng.normal(size=(8, COMPACT.horizon, 16)).astype(np.float32)
+    normaliser = Normaliser.fit(state, action)
+    return pack(policy.init(jax.random.key(0)), normaliser, preset="state", control=COMPACT)
+
+
+def test_robots_that_are_computed_together_get_what_they_get_alone(weights):
+    policy = FlowPolicy(*weights, 1, control=COMPACT)
+    padded = Padded(policy, 2)
+    one = example(*weights)
+    size = StateLayout().size
+    assert one.observation.state.shape == (size,)
+    rng = np.random.default_rng(1)
+    seen = [
+        Observation(state=(one.observation.state + rng.normal(size=size)).astype(np.float32))
+        for _ in range(2)
+    ]
+    together = padded.chunks(
+        [
+            Asked(observation=s, instruction="go", rng=np.random.default_rng(n))
+            for n, s in enumerate(seen)
+        ]
+    )
+    assert together.shape == (2, COMPACT.horizon, 16)
+    for number, observation in enumerate(seen):
+        policy.reset(number)
+        assert np.allclose(together[number], policy.chunk(observation, "go"), atol=1e-4)
+
+
+def test_weights_without_statistics_cannot_be_warmed_up():
+    with pytest.raises(IntegrityError, match="lack tensor 'normaliser/state_mean'"):
+        example({}, {})
