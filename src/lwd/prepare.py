@@ -1,0 +1,196 @@
+"""Commands before a policy is trained: statistics of the data, memory of the model.
+
+`lwd.cli` gives them their names. What a command needs it imports itself.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from lwd.config import PlaneConfig, control
+from lwd.errors import ConfigError, PayloadError
+
+if TYPE_CHECKING:
+    from lwd.episode.types import Episode
+    from lwd.models.inputs.format import InputFormat
+    from lwd.models.inputs.measure import Measured
+    from lwd.models.inputs.review import Finding
+
+Plane = Annotated[PlaneConfig, arg(name="")]
+AsJson = Annotated[bool, arg(name="json")]
+Seeing = Literal["tiny", "small", "pi05"]
+Rate = Literal["compact", "full"]
+
+normstats = SubcommandApp()
+
+
+@normstats.command
+def compute(  # noqa: PLR0913
+    out: Positional[Path],
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    *,
+    folder: Path | None = None,
+    snapshot: int | None = None,
+    kind: tuple[str, ...] = ("demo",),
+    preset: Seeing = "pi05",
+    rate: Rate = "compact",
+    inputs: Path | None = None,
+    absolute: bool = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute norm stats as openpi keeps them, and say what is odd about the data.
+
+    Args:
+        out: norm_stats.json to write.
+        plane: Catalog and object store of the episodes.
+        folder: Take the payloads in this folder and those below instead.
+        snapshot: Version of the data set; the newest if none is given.
+        kind: Kinds of episodes: demo, play, rollout, online.
+        preset: Preset whose inputs are normalised.
+        rate: Control preset: chunks of 10 or of 30 ticks.
+        inputs: Input format (JSON) of another robot than the simulated one.
+        absolute: Statistics of absolute targets, not of those relative to the joints.
+        as_json: Print the findings as one JSON object.
+    """
+    from lwd.models.inputs.format import ABSOLUTE
+    from lwd.models.inputs.measure import measure
+    from lwd.models.inputs.norm_stats import write_norm_stats
+    from lwd.models.inputs.review import review
+
+    format_ = _format(preset, rate, inputs)
+    if absolute:
+        format_ = replace(format_, anchors=(ABSOLUTE,) * len(format_.anchors))
+    source = _files(folder, kind) if folder else _catalogued(plane, snapshot, kind)
+    measured = measure(source, format_, control(rate).horizon)
+    write_norm_stats(out, measured.stats, about=_about(measured, format_))
+    found = review(measured.stats, measured.spreads)
+    if as_json:
+        counts = {"episodes": measured.episodes, "ticks": measured.ticks}
+        print(json.dumps({"file": str(out), **counts, "findings": [f._asdict() for f in found]}))
+        return
+    print(f"{out}: {measured.episodes} episodes, {measured.ticks} ticks")
+    _show(found)
+
+
+@normstats.command
+def check(
+    file: Positional[Path],
+    preset: Seeing = "pi05",
+    rate: Rate = "compact",
+    inputs: Path | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is odd about norm stats, and whether they are those that a policy needs.
+
+    Args:
+        file: A norm_stats.json.
+        preset: Preset whose inputs are normalised with it.
+        rate: Control preset.
+        inputs: Input format (JSON) of another robot than the simulated one.
+        as_json: Print the findings as one JSON array.
+    """
+    from lwd.models.inputs.norm_stats import read_norm_stats
+    from lwd.models.inputs.review import review
+
+    format_, stats = _format(preset, rate, inputs), read_norm_stats(file)
+    for name, wanted in (("state", format_.state), ("actions", format_.anchors)):
+        if name in stats:
+            stats[name].first(len(wanted), name)
+    place = {at: n for n, at in enumerate(format_.state)}
+    found = review(stats, anchored=[place.get(at, -1) for at in format_.anchors])
+    _print(found, as_json)
+
+
+@normstats.command
+def compare(first: Positional[Path], second: Positional[Path], as_json: AsJson = False) -> None:
+    """Say what changes if the second norm stats take the place of the first.
+
+    Args:
+        first: A norm_stats.json, such as the one that a policy was trained with.
+        second: Another, such as the one of a new robot.
+        as_json: Print the findings as one JSON array.
+    """
+    from lwd.models.inputs.norm_stats import read_norm_stats
+    from lwd.models.inputs.review import compare as differences
+
+    _print(differences(read_norm_stats(first), read_norm_stats(second)), as_json)
+
+
+def _format(preset: str, rate: str, file: Path | None) -> "InputFormat":
+    from lwd.models.inputs.format import InputFormat
+
+    if file is None:
+        from lwd.models.presets import input_format
+
+        return input_format(preset, control(rate))
+    if not file.is_file():
+        raise ConfigError(f"{file} is not there; give the JSON file of an input format.")
+    return InputFormat.from_json(file.read_text())
+
+
+def _catalogued(
+    plane: PlaneConfig, version: int | None, kinds: Sequence[str]
+) -> "Iterator[Episode]":
+    """Episodes of a snapshot, one after the other; ConfigError if there are none."""
+    from lwd.episode.payload import decode
+    from lwd.replay.order import trained_on
+    from lwd.store.catalog import Catalog
+    from lwd.store.objects import Objects, episode_key
+
+    objects = Objects(plane.objects)
+    with Catalog(plane.catalog) as catalog:
+        newest = catalog.snapshot_version()
+        if not 1 <= (version or newest) <= newest:
+            raise ConfigError(f"Snapshot {version} is not there; give one of 1 to {newest}.")
+        rows = catalog.snapshot_episodes(version or newest)
+    rows = [row for row in rows if row.kind in kinds and trained_on(row)]
+    if not rows:
+        raise ConfigError(f"the snapshot has no episode of kind {', '.join(kinds)}; see --kind.")
+    for row in rows:
+        yield decode(objects.get(episode_key(row.sha256), sha256=row.sha256), images=False)
+
+
+def _files(folder: Path, kinds: Sequence[str]) -> "Iterator[Episode]":
+    """Episodes of the payloads below a folder; whatever else is there is passed over."""
+    from lwd.episode.payload import decode
+
+    found = 0
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            episode = decode(path, images=False)
+        except PayloadError:
+            continue
+        if str(episode.header.kind) in kinds and not episode.header.held_out:
+            found += 1
+            yield episode
+    if not found:
+        raise ConfigError(f"{folder} has no episode of kind {', '.join(kinds)}; see --kind.")
+
+
+def _about(measured: "Measured", format_: "InputFormat") -> dict[str, object]:
+    """What stands beside the statistics in their file."""
+    return {
+        "episodes": measured.episodes,
+        "ticks": measured.ticks,
+        "quantiles_of_every": measured.stride,
+        "inputs": json.loads(format_.to_json()),
+    }
+
+
+def _print(found: "Sequence[Finding]", as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in found]))
+    else:
+        _show(found)
+
+
+def _show(found: "Sequence[Finding]") -> None:
+    for quantity, dimension, kind, message in found:
+        at = quantity if dimension is None else f"{quantity} {dimension}"
+        print(f"{kind}: {at}: {message}")
+    print(f"{len(found)} findings" if found else "nothing odd")
