@@ -54,6 +54,7 @@ EXTRAS = {
     "learner": ("jax", "jaxtyping", "optax", "orbax"),
     "sim": ("daqp", "mink", "mujoco", "pydantic", "yaml"),
     "eval": ("matplotlib", "PIL"),
+    "vla": ("PIL", "sentencepiece", "tokenizers"),
     "lerobot": ("av",),
     "serve": ("msgpack", "prometheus_client", "websockets"),
 }
