@@ -3,8 +3,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 ARGS ?=
+SUITES := metaworld ogbench libero
 
-.PHONY: demo test test-services check bench clean
+.PHONY: demo test test-services suites test-suites check bench clean
 demo: $(READY)
 	$(VENV)/bin/lwd demo $(ARGS)
 
@@ -14,6 +15,16 @@ test: $(READY)
 # The whole plane on {SQLite, PostgreSQL} x {local, S3}; every server comes from its wheel.
 test-services: $(READY)
 	$(VENV)/bin/pytest -m "services or not services" tests/system $(ARGS)
+
+# Other people's simulators, each in an environment of its own; a real episode of each.
+suites: $(SUITES:%=.suites/%/.ready)
+test-suites: $(READY) suites
+	MUJOCO_GL=egl $(VENV)/bin/pytest -m suites tests/suites $(ARGS)
+
+.suites/%/.ready: tests/suites/%.txt pyproject.toml
+	python3 -m venv .suites/$*
+	.suites/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< -e .
+	touch $@
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .
@@ -30,4 +41,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build src/*.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .suites build src/*.egg-info .pytest_cache .ruff_cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from lwd.config import ChaosConfig, PlaneConfig
+from lwd.config import ActorConfig, ChaosConfig, PlaneConfig
 from lwd.config.collection import CollectConfig
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Collect = Annotated[CollectConfig, arg(name="")]
 Plane = Annotated[PlaneConfig, arg(name="")]
 AsJson = Annotated[bool, arg(name="json")]
+Actor = Annotated[ActorConfig, arg(name="")]
 Chaos = Annotated[ChaosConfig, arg(name="")]
 
 
@@ -147,5 +148,29 @@ def collect(config: Collect = CollectConfig(), as_json: AsJson = False) -> None:
     page.print(table(buffer), *missing(buffer), *paths, sep="\n")
 
 
-COMMANDS = (chaos, dashboard, fleet)
+def suite(
+    name: Positional[str],
+    actor: Actor = ActorConfig(kind="demo"),  # noqa: B008
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    tasks: tuple[str, ...] = (),
+    cameras_px: int = 0,
+) -> None:
+    """Run one robot of another simulator with the suite's own experts: `metaworld`, `ogbench`.
+
+    Args:
+        name: Suite; each is installed in an environment of its own by `make suites`.
+        actor: Which robot, and what it records.
+        plane: Where the parts of the data plane are.
+        tasks: Tasks, or beginnings of their names, that the robot draws its episodes from; all of
+            the suite if none is named.
+        cameras_px: Side of the images that are kept, in pixels; 0 keeps none.
+    """
+    from lwd.actor.process import main
+    from lwd.suites import load, rig
+
+    found = load(name, cameras_px)
+    main(actor, plane, rig(found, tasks, robot_id=actor.robot, cameras=cameras_px > 0))
+
+
+COMMANDS = (chaos, dashboard, fleet, suite)
 SIM_COMMANDS = (collect,)

@@ -1,0 +1,70 @@
+"""A robot of another simulator, ready for `lwd.actor.process`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+
+import numpy as np
+
+from lwd.actor.operator import Demonstration, Operator
+from lwd.actor.process import Rig
+from lwd.actor.robot import Robot
+from lwd.config import ControlConfig
+from lwd.errors import ConfigError, unknown
+from lwd.suites.gym import GymDemonstrator, GymRobot, GymTask
+
+SUITES = ("metaworld", "ogbench", "libero")
+"""Modules of this package, each with `tasks(cameras_px)` and `CONTROL`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """What a simulator offers."""
+
+    name: str
+    tasks: tuple[GymTask, ...]
+    control: ControlConfig
+
+
+def load(name: str, cameras_px: int = 0) -> Suite:
+    """The suite `name`; with `cameras_px` above 0 its robots see square images of that size.
+
+    Raises ConfigError for another name, or where the suite is not installed.
+    """
+    if name not in SUITES:
+        raise unknown("suite", name, SUITES)
+    try:
+        module = import_module(f"lwd.suites.{name}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"suite {name} needs {error.name}, which is not installed here: `make suites` gives "
+            f"every suite a virtual environment of its own; run .suites/{name}/bin/lwd suite {name}"
+        ) from error
+    return Suite(name=name, tasks=module.tasks(cameras_px=cameras_px), control=module.CONTROL)
+
+
+def choose(suite: Suite, names: Sequence[str]) -> tuple[GymTask, ...]:
+    """Tasks by name or by the beginning of their names: `ogbench-scene` is `ogbench-scene-1` to
+    `-5`. All of the suite if none is named; ConfigError for a name that none has."""
+    chosen: list[GymTask] = []
+    for name in names:
+        found = [t for t in suite.tasks if t.name == name or t.name.startswith(f"{name}-")]
+        if not found:
+            raise unknown("task", name, [task.name for task in suite.tasks])
+        chosen += found
+    return tuple(chosen) or suite.tasks
+
+
+def rig(suite: Suite, names: Sequence[str], *, robot_id: str, cameras: bool = False) -> Rig:
+    """Parts of a robot that demonstrates tasks of a suite with the suite's experts."""
+    chosen = choose(suite, names)
+
+    def robot() -> Robot:
+        return GymRobot(chosen, control=suite.control, robot_id=robot_id, cameras=cameras)
+
+    def operator(on: Robot, rng: np.random.Generator) -> Operator:
+        assert isinstance(on, GymRobot)
+        return Demonstration(partial(GymDemonstrator, on, rng))
+
+    return Rig(robot=robot, operator=operator)

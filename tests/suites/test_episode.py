@@ -1,0 +1,81 @@
+"""A real episode of every suite, by its own process and in its own environment, to an edge's spool.
+
+Run by `make test-suites`, which sets the environments up.
+"""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+
+from lwd.episode import payload
+from lwd.episode.types import Outcome
+
+pytestmark = [pytest.mark.suites, pytest.mark.timeout(600)]
+ENVIRONMENTS = Path(__file__).parents[2] / ".suites"
+
+
+def run(suite: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [ENVIRONMENTS / suite / "bin" / "python", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+
+
+def demonstrated(suite: str, task: str, root: Path, *flags: str):
+    """One demonstration that the suite's robot spooled."""
+    flags = ("--robot", "r0", "--episodes", "1", "--root", str(root), *flags)
+    done = run(suite, "-m", "lwd", "suite", suite, "--tasks", task, *flags)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (file,) = (root / "spool" / "r0" / "pending").glob("*.arrow")
+    episode = payload.decode(file)
+    assert episode.header.task == task
+    assert episode.header.outcome is Outcome.SUCCESS
+    assert np.ptp(episode.action, axis=0).max() > 0.1
+    assert np.ptp(episode.state, axis=0).max() > 0.01
+    return episode
+
+
+@pytest.mark.parametrize("task", ["reach", "push", "pick-place", "door-open", "drawer-open"])
+def test_metaworld(tmp_path, task):
+    episode = demonstrated("metaworld", f"metaworld-{task}", tmp_path)
+    assert episode.state.shape[1] == 39
+    assert episode.action.shape[1] == 4
+
+
+@pytest.mark.parametrize("goal", [1, 2, 3, 4, 5])
+def test_ogbench_scene(tmp_path, goal):
+    episode = demonstrated("ogbench", f"ogbench-scene-{goal}", tmp_path)
+    assert episode.state.shape[1] == 40
+    assert episode.action.shape[1] == 5
+
+
+def test_ogbench_cube_with_its_camera(tmp_path):
+    episode = demonstrated("ogbench", "ogbench-cube-single-1", tmp_path, "--cameras-px", "64")
+    kept = [image for image in episode.images["front"] if image is not None]
+    assert len(kept) > episode.ticks / episode.header.horizon
+    first, last = (simplejpeg.decode_jpeg(kept[i]) for i in (0, -1))
+    assert first.shape == (64, 64, 3)
+    assert np.abs(first.astype(float) - last).mean() > 1  # the arm has moved
+
+
+def test_libero_knows_its_language_its_success_and_its_cameras(tmp_path):
+    """Nobody demonstrates LIBERO: the stove's knob is turned by hand in the simulation."""
+    done = run("libero", str(Path(__file__).parent / "turn_on_the_stove.py"), str(tmp_path))
+    assert done.returncode == 0, done.stderr[-2000:]
+    untouched, turned = (payload.decode(tmp_path / f"{name}.arrow") for name in ("no", "yes"))
+    for episode in (untouched, turned):
+        assert episode.header.instruction == "turn on the stove"
+        assert episode.state.shape[1] == 8
+        assert episode.action.shape[1] == 7
+        image = simplejpeg.decode_jpeg(episode.images["image"][0])
+        assert image.shape == (128, 128, 3)
+        assert image.std() > 20
+    assert untouched.header.outcome is Outcome.TIMEOUT
+    assert turned.header.outcome is Outcome.SUCCESS
+    assert turned.ticks < untouched.ticks
