@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -29,10 +29,8 @@ SECTIONS = ("numbers", "success", "episodes", "learner", "policies", "audit")
 """Parts of the page that are asked for when they have changed; robots come by themselves."""
 
 
-class Beats(Protocol):
-    """Where heartbeats come from: the metadata service, as far as it answers."""
-
-    def __call__(self) -> Iterable[Beat]: ...
+Beats = Callable[[], Iterable[Beat]]
+"""Where heartbeats come from: the metadata service, as far as it answers."""
 
 
 class Board:

@@ -46,7 +46,7 @@ def serve(
     or the catalog cannot be opened.
     """
     stop = stop or stop_on_signals()
-    host, port = split_url(url, ("http", "https"))
+    host, port = split_url(url, ("http", "https"), 0)
     secure = url.startswith("https://")
     access = load_access(plane.tokens)
     if access.open and host not in LOOPBACK:
