@@ -44,6 +44,18 @@ def test_a_robot_sees_its_cameras():
         assert image.std() > 5.0
 
 
+@needs_opengl
+def test_images_come_where_they_are_asked_for_and_once_a_chunk_otherwise():
+    robot = SimRobot("freezer", control=COMPACT, cameras=("head",), image_size=32)
+    robot.reset(0)
+    looks = [bool(robot.apply(robot.target[None])[0].observation.images) for _ in range(21)]
+    assert [tick for tick, look in enumerate(looks) if look] == [0, 10, 20]
+    robot.observe()
+    asked, *others = robot.apply(np.tile(robot.target, (3, 1)))
+    assert asked.observation.images
+    assert not any(tick.observation.images for tick in others)
+
+
 def test_a_machine_without_opengl_is_told_what_to_install(monkeypatch):
     def missing(*_):
         raise ImportError("libEGL.so.1 not found")

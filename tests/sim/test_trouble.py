@@ -85,6 +85,7 @@ def test_a_push_moves_a_thing_and_ends():
 
 def test_a_frozen_camera_repeats_its_image_and_says_so():
     robot = troubled(cameras=("head", "left_wrist"), camera_frozen_per_h=4000.0)
+    robot.inner.image_every = 1
     robot.reset(5)
     swing = REST.copy()
     swing[3::8] += 0.5

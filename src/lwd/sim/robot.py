@@ -61,6 +61,8 @@ class SimRobot:
         self.cameras, self._image_size = cameras, image_size
         self._time_scale = time_scale
         self.control = control
+        self.image_every = control.horizon
+        """Ticks between images that nobody asked for by `observe`."""
         self.robot_id = robot_id
         self.held_out = held_out
         self.episode = 0
@@ -135,7 +137,11 @@ class SimRobot:
         return self._observation
 
     def apply(self, chunk: np.ndarray) -> list[Tick]:
-        """Execute [ticks, action] targets; only the first tick's observation has images.
+        """Execute [ticks, action] targets.
+
+        An observation has images where `observe` was asked for it, or where a call of `apply`
+        begins a multiple of `image_every` ticks after the reset: rendering is most of the cost of
+        a tick, and nobody keeps more.
 
         Targets are cut to joint limits and top speed; a tick holds what was executed. Raises
         ValueError on a wrong shape or a number that is not finite.
@@ -150,17 +156,22 @@ class SimRobot:
         for wanted in chunk:
             if self.status is not Status.RUNNING:
                 break
-            ticks.append(self._step(wanted, self._observation if ticks else self.observe()))
+            ticks.append(self._step(wanted, self._sensed(first=not ticks)))
         return ticks
 
     def stop(self) -> None:
         """Hold the arms where they are."""
         self.target = self.scene.posture().astype(np.float32)
 
-    def _step(self, wanted: np.ndarray, observation: Observation | None) -> Tick:
+    def _sensed(self, *, first: bool) -> Observation:
+        """What is known before a tick, `first` of a call."""
+        if self._observation is None and not (first and self._tick % self.image_every == 0):
+            return Observation(state=self._state())
+        return self.observe()
+
+    def _step(self, wanted: np.ndarray, observation: Observation) -> Tick:
         """Carry out one tick: the target moves in a straight line, physics follows."""
         started = time.monotonic()
-        observation = observation or Observation(state=self._state())
         reach = np.full(ACTION, MAX_SPEED / self.control.rate_hz)
         reach[7::8] = 2 * MAX_OPENING  # grippers may close at once
         target = np.clip(wanted, self.target - reach, self.target + reach)
