@@ -113,7 +113,7 @@ def measure(folder: Path) -> list[str]:
         folder / "cache",
         **settings,
         n_step=dict.fromkeys(TASKS[4:], 10),
-        options=Options(prefetcher=False, task_balanced=True),
+        options=Options(prefetcher=False),
     )
     balanced.sync()
     updates = iter(range(10**9))

@@ -36,3 +36,24 @@ class Batch(NamedTuple):
     window: np.ndarray
     images: Mapping[str, np.ndarray] | None = None
     next_images: Mapping[str, np.ndarray] | None = None
+
+
+class PartSize(NamedTuple):
+    """What the bound snapshot has of a part."""
+
+    episodes: int
+    ticks: int
+    """Ticks from which a window may start."""
+    tasks: dict[str, int]
+    """Ticks by task."""
+
+
+class Chunks(NamedTuple):
+    """Windows in robot units: what normalisation statistics are computed from."""
+
+    state: np.ndarray
+    """[batch, state] float32."""
+    action: np.ndarray
+    """[batch, horizon, action] float32, the last action repeated where the episode ended."""
+    mask: np.ndarray
+    """[batch, horizon] bool, False there."""

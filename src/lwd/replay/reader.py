@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,13 +15,14 @@ from lwd.episode.payload import decode
 from lwd.episode.types import Episode, Outcome
 from lwd.episode.windows import chunks
 from lwd.errors import ConfigError, ConflictError, EpisodeError, ServiceError, unknown
-from lwd.replay.batch import Batch
+from lwd.replay.batch import Batch, Chunks, PartSize
 from lwd.replay.cache import Cache, local_path
 from lwd.replay.images import ImageReader
 from lwd.replay.memory import EMPTY, PARTS, Memory, View
 from lwd.replay.order import Order, trained_on
 from lwd.replay.prefetch import Settings
-from lwd.replay.sampler import NStep, draw, gather
+from lwd.replay.priorities import LAG, Priorities
+from lwd.replay.sampler import EVEN, NStep, Sampling, draw, gather
 from lwd.replay.supervisor import Inline, Subprocess
 from lwd.store.catalog import Catalog
 from lwd.store.history import Entry
@@ -39,8 +39,6 @@ _COMPLAIN_S = 30.0
 class Options:
     """What a deployment or an ablation may want to change about a reader."""
 
-    task_balanced: bool = False
-    """Draw tasks uniformly inside each part, instead of ticks."""
     single_source: bool = False
     """Leave out chunks that cross the border of an intervention."""
     bootstrap_timeouts: bool = False
@@ -55,27 +53,6 @@ class Options:
     """Threads that decode them, and downloads at once of what is not cached."""
     cache_bytes: int = 50 << 30
     """Bound of the payloads on this host's disk."""
-
-
-class PartSize(NamedTuple):
-    """What the bound snapshot has of a part."""
-
-    episodes: int
-    ticks: int
-    """Ticks from which a window may start."""
-    tasks: dict[str, int]
-    """Ticks by task."""
-
-
-class Chunks(NamedTuple):
-    """Windows in robot units: what normalisation statistics are computed from."""
-
-    state: np.ndarray
-    """[batch, state] float32."""
-    action: np.ndarray
-    """[batch, horizon, action] float32, the last action repeated where the episode ended."""
-    mask: np.ndarray
-    """[batch, horizon] bool, False there."""
 
 
 class Reader:
@@ -119,6 +96,8 @@ class Reader:
             cameras=options.cameras,
         )
         self._view = EMPTY
+        self._priorities = Priorities(self._memory)
+        self._drawn: dict[int, np.ndarray] = {}
         self._order, self._floor = Order(), 0
         self._views: deque[tuple[int, View]] = deque()
         self._announced = 0
@@ -184,12 +163,14 @@ class Reader:
         batch: int,
         *,
         n_step: NStep | None = None,
+        sampling: Sampling = EVEN,
     ) -> Batch:
         """This host's share of the global `batch` of an update, in the bound snapshot.
 
-        Depends only on (seed, update, host), the bound version and the arguments. The hosts'
-        shares, one after another, are the batch that a single host would draw. `mixture` weighs
-        the parts (`lwd.replay.memory.PARTS`): {"offline": 0.5, "online": 0.5} is the paper's.
+        Depends only on (seed, update, host), the bound version, the arguments and, if it is
+        adaptive, what `feedback` said. The hosts' shares, one after another, are the batch that a
+        single host would draw. `mixture` weighs the parts (`lwd.replay.memory.PARTS`):
+        {"offline": 0.5, "online": 0.5} is the paper's.
         """
         if batch % self._hosts:
             raise ConfigError(f"A batch of {batch} does not divide among {self._hosts} hosts.")
@@ -199,11 +180,31 @@ class Reader:
             mixture,
             batch,
             seed=(self._seed, update),
-            task_balanced=self._options.task_balanced,
+            task_balanced=sampling.task_balanced,
+            odds=self._priorities.odds(update, self._view, sampling.loss_adaptive),
         )
+        self._drawn[update] = start
+        self._drawn.pop(update - 2 * LAG, None)
         share = batch // self._hosts
         mine = start[self._host * share : (self._host + 1) * share]
         return self._gather(mine, self._n_step if n_step is None else n_step)
+
+    def feedback(self, update: int, loss: np.ndarray) -> None:
+        """TD losses [global batch] of an update, for draws that adapt to them. Every host must say
+        the same, before its draw for `update + LAG`."""
+        if update not in self._drawn:
+            raise ConfigError(
+                f"Update {update} was not drawn lately; losses can be given of {[*self._drawn]}."
+            )
+        self._priorities.note(update, self._memory.owner.rows[self._drawn[update]], loss)
+
+    def priorities(self) -> dict[str, np.ndarray]:
+        """What `feedback` said, for a checkpoint."""
+        return self._priorities.tensors(self._view)
+
+    def restore_priorities(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Inverse of `priorities`, once the snapshot of the checkpoint is bound again."""
+        self._priorities.restore(tensors, self._view)
 
     def transitions(self, part: str, *, batch: int = 4096) -> Iterator[Batch]:
         """All one-chunk transitions of a part in a fixed order, `batch` at a time."""

@@ -1,0 +1,90 @@
+"""Which snapshot each draw of a run saw, so that a run that goes on sees the same once more.
+
+Batches depend on the bound snapshot, and when a new one is bound depends on the clock. A learner
+that died after its last checkpoint therefore leaves a line for each look at the catalog; the one
+that goes on from the checkpoint binds the same versions before the same draws, until it is past
+what was seen. So it makes the same updates again, and publishes the same policies.
+"""
+
+import json
+import logging
+import os
+from bisect import bisect_right
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from lwd.replay.reader import Reader
+
+log = logging.getLogger(__name__)
+
+
+class _Bound(NamedTuple):
+    """A look at the catalog."""
+
+    draw: int
+    """The next draw."""
+    version: int
+    """What was bound for it."""
+
+
+class Bindings:
+    """The looks of a run in a file that all hosts see; `keep` is true on the one that writes."""
+
+    def __init__(self, reader: Reader, path: Path, *, keep: bool) -> None:
+        self._reader, self._path, self._keep = reader, path, keep
+        self._seen = _read(path)
+
+    def forget(self) -> None:
+        """A new run begins: what another one saw there does not count."""
+        self._seen = []
+        if self._keep:
+            self._path.unlink(missing_ok=True)
+
+    def sync(self, draw: int) -> bool:
+        """Bind what is to be seen from `draw` on; False while its payloads are still on the way.
+
+        All hosts must call this equally often.
+        """
+        wanted = self._wanted(draw)
+        version = self._reader.sync(at_most=wanted)
+        if wanted is not None:
+            return version >= wanted
+        self._note(_Bound(draw, version))
+        return True
+
+    def _wanted(self, draw: int) -> int | None:
+        """What was bound for a draw; None if nobody has come so far."""
+        if not self._seen or draw > self._seen[-1].draw:
+            return None
+        last = bisect_right(self._seen, draw, key=lambda bound: bound.draw) - 1
+        return self._seen[last].version if last >= 0 else None
+
+    def _note(self, bound: _Bound) -> None:
+        if not self._keep:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a+b") as file:
+            file.write(_line_break(file) + json.dumps(bound._asdict()).encode() + b"\n")
+
+
+def _line_break(file: BinaryIO) -> bytes:
+    """What ends a line that a kill has torn; nothing where all are whole."""
+    end = file.seek(0, os.SEEK_END)
+    if not end:
+        return b""
+    file.seek(end - 1)
+    return b"" if file.read(1) == b"\n" else b"\n"
+
+
+def _read(path: Path) -> list[_Bound]:
+    """All whole lines; a kill may have torn the last one."""
+    if not path.exists():
+        return []
+    seen: list[_Bound] = []
+    for line in path.read_text().splitlines():
+        try:
+            found = json.loads(line)
+            seen.append(_Bound(int(found["draw"]), int(found["version"])))
+        except (ValueError, KeyError, TypeError):
+            log.warning("line left out path=%s line=%.80s", path, line)
+    return sorted(seen, key=lambda bound: bound.draw)
