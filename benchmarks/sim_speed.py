@@ -1,25 +1,37 @@
-"""What a simulated second costs, per task and control rate, and how often the expert succeeds.
+"""What a simulated second costs, per task and control rate, with and without images.
 
-`python -m benchmarks.sim_speed` runs on one core and writes benchmarks/results/sim_speed.md.
+`MUJOCO_GL=egl python -m benchmarks.sim_speed` runs on one core and writes
+benchmarks/results/sim_speed.md.
 """
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mujoco
 import numpy as np
 
 from benchmarks.record import header
+from lwd.actor.loop import run_episode
+from lwd.actor.operator import Demonstration
 from lwd.config import CONTROL, ControlConfig
-from lwd.sim.measure import expert_success
+from lwd.episode.types import Kind
+from lwd.sim.cameras import CAMERAS
+from lwd.sim.expert import Expert
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST
 from lwd.sim.tasks import TASKS
 
-EPISODES = 20
-RESETS = 50
+EPISODES = 4
+RESETS = 20
 SECONDS = 10
+SIZES = (96, 224)
+FLEET_H = {
+    **dict.fromkeys(("restocking", "correction", "freezer", "cooler"), 15 / 4),
+    **dict.fromkeys(("tea", "juice", "cocktail", "shoes"), 45 / 4),
+}
+"""Robot hours of each task in 60 hours of the fleet: 4 robots on short tasks, 12 on long."""
 
 
 def cpu_s(work: Callable[[], object]) -> float:
@@ -37,47 +49,70 @@ def stirred(robot: SimRobot, seconds: int) -> None:
         robot.apply(target[None])
 
 
-def row(task: str, name: str, control: ControlConfig) -> str:
-    """Measure a task at a control rate: a line of the table."""
+def demonstrated(task: str, control: ControlConfig, size: int) -> float:
+    """CPU seconds per robot second of recorded demonstrations, images of `size` once a chunk."""
+    cameras = CAMERAS if size else ()
+    robot = SimRobot(task, control=control, cameras=cameras, image_size=size or 96)
+    robot.reset(0)
+    robot.observe()  # compiles the scene and opens the renderer
+    ticks = 0
+
+    def record(seed: int) -> None:
+        nonlocal ticks
+        operator = Demonstration(partial(Expert, robot, np.random.default_rng(seed)))
+        episode = run_episode(robot, seed, None, operator, kind=Kind.DEMO)
+        assert episode is not None
+        ticks += episode.ticks
+
+    spent = cpu_s(lambda: [record(seed) for seed in range(EPISODES)])
+    return spent * control.rate_hz / ticks
+
+
+def measure(task: str, control: ControlConfig) -> tuple[list[float], float]:
+    """CPU seconds per robot second: arms only, no images, and each of SIZES; and of a reset."""
     robot = SimRobot(task, control=control)
     robot.reset(0)
     reset = cpu_s(lambda: [robot.reset(seed) for seed in range(RESETS)]) / RESETS
-    stir = cpu_s(lambda: stirred(robot, SECONDS)) / SECONDS
-    expert = expert_success(task, EPISODES, 0, control)
-    return (
-        f"| {task} | {name}: {control.rate_hz:g} Hz, {control.timestep_s * 1e3:g} ms "
-        f"| {1 / stir:.0f} | {expert.mean_s / expert.cpu_s:.0f} | {expert.cpu_s:.2f} "
-        f"| {expert.mean_s:.1f} | {expert.successes}/{expert.episodes} | {reset * 1e3:.1f} |"
-    )
+    costs = [cpu_s(lambda: stirred(robot, SECONDS)) / SECONDS]
+    return costs + [demonstrated(task, control, size) for size in (0, *SIZES)], reset
 
 
 def main() -> None:
     """Measure all tasks and write the page."""
-    lines = [
-        "| task | control, physics step | sim s per CPU s: arms only | with the expert "
-        "| CPU s per episode | robot s per episode | successes | reset, CPU ms |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    rows: list[str] = []
+    hours = {name: np.zeros(1 + len(SIZES)) for name in CONTROL}
     for task in TASKS:
-        lines += [row(task, name, control) for name, control in CONTROL.items()]
-    text = "\n".join(
-        [
-            "# Speed of the simulator",
-            "",
-            header("python -m benchmarks.sim_speed"),
-            f"CPU time of one process, MuJoCo {mujoco.__version__}, no images. *Arms only*: both "
-            f"hands swing above the table for {SECONDS} s, goods asleep. *With the expert*: "
-            f"{EPISODES} noisy demonstrations (seeds 0 to {EPISODES - 1}), inverse kinematics, "
-            "predicates and states included.",
-            "",
-            *lines,
-            "",
-        ]
-    )
+        for name, control in CONTROL.items():
+            costs, reset = measure(task, control)
+            speeds = " | ".join(f"{1 / cost:.0f}" for cost in costs)
+            rows.append(f"| {task} | {name} | {speeds} | {reset * 1e3:.1f} |")
+            hours[name] += FLEET_H[task] * np.array(costs[1:])
+            print(rows[-1], flush=True)
+    images = " | ".join(f"3 x {size} px" for size in SIZES)
+    page = [
+        "# Speed of the simulator",
+        "",
+        header("MUJOCO_GL=egl python -m benchmarks.sim_speed"),
+        f"Simulated seconds per second of CPU time of one process, MuJoCo {mujoco.__version__}.",
+        f"*Arms only*: both hands swing above the table for {SECONDS} s, goods asleep. The others:",
+        f"{EPISODES} recorded demonstrations (noise, kinematics, predicates, states), without",
+        "images and with those of three cameras as JPEG at the beginning of every chunk.",
+        "",
+        f"| task | rate | arms only | no images | {images} | reset, CPU ms |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "CPU hours for 60 hours of the paper's fleet (4 robots on the short tasks, 12 on the long",
+        "ones), which two cores share:",
+        "",
+        f"| rate | no images | {images} |",
+        "|---|---|---|---|",
+        *(f"| {n} | {' | '.join(f'{h:.1f}' for h in spent)} |" for n, spent in hours.items()),
+        "",
+    ]
     path = Path(__file__).parent / "results" / "sim_speed.md"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    print(text)
+    path.write_text("\n".join(page))
+    print("\n".join(page))
 
 
 if __name__ == "__main__":
