@@ -78,8 +78,8 @@ def main() -> None:
         "",
         header("python -m benchmarks.experts"),
         f"`lwd sim expert` with its default noise, seeds {SEED} to {SEED + EPISODES - 1}.",
-        "Successes with 95 % Wilson intervals, mean score (V-A), mean length, simulated seconds per CPU",
-        "second (one process, whatever else the machine did), and the commit of the cell.",
+        "Successes with 95 % Wilson intervals, mean score (V-A), mean length, simulated seconds",
+        "per CPU second (one process, whatever else the machine did), and the commit of the cell.",
         "",
         "| task | rate | split | successes | score | robot s | sim s per CPU s | failed seeds "
         "| commit |",
