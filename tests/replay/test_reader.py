@@ -1,5 +1,6 @@
 """Reader: bound to one agreed snapshot, incremental, deterministic, and hard to bring down."""
 
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -289,6 +290,30 @@ def test_small_cache_slows_but_never_stops(plane, read, fleet) -> None:
         assert sum(cached) <= 2 * size
     assert reader.version == 1
     assert sum(reader.statistics()[part].episodes for part in BOTH) == 6
+
+
+def test_loading_a_little_at_a_time_ends_at_the_same(plane, read, fleet) -> None:
+    """The clock advances by a second at every look, so that every call takes one episode in."""
+    plane.commit(*fleet[:3])
+    plane.commit(*fleet[3:])
+    seconds = itertools.count()
+    slow, whole = read("slow", clock=lambda: float(next(seconds))), read()
+    versions = [slow.sync(within_s=0.5) for _ in fleet]
+    assert versions == [0, 0, 1, 1, 1, 2]
+    assert whole.sync() == 2
+    assert_same(slow.sample(0, BOTH, 16), whole.sample(0, BOTH, 16))
+
+
+def test_loading_does_not_move_what_is_bound(plane, read, fleet) -> None:
+    plane.commit(*fleet[:3])
+    reader = read()
+    reader.sync()
+    before = reader.sample(0, BOTH, 16)
+    plane.commit(*fleet[3:])
+    reader.load()
+    assert reader.version == 1
+    assert_same(reader.sample(0, BOTH, 16), before)
+    assert reader.sync() == 2
 
 
 def test_wrong_host_is_refused(read: Callable[..., Reader]) -> None:

@@ -8,6 +8,7 @@ what was seen. So it makes the same updates again, and publishes the same polici
 
 import json
 import logging
+import math
 import os
 from bisect import bisect_right
 from pathlib import Path
@@ -40,13 +41,13 @@ class Bindings:
         if self._keep:
             self._path.unlink(missing_ok=True)
 
-    def sync(self, draw: int) -> bool:
+    def sync(self, draw: int, *, within_s: float = math.inf) -> bool:
         """Bind what is to be seen from `draw` on; False while its payloads are still on the way.
 
-        All hosts must call this equally often.
+        `within_s` is as in `Reader.sync`. All hosts must call this equally often.
         """
         wanted = self._wanted(draw)
-        version = self._reader.sync(at_most=wanted)
+        version = self._reader.sync(at_most=wanted, within_s=within_s)
         if wanted is not None:
             return version >= wanted
         self._note(_Bound(draw, version))

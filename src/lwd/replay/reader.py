@@ -1,6 +1,7 @@
 """The learner's view of the data: one agreed snapshot, loaded, and the batches drawn from it."""
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -129,21 +130,32 @@ class Reader:
         self._prefetch.close()
         self._images.close()
 
-    def sync(self, *, at_most: int | None = None) -> int:
-        """Load what has arrived and bind the newest version that every host has in full.
+    def load(self, within_s: float = math.inf) -> None:
+        """Take in what has arrived, for about so long; what is bound stays as it is.
 
-        Cheap when nothing is new. `at_most` stops at an older version: a resumed run that binds
-        what it had bound draws the same batches. All hosts must call this equally often. While the
-        catalog is away, the bound version stays.
+        A learner that calls it between updates has little left to do when it binds. One episode is
+        taken in at least, so that a short time slows but never stops.
         """
+        until = self._clock() + within_s
         self._learn_of_new()
         self._prefetch.step(self._order.rows, self._order.loaded)
         self._note_completed()
         while (entry := self._order.next_entry()) is not None and self._take(entry):
             self._order.advance()
             self._note_completed()
+            if self._clock() >= until:
+                break
         self._prefetch.progress(self._order.position)
         self._complain()
+
+    def sync(self, *, at_most: int | None = None, within_s: float = math.inf) -> int:
+        """Load what has arrived and bind the newest version that every host has in full.
+
+        Cheap when nothing is new. `at_most` stops at an older version: a resumed run that binds
+        what it had bound draws the same batches. `within_s` leaves the rest to the next time. All
+        hosts must call this equally often. While the catalog is away, the bound version stays.
+        """
+        self.load(within_s)
         local = self._views[-1][0] if self._views else self.version
         if at_most is not None:
             if at_most < self._floor:
