@@ -64,6 +64,33 @@ def test_what_is_wrong_is_found(changes, lost, doubled, says):
     assert any(says in finding for finding in report.findings), report.findings
 
 
+ACTED = replace(
+    FINE,
+    policies={1: "one", 2: "two"},
+    acted={"arm-1": [(1, "one"), (1, "one"), (2, "two")], "arm-2": [(2, "two")]},
+    made_by={"a": ("arm-1", 1), "b": ("arm-2", 2), "c": ("somebody who has no policy", 0)},
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"policies": {1: "one", 3: "two"}}, "do not follow from one another: [1, 3]"),
+        ({"policies": {1: "", 2: "two"}}, "do not follow from one another"),
+        ({"policies": {1: "one"}}, "arm-2 acted with version 2, which nobody published"),
+        ({"policies": {1: "one", 2: "other"}}, "something else than what version 2 is"),
+        ({"acted": {"arm-1": [(2, "two"), (1, "one")]}}, "arm-1 went back from version 2 to 1"),
+        ({"made_by": {"a": ("arm-2", 1)}}, "a policy that their robot did not act with: a"),
+        ({"made_by": {"a": ("arm-3", 1)}}, "a policy that their robot did not act with: a"),
+    ],
+)
+def test_a_robot_that_acts_with_what_it_must_not_is_found(changes, says):
+    assert audit(ACTED).clean
+    report = audit(replace(ACTED, **changes))
+    assert not report.clean
+    assert any(says in finding for finding in report.findings), report.findings
+
+
 def test_damage_on_purpose_counts_as_lost_unless_somebody_noticed():
     damaged = replace(FINE, damaged=frozenset("A"), faults={"A": "sha256"})
     assert audit(damaged).lost == 1
@@ -85,7 +112,7 @@ def storm(tmp_path):
         token = catalog.acquire_lease(COORDINATOR, "me", 60.0)
         assert token is not None
         for seed in range(4):
-            episode = make_episode(5, seed=seed)
+            episode = make_episode(5, seed=seed, policy_version=0)
             header = replace(episode.header, seed=seed)
             payload = encode(replace(episode, header=header))
             journal.write(begun=header.episode_id)

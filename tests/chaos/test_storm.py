@@ -33,6 +33,8 @@ def test_a_storm_loses_and_doubles_nothing(tmp_path, monkeypatch, capsys):
     assert found["in_snapshots"] + found["corrupted"] >= found["acknowledged"]
     assert found["faults"] == sum(found["faults_by_kind"].values()) > 0
     assert found["crashes"] == {}
+    assert found["policies"] > 1
+    assert found["episodes_acted"] >= 30
 
 
 def test_somebodys_catalog_is_left_alone(tmp_path):

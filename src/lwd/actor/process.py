@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from lwd.edge.draft import Drafts
 from lwd.edge.spool import Spool
 from lwd.episode.payload import encode
 from lwd.episode.types import Episode, Kind, Outcome, Source
-from lwd.errors import ConfigError, EpisodeError, IntegrityError, ServiceError
+from lwd.errors import ConfigError, EpisodeError, IntegrityError, LwdError, ServiceError
 from lwd.store import weights
 from lwd.store.client import ServiceClient
 from lwd.store.objects import Objects
@@ -33,6 +34,25 @@ AUTONOMOUS = (Kind.ROLLOUT, Kind.ONLINE)
 """Kinds in which a policy acts."""
 FULL_SPOOL_RETRY_S = 2.0
 """Pause of a robot whose spool is full."""
+AWAY_S = 2.0
+"""Pause of a robot whose policy server is away."""
+
+
+@runtime_checkable
+class Policies(Protocol):
+    """Hands out policies between episodes; `PolicyStore` does."""
+
+    def swap(self) -> Policy | None:
+        """The newest good policy, None while there is none."""
+        ...
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until `swap` has something newer; False when nothing came in time."""
+        ...
+
+    def withdraw(self, reason: str) -> None:
+        """Give up the current policy, which misbehaved."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +63,11 @@ class Rig:
     operator: Callable[[Robot, np.random.Generator], Operator] | None = None
     """Makes the operator of one episode; for demonstrations a `Demonstration`."""
     build: Build | None = None
-    """Makes a policy of fetched weights; needed for rollout and online."""
+    """Makes a policy of fetched weights; rollout and online need it, or `policies`."""
+    policies: Callable[[], "Policies"] | None = None
+    """Where policies come from instead of the fleet's weights, for example another's server."""
+    around: Callable[[Policy], Policy] | None = None
+    """What acts in the policy's place, for example a `RealtimePolicy` around it."""
     recording: Recording = field(default_factory=Recording)
 
 
@@ -66,10 +90,12 @@ def main(
     ):
         if Kind(actor.kind) not in AUTONOMOUS:
             run(actor, rig, ledger, spool, None, stop)
+        elif rig.policies is not None:
+            run(actor, rig, ledger, spool, rig.policies(), stop)
         else:
             with (
                 ServiceClient(plane.service_url, token=token, robot=actor.robot) as client,
-                _policies(actor, plane, rig, client, folder) as policies,
+                policy_store(actor, plane, rig, client, folder) as policies,
             ):
                 run(actor, rig, ledger, spool, policies, stop)
     log.info("stop robot=%s", actor.robot)
@@ -80,7 +106,7 @@ def run(
     rig: Rig,
     ledger: Ledger,
     spool: Spool,
-    policies: PolicyStore | None,
+    policies: Policies | None,
     stop: threading.Event,
 ) -> None:
     """Episodes until the quota or `stop`; a policy that misbehaves is withdrawn.
@@ -88,9 +114,7 @@ def run(
     First comes what a kill has left of the last one.
     """
     robot, kind, drafts = rig.robot(), Kind(actor.kind), Drafts(spool)
-    episode = drafts.recover(keep=_keeps(actor), why="the process ended inside it")
-    if episode is not None and ledger.running:
-        ledger.end(saved=True, outcome=episode.header.outcome)
+    _recover(actor, ledger, drafts)
     rig = replace(rig, recording=replace(rig.recording, draft=drafts.add))
     while not stop.is_set() and (actor.episodes is None or ledger.saved(kind) < actor.episodes):
         policy = _next_policy(policies, stop)
@@ -102,27 +126,38 @@ def run(
             episode = _episode(actor, rig, robot, policy, number, stop)
             if episode is not None:
                 saved, outcome = _save(spool, episode, number, stop), episode.header.outcome
-        except IntegrityError as error:
-            if policies is None:
-                raise
-            policies.withdraw(str(error))
-            if cut := drafts.recover(keep=_keeps(actor), why="its policy misbehaved"):
+        except (IntegrityError, ServiceError) as error:
+            _cut_off(rig, policies, error, stop)
+            if cut := drafts.recover(keep=_keeps(actor), why=str(error)):
                 saved, outcome = True, cut.header.outcome
         ledger.end(saved=saved, outcome=outcome)
         drafts.clear()
 
 
+def _cut_off(rig: Rig, policies: Policies | None, error: LwdError, stop: threading.Event) -> None:
+    """After an episode that its policy ended: one that misbehaves is withdrawn, a server that is
+    away is waited for; anything else is raised again."""
+    if policies is not None and isinstance(error, IntegrityError):
+        policies.withdraw(str(error))
+    elif rig.policies is not None and isinstance(error, ServiceError) and not stop.is_set():
+        log.warning("episode cut off pause_s=%.1f reason=%s", AWAY_S, error)
+        stop.wait(AWAY_S)
+    else:
+        raise error
+
+
 def _check(actor: ActorConfig, rig: Rig) -> None:
     if Kind(actor.kind) in AUTONOMOUS:
-        if rig.build is None:
+        if rig.build is None and rig.policies is None:
             raise ConfigError(f"kind {actor.kind!r} needs a policy: give the rig a `build`.")
     elif rig.operator is None:
         raise ConfigError(f"kind {actor.kind!r} needs a demonstrator: give the rig an `operator`.")
 
 
-def _policies(
+def policy_store(
     actor: ActorConfig, plane: PlaneConfig, rig: Rig, fleet: Fleet, folder: Path
 ) -> PolicyStore:
+    """The policies of a robot that keeps its own in `folder`."""
     objects, cache = Objects(plane.objects), folder / "weights"
     assert rig.build is not None
 
@@ -142,7 +177,7 @@ def _policies(
     return store
 
 
-def _next_policy(policies: PolicyStore | None, stop: threading.Event) -> Policy | None:
+def _next_policy(policies: Policies | None, stop: threading.Event) -> Policy | None:
     """At an episode boundary: the newest policy, waited for until there is one or `stop`."""
     if policies is None:
         return None
@@ -161,6 +196,8 @@ def _episode(
     number: int,
     stop: threading.Event,
 ) -> Episode | None:
+    if rig.around is not None and policy is not None:
+        policy = rig.around(policy)
     operator = None
     if rig.operator is not None:
         operator = rig.operator(robot, operator_rng(actor.seed, actor.index, number))
@@ -174,6 +211,13 @@ def _episode(
         stop=stop,
         recording=rig.recording,
     )
+
+
+def _recover(actor: ActorConfig, ledger: Ledger, drafts: Drafts) -> None:
+    """Settle the episode inside which the process before this one was killed."""
+    episode = drafts.recover(keep=_keeps(actor), why="the process ended inside it")
+    if episode is not None and ledger.running:
+        ledger.end(saved=True, outcome=episode.header.outcome)
 
 
 def _keeps(actor: ActorConfig) -> bool:

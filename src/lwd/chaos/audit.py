@@ -45,6 +45,12 @@ class Evidence:
     """Hash of every catalogued episode."""
     readings: Sequence[Mapping[str, Any]] = ()
     """What a reader wrote down, oldest first."""
+    policies: Mapping[int, str] = field(default_factory=dict)
+    """Published versions, each with the digest of the policy that it must be."""
+    acted: Mapping[str, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    """Robot to the version and the digest of what acted in its episodes, oldest first."""
+    made_by: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Member to its robot and the version that its row names."""
     whereabouts: Mapping[str, str] = field(default_factory=dict)
     """For acknowledged episodes that are in no snapshot: where they are."""
 
@@ -84,6 +90,7 @@ def audit(evidence: Evidence) -> Report:
         *_named("episodes are in the snapshots that no robot made", times.keys() - evidence.begun),
         *_version_findings(evidence),
         *_reading_findings(evidence),
+        *_policy_findings(evidence),
     ]
     kept = evidence.acknowledged & times.keys() - lost - doubled - known
     return Report(
@@ -153,6 +160,25 @@ def _reading_findings(evidence: Evidence) -> Iterable[str]:
         outside += sum(joined.get(e, version + 1) > version for e in reading.get("drew", ()))
     if outside:
         yield f"{outside} samples came from outside the bound snapshot"
+
+
+def _policy_findings(evidence: Evidence) -> Iterable[str]:
+    """Robots act with whole, published policies only, go forward only, and say which."""
+    numbers = sorted(evidence.policies)
+    if numbers != list(range(1, len(numbers) + 1)) or "" in evidence.policies.values():
+        yield f"published versions do not follow from one another: {numbers}"
+    for robot, acts in evidence.acted.items():
+        for version, digest in sorted(set(acts)):
+            if version not in evidence.policies:
+                yield f"{robot} acted with version {version}, which nobody published"
+            elif digest != evidence.policies[version]:
+                yield f"{robot} acted with something else than what version {version} is"
+        for (earlier, _), (later, _) in pairwise(acts):
+            if later < earlier:
+                yield f"{robot} went back from version {earlier} to {later}"
+    said = {robot: {version for version, _ in acts} for robot, acts in evidence.acted.items()}
+    strange = {e for e, (robot, v) in evidence.made_by.items() if v not in said.get(robot, {0})}
+    yield from _named("episodes name a policy that their robot did not act with", strange)
 
 
 def _named(what: str, episodes: Iterable[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Collects the evidence after the storm: catalog, object store, spools, and what was witnessed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -34,10 +34,12 @@ def gather(
     *,
     after: int,
     found: frozenset[str] = frozenset(),
+    policies: Mapping[int, str] | None = None,
 ) -> Evidence:
     """All there is to know about what joined in versions later than `after`.
 
-    `found` are hashes of payloads whose damage was noticed on the way.
+    `found` are hashes of payloads whose damage was noticed on the way, `policies` what the
+    published versions must be.
     """
     version = catalog.snapshot_version()
     sizes = catalog.snapshot_sizes(version, after=after)
@@ -63,8 +65,16 @@ def gather(
         dead=dead,
         hashes={row.episode_id: row.sha256 for row in [*rows, *elsewhere.values()]},
         readings=[entry for path in witnesses.readers for entry in entries(path)],
+        policies=policies or {},
+        acted={path.name: acts for path in witnesses.robots if (acts := _acts(path))},
+        made_by={row.episode_id: (row.robot, row.policy_version) for row in rows},
         whereabouts=_whereabouts(missing, dead, elsewhere, witnesses.spools),
     )
+
+
+def _acts(path: Path) -> list[tuple[int, str]]:
+    """Version and digest of what a robot acted with, episode after episode."""
+    return [(entry["acts"], entry["digest"]) for entry in entries(path) if "acts" in entry]
 
 
 def inspect(

@@ -18,6 +18,7 @@ from lwd.chaos.links import FAIR, Links, Weather
 from lwd.chaos.plan import LINK, PROCESS, Fault, Kind, skew_s
 from lwd.chaos.witness import Journal
 from lwd.errors import LwdError, ServiceError
+from lwd.store import weights
 from lwd.store.catalog import EPISODES, Catalog
 from lwd.store.objects import Objects, episode_key
 from lwd.store.queue import Message, Queue
@@ -143,6 +144,7 @@ class Injector:
         work = {
             Kind.TEAR: self._tear,
             Kind.CORRUPT: self._corrupt,
+            Kind.TAMPER: self._tamper,
             Kind.POISON: self._poison,
             Kind.DUPLICATE: self._duplicate,
         }.get(fault.kind, self._mistreat)
@@ -177,6 +179,20 @@ class Injector:
         ground.objects.put(
             episode_key(sha256), bytes(data[: rng.choice([len(data), len(data) // 2])])
         )
+        return True
+
+    def _tamper(self, fault: Fault, rng: random.Random) -> bool:
+        """A flipped bit or a cut-off end in what robots fetch next."""
+        newest = self.ground.catalog.latest_weights()
+        if newest is None:
+            return False
+        keys = sorted(self.ground.objects.list("weights"))
+        keys = [key for key in keys if key.startswith(weights.key(newest.sha256))]
+        key = rng.choice(keys)
+        data = bytearray(self.ground.objects.get(key))
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        damaged = bytes(data[: rng.choice([len(data), len(data) // 2])])
+        self.ground.objects.put(key, damaged)
         return True
 
     def _poison(self, fault: Fault, rng: random.Random) -> bool:

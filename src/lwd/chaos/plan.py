@@ -37,6 +37,8 @@ class Kind(StrEnum):
     """A half-written episode lies among the finished ones of a spool."""
     CORRUPT = "corrupt"
     """The object store damages a payload that it has."""
+    TAMPER = "tamper"
+    """The object store damages the newest policy, or its difference to the one before."""
 
 
 PROCESS = (Kind.KILL, Kind.PAUSE, Kind.FILL, Kind.SKEW)

@@ -10,7 +10,15 @@ def render(result: Result) -> RenderableType:
     """A table of the counts, then what is wrong, then how to see it again."""
     table = Table(show_header=False)
     numbers = result.to_json()
-    for name in ("acknowledged", "in_snapshots", "lost", "doubled", "corrupted", "kills"):
+    for name in (
+        "acknowledged",
+        "in_snapshots",
+        "lost",
+        "doubled",
+        "corrupted",
+        "policies",
+        "kills",
+    ):
         table.add_row(name, str(numbers[name]))
     for kind, count in result.faults.items():
         table.add_row(f"fault: {kind}", str(count))

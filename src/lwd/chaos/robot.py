@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from lwd.actor.operator import Operator
+from lwd.actor.policy import Build
 from lwd.actor.process import Rig
 from lwd.actor.recorder import Recording
 from lwd.actor.robot import Observation, Robot, Status, Task, Tick
@@ -75,10 +76,20 @@ class Guide:
         return self._robot.observe().state[2:]
 
 
-def point_rig(robot_id: str, tick_s: float, recording: Recording = Recording()) -> Rig:  # noqa: B008
-    """The synthetic robot, driven by its guide; each tick takes `tick_s`."""
+def point_rig(
+    robot_id: str,
+    tick_s: float,
+    recording: Recording = Recording(),  # noqa: B008
+    build: Build | None = None,
+) -> Rig:
+    """The synthetic robot; each tick takes `tick_s`. Its guide acts, or what `build` makes."""
 
     def operator(on: Robot, rng: np.random.Generator) -> Operator:
         return Guide(on)
 
-    return Rig(robot=lambda: PointRobot(robot_id, tick_s), operator=operator, recording=recording)
+    return Rig(
+        robot=lambda: PointRobot(robot_id, tick_s),
+        operator=None if build else operator,
+        build=build,
+        recording=recording,
+    )

@@ -16,6 +16,7 @@ from lwd.chaos.gather import Witnesses, gather
 from lwd.chaos.inject import Ground, Injector
 from lwd.chaos.links import Links
 from lwd.chaos.plan import Fault, Targets, plan
+from lwd.chaos.policy import expected
 from lwd.chaos.robot import TICKS
 from lwd.chaos.witness import Journal, entries
 from lwd.chaos.worker import Role, command
@@ -46,6 +47,10 @@ class Result:
     """How a storm ended."""
 
     report: Report
+    policies: int
+    """Versions that were published."""
+    episodes_acted: int
+    """Episodes in which a robot said what it acted with."""
     kills: int
     faults: Mapping[str, int]
     """Other faults that really happened, by kind."""
@@ -65,6 +70,8 @@ class Result:
             "repaired": report.repaired,
             "faults_by_kind": dict(self.faults),
             "crashes": dict(self.crashes),
+            "policies": self.policies,
+            "episodes_acted": self.episodes_acted,
             "acknowledged": report.acknowledged,
             "in_snapshots": report.in_snapshots,
             "lost": report.lost,
@@ -106,9 +113,12 @@ def run(config: ChaosConfig) -> Result:
                 lambda: _bound(_witnesses(root)) == version(),
                 lambda: _bound(_witnesses(root)),
             )
-        report = audit(_evidence(ground, root, before, found))
+        evidence = _evidence(config, ground, root, before, found)
+        report = audit(evidence)
     return Result(
         report=report,
+        policies=len(evidence.policies),
+        episodes_acted=sum(map(len, evidence.acted.values())),
         kills=fleet.kills.total(),
         faults={str(kind): n for kind, n in sorted(injector.done.items()) if kind != "kill"},
         crashes=fleet.crashes,
@@ -212,6 +222,7 @@ def _commands(
         _role(config, listening, "service", "service", 0),
         *(_role(config, plane, f"coordinator-{n}", "coordinator", n) for n in (0, 1)),
         _role(config, plane, "learner", "learner", 0),
+        _role(config, plane, "publisher", "publisher", 0),
         *(_role(config, plane, f"{ROBOT}{n}", "robot", n) for n in range(config.robots)),
     ]
     return commands | {role.name: command(role, plane.root / "roles") for role in roles}
@@ -296,5 +307,14 @@ def heal(ground: Ground) -> frozenset[str]:
     return frozenset(found)
 
 
-def _evidence(ground: Ground, root: Path, before: int, found: frozenset[str]) -> Evidence:
-    return gather(ground.catalog, ground.objects, _witnesses(root), after=before, found=found)
+def _evidence(
+    config: ChaosConfig, ground: Ground, root: Path, before: int, found: frozenset[str]
+) -> Evidence:
+    return gather(
+        ground.catalog,
+        ground.objects,
+        _witnesses(root),
+        after=before,
+        found=found,
+        policies=expected(config.seed, ground.catalog.list_weights()),
+    )

@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,18 +65,39 @@ def read(path: Path) -> Role:
 def drive_robot(role: Role, stop: threading.Event) -> None:
     """Episodes into a witnessed spool until there are enough."""
     from lwd.actor.ledger import Ledger
-    from lwd.actor.process import run
+    from lwd.actor.process import policy_store, run
+    from lwd.store.client import ServiceClient
 
     actor = ActorConfig(
-        robot=role.name, index=role.index, seed=role.seed, kind="play", episodes=role.episodes
+        robot=role.name,
+        index=role.index,
+        seed=role.seed,
+        kind="play" if role.simulated else "online",
+        episodes=role.episodes,
+        poll_s=2.0,
     )
-    root = role.plane.root
-    with (
-        Ledger(root / "actors" / role.name, role.name) as ledger,
-        Journal(Path(role.journal)) as journal,
-        WitnessedSpool(root / "spool" / role.name, role.quota_bytes, journal) as spool,
-    ):
-        run(actor, _rig(role), ledger, spool, None, stop)
+    plane, folder = role.plane, role.plane.root / "actors" / role.name
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(folder, role.name))
+        journal = stack.enter_context(Journal(Path(role.journal)))
+        spool = stack.enter_context(
+            WitnessedSpool(plane.root / "spool" / role.name, role.quota_bytes, journal)
+        )
+        rig, policies = _rig(role, journal), None
+        if rig.build is not None:
+            client = stack.enter_context(ServiceClient(plane.service_url, robot=role.name))
+            policies = stack.enter_context(policy_store(actor, plane, rig, client, folder))
+        run(actor, rig, ledger, spool, policies, stop)
+
+
+def publish(role: Role, stop: threading.Event) -> None:
+    """Policies, one after the other, as a learner publishes them."""
+    from lwd.chaos.policy import publish_on
+    from lwd.store.catalog import Catalog
+    from lwd.store.objects import Objects
+
+    with Catalog(role.plane.catalog) as catalog:
+        publish_on(role.seed, catalog, Objects(role.plane.objects), stop)
 
 
 def coordinate(role: Role, stop: threading.Event) -> None:
@@ -126,14 +148,15 @@ def read_batches(role: Role, stop: threading.Event) -> None:
                 update += 1
 
 
-def _rig(role: Role) -> Any:
+def _rig(role: Role, journal: Journal) -> Any:
     from lwd.actor.recorder import Recording
 
     recording = Recording(clock=SkewedClock(Path(role.clock)))
     if not role.simulated:
+        from lwd.chaos.policy import build_with
         from lwd.chaos.robot import point_rig
 
-        return point_rig(role.name, role.tick_s, recording)
+        return point_rig(role.name, role.tick_s, recording, build_with(journal))
     from lwd.config import COMPACT
     from lwd.episode.types import Kind
     from lwd.sim.rig import rig
@@ -147,6 +170,7 @@ WORK: dict[str, Callable[[Role, threading.Event], None]] = {
     "coordinator": coordinate,
     "service": serve,
     "learner": read_batches,
+    "publisher": publish,
 }
 
 
