@@ -8,11 +8,11 @@ from lwd.sim.hands import ExpertNoise
 from lwd.sim.robot import SimRobot
 
 _EDGE_M = 0.04
-"""An item whose centre is this near to the table's edge is about to be lost."""
+"""A thing whose centre is this near to the table's edge is about to be lost."""
 
 
 class SimOperator:
-    """Takes over when a policy is stuck or about to lose the item, and helps it on.
+    """Takes over when a policy is stuck or about to lose what the task needs, and helps it on.
 
     Stuck means that no further step of the task's table holds after `patience_s`. A person needs
     `reaction_s`, give or take 30 %, before the hands are on the controls. The operator then acts
@@ -77,10 +77,12 @@ class SimOperator:
         return now - self._progress_s >= self._patience_s or self._near_edge()
 
     def _near_edge(self) -> bool:
-        """Whether the named item, in nobody's hand, is about to fall off the table."""
+        """Whether something needed, in nobody's hand, is about to fall off the table."""
         scene = self._robot.scene
         table = scene.model.geom("table")
-        thing = scene.layout.target
         inner = table.size[:2] - _EDGE_M
-        beyond = np.abs(scene.position(thing)[:2] - table.pos[:2]) > inner
-        return bool(beyond.any()) and scene.holder(thing) is None
+        return any(
+            (np.abs(scene.position(thing)[:2] - table.pos[:2]) > inner).any()
+            and scene.holder(thing) is None
+            for thing in self._robot.spec.needed(scene)
+        )
