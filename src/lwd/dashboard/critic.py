@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 MOST_TICKS, MOST_LEVELS = 240, 67
 """Columns and rows of the picture of a value distribution; more are averaged together."""
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 """Longest wait for an answer: the first one waits for JAX and a compilation."""
 QUANTILES = (0.1, 0.5, 0.9)
 

@@ -86,7 +86,7 @@ function columns(options) {
   }
   for (const line of options.series) {
     data.push(line.values);
-    series.push({ label: line.name, stroke: colour(line.colour ?? "c1"), width: line.width ?? 1.7, dash: line.dash,
+    series.push({ label: line.name, stroke: faded(colour(line.colour ?? "c1"), line.alpha ?? 1), width: line.width ?? 1.7, dash: line.dash,
       spanGaps: line.spanGaps ?? true, points: { show: line.points ?? false, size: 5, fill: colour(line.colour ?? "c1") } });
   }
   return { data, series, bands };

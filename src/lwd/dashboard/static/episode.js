@@ -52,9 +52,10 @@ function describe(place, { row, acted, joined, amendments, trained }) {
     ["Policy", acted ? `v${acted.version}, ${acted.stage}` : "none"], ["Recorded", moment(row.produced_at)],
     ["In the data set", joined === null ? "not yet" : `since v${joined}`], ["Trained", trained.length ? trained.map((v) => `v${v}`).join(", ") : "no policy yet"],
     ["Episode, and its trace", el("code", {}, row.episode_id)]];
-  place.replaceChildren(el("dl", { class: "pairs" }, pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-    amendments.length ? el("div", {}, el("h2", {}, "Corrections"), el("ul", { class: "plain" }, amendments.map((entry) => el("li", { class: "entry" },
-      el("b", {}, `${entry.change} ${entry.value}`), ` ${entry.version ? `since v${entry.version}` : "from the next snapshot on"}, by ${entry.author}: ${entry.reason}`)))) : null);
+  const list = el("dl", { class: "pairs" }, pairs.map(([name, value]) =>
+    el("div", { class: name === "Instruction" ? "long" : null }, el("dt", {}, name), el("dd", {}, value))));
+  place.replaceChildren(list, ...(amendments.length ? [ el("div", {}, el("h2", {}, "Corrections"), el("ul", { class: "plain" }, amendments.map((entry) => el("li", { class: "entry" },
+      el("b", {}, `${entry.change} ${entry.value}`), ` ${entry.version ? `since v${entry.version}` : "from the next snapshot on"}, by ${entry.author}: ${entry.reason}`))))] : []));
 }
 
 function corrections(state, { row, amendments }, again) {
@@ -182,7 +183,7 @@ function showActions(place, player) {
     const x = seconds.slice(0, action[0].length), common = { x, xLabel: "seconds", sync: "episode", onPick: player.go, ...who, note: who.words };
     const series = choice.value === "all"
       ? action.map((values, i) => ({ name: `${i + 1}`, values, colour: `c${i % 6 + 1}`, width: 1.1, dash: i > 5 ? [4, 3] : undefined }))
-      : [{ name: "executed", values: action[choice.value] }, { name: "what the policy wanted", values: wanted[choice.value], colour: "c2", dash: [4, 3], width: 1.2, spanGaps: false }];
+      : [{ name: "what the policy wanted", values: wanted[choice.value], colour: "c2", alpha: 0.5, width: 5, spanGaps: false }, { name: "executed", values: action[choice.value] }];
     const figure = chart({ ...common, title: choice.value === "all" ? "All dimensions" : `Dimension ${Number(choice.value) + 1}`, series });
     shown.replaceChildren(figure);
     shown.figure = figure;

@@ -6,7 +6,7 @@ import { ask } from "./ask.js";
 
 export const TITLE = "Policies";
 const COLUMNS = [{ name: "Version", class: "wide" }, { name: "Stage" }, { name: "Update", class: "number" }, { name: "Data set", class: "number" }, { name: "Published" },
-  { name: "For" }, { name: "Acting with it", class: "number" }, { name: "Note", class: "wide" }, { name: "Release", class: "wide" }];
+  { name: "For" }, { name: "Acting with it" }, { name: "Note", class: "wide" }, { name: "Release", class: "wide" }];
 
 export function show(state) {
   const place = el("section", { class: "card", "aria-label": "Published policies" }, el("p", { class: "empty" }, "Loading …"));
@@ -17,7 +17,7 @@ export function show(state) {
     const found = (await get("/api/policies")).reverse();
     const held = found.find((row) => /^(promoted|rolled back to) /.test(row.note))?.note.startsWith("rolled back");
     summary.textContent = held ? "A roll-back holds: what the learner publishes reaches no robot until something is promoted." : "";
-    place.replaceChildren(found.length ? table("Published policies", COLUMNS, found.map((row) => line(row, state, load)), { cards: true })
+    place.replaceChildren(found.length ? table("Published policies", COLUMNS, found.map((row, i) => line(row, i === 0, state, load)), { cards: true })
       : el("p", { class: "empty" }, "The learner has published nothing yet."));
   }
   return {
@@ -31,15 +31,15 @@ export function show(state) {
   };
 }
 
-function line(row, state, again) {
+function line(row, newest, state, again) {
   const audience = row.audience === "" ? "all" : row.audience.replace(/^,|,$/g, "").split(",").filter(Boolean).join(", ") || "nobody";
   const acting = row.acting.length > 6 ? `${row.acting.length} robots` : row.acting.join(", ") || "–";
   return [`v${row.version}`, row.stage, row.update.toLocaleString("en"), `v${row.snapshot}`,
-    el("time", { title: moment(row.published_at) }, ago(row.published_at, state.now())), audience, acting, row.note || "–",
-    state.mayOperate() ? releases(row, state, again) : "–"];
+    el("time", { title: moment(row.published_at) }, ago(row.published_at, state.now())), audience, acting, row.note,
+    state.mayOperate() ? releases(row, newest, state, again) : "–"];
 }
 
-function releases({ version }, state, again) {
+function releases({ version }, newest, state, again) {
   const robots = [...state.robots.keys()].sort(), named = !state.session.open;
   const open = (kind, options) => ask({ path: `/api/policies/${version}/${kind}`, named, ...options }).then((done) => { if (done) again(); });
   const promote = () => open("promote", { title: `Promote version ${version}`, confirm: "Promote it",
@@ -53,5 +53,5 @@ function releases({ version }, state, again) {
       body: () => ({ robots: [...chosen.selectedOptions].map((option) => option.value) }) });
   };
   const button = (words, act, kind) => el("button", { type: "button", class: kind, onclick: act, "aria-label": `${words} version ${version} …` }, `${words} …`);
-  return el("div", { class: "row" }, button("Promote", promote), button("Canary", canary), button("Roll back to", rollback, "grave"));
+  return el("div", { class: "row" }, button("Promote", promote), button("Canary", canary), newest ? null : button("Roll back to", rollback, "grave"));
 }
