@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 def extracted(root: Path, config: LearnerConfig, gates: Sequence[str]) -> tuple[dict, dict]:
     """Policies by name (`sft`, then one for each gate), and the mean of their metrics."""
-    trained = load(config, root / "checkpoints")
+    trained = load(root / "checkpoints", otherwise=config)
     stage = config.stage("offline")
     state = fresh(config, jax.random.key(config.seed))
     sft = trained.networks.reference

@@ -1,6 +1,7 @@
 """Compilations are shared by all tests here and by the processes that they start."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from learner.fleet import commit
+from learner.fleet import commit, learn, tiny
 from processes import free_port
 
 TESTS = Path(__file__).parent.parent
@@ -19,22 +20,42 @@ TESTS = Path(__file__).parent.parent
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Folder of compiled programs; even with few optimisations an update takes seconds."""
     folder = tmp_path_factory.mktemp("compiled")
-    settings = {"jax_compilation_cache_dir": str(folder), "jax_disable_most_optimizations": True}
-    defaults = {"jax_compilation_cache_dir": None, "jax_disable_most_optimizations": False}
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_disable_most_optimizations": True,
+    }
+    before = {name: jax.config.values[name] for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
     yield folder
-    for name, value in defaults.items():
+    for name, value in before.items():
         jax.config.update(name, value)
         del os.environ[name.upper()]
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A run's folder with episodes for all three stages."""
-    folder = tmp_path / "run"
+@pytest.fixture(scope="session")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Episodes for all three stages; nobody learns in this folder."""
+    folder = tmp_path_factory.mktemp("collected")
     commit(folder, *5 * ["demo"], "rollout", *5 * ["online"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run on `root`'s episodes, to be read."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    shutil.copytree(collected, folder)
+    assert learn(folder, tiny())
+    return folder
+
+
+@pytest.fixture
+def root(collected: Path, tmp_path: Path) -> Path:
+    """A run's folder before the learner's start."""
+    folder = tmp_path / "run"
+    shutil.copytree(collected, folder)
     return folder
 
 
@@ -55,7 +76,8 @@ class Hosts:
         """Start a host; with `held` it waits in that stage after its first update."""
         log = self.logs / f"{len(self.started)}.log"
         command = [sys.executable, str(TESTS / "learner" / "host.py")]
-        settings = {"JAX_NUM_CPU_DEVICES": str(2 // hosts), "PYTHONPATH": str(TESTS)}
+        path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+        settings = {"JAX_NUM_CPU_DEVICES": str(2 // hosts), "PYTHONPATH": path}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*command, str(root), at, str(host), str(hosts), held],

@@ -1,5 +1,6 @@
 """A catalog and an object store with small episodes of the real layout, and small settings."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,16 @@ from lwd.config import (
     DivlConfig,
     HostConfig,
     LearnerConfig,
+    OptimiserConfig,
     PlaneConfig,
     QamConfig,
-    StageConfig,
     StateLayout,
 )
 from lwd.edge.announce import describe
 from lwd.episode.payload import encode
 from lwd.episode.types import Source
 from lwd.learner.process import run
+from lwd.learner.recipes import recipe
 from lwd.models.presets import ACTION
 from lwd.store.catalog import COORDINATOR, Catalog
 from lwd.store.objects import Objects, episode_key, sha256_of
@@ -49,27 +51,35 @@ def commit(root: Path, *kinds: str, seed: int = 0, **header: Any) -> list[str]:
     return ids
 
 
-def tiny(*, updates: int = 2, **changes) -> LearnerConfig:
-    """All three stages on batches of 8, with a report after every update."""
-    stage = StageConfig(
-        updates=updates,
-        batch=8,
-        mixture={"demo": 1.0},
-        divl=DivlConfig(atoms=51),
-        qam=QamConfig(steps=2, inv_temp=5.0),
-    )
+DIVL, QAM = DivlConfig(atoms=51), QamConfig(steps=2, inv_temp=5.0)
+
+
+def small(name: str, *, updates: int = 2, **changes) -> LearnerConfig:
+    """Every stage of a recipe on batches of 8, with a report after every update and no waiting.
+
+    Stages of all recipes share what an update is compiled for, where their losses do.
+    """
+    config, same = recipe(name, COMPACT), {"batch": 8, "episodes": 1, "fresh": 0, "policy_every": 1}
     stages = {
-        "sft": replace(stage, mixture={"demo": 1.0}),
-        "offline": replace(stage, mixture={"offline": 1.0}),
-        "online": replace(
-            stage,
-            mixture={"offline": 1.0, "online": 1.0},
-            divl=replace(stage.divl, tau_base=0.9, n_step=2),
-            deployed=True,
-        ),
+        stage: replace(
+            each,
+            **same,
+            updates=updates,
+            updates_per_episode=math.inf,
+            divl=replace(DIVL, tau_base=each.divl.tau_base, n_step=each.divl.n_step),
+            qam=QAM,
+            optimiser=OptimiserConfig(),
+        )
+        for stage, each in config.stages.items()
     }
-    every = {"publish_every": 1, "checkpoint_every": 1, "report_every": 1}
-    return replace(LearnerConfig(stages=stages, control=COMPACT), **(every | changes))
+    every = {"publish_every": 1, "report_every": 1, "preset": "narrow"}
+    return replace(config, stages=stages, **(every | changes))
+
+
+def tiny(**changes) -> LearnerConfig:
+    """Algorithm 1, small; its online stage has another level and window than the offline one."""
+    online = replace(DIVL, tau_base=0.9, n_step=2)
+    return small("lwd", **changes).with_stage("online", divl=online)
 
 
 def learn(root: Path, config: LearnerConfig, stop: Callable[[], bool] = lambda: False) -> bool:

@@ -13,7 +13,7 @@ from lwd.store.process import stop_on_signals
 def main(root: str, address: str, host: str, hosts: str, held: str = "") -> None:
     logging.basicConfig(level=logging.INFO, force=True)  # orbax has set it up already
     logging.getLogger("absl").setLevel(logging.WARNING)
-    config = tiny()
+    config = tiny(checkpoint_every=1)
     if held:
         config = paced(config, held, 0.2)  # of five episodes
     group = HostConfig(host=int(host), hosts=int(hosts), gather_at=address, silence_s=5)

@@ -1,5 +1,7 @@
 """Networks so small that their answers are known, and batches for them."""
 
+from functools import cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,8 +59,10 @@ NETS = Nets(
 )
 
 
-def fresh(**options) -> TrainState:
-    return init(jax.random.key(0), *NETS, CHAIN, **options)
+@cache
+def fresh(*, average_value: bool = False) -> TrainState:
+    begin = partial(init, policy=NETS.policy, critic=NETS.critic, chain=CHAIN)
+    return jax.jit(partial(begin, average_value=average_value))(jax.random.key(0))
 
 
 def random_batch(rng: np.random.Generator) -> Transitions:

@@ -1,6 +1,7 @@
 """What a learner's run leaves behind."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ from learner.fleet import tiny
 from lwd.config import PlaneConfig
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
-from lwd.learner.recipes import fresh
+from lwd.learner.recipes import shapes
 from lwd.learner.state import TrainState
 from lwd.store.catalog import Catalog
 from lwd.store.rows import WeightsRow
@@ -29,12 +30,15 @@ def reports(root: Path) -> list[dict]:
     return [json.loads(line) for line in (root / "learner.jsonl").read_text().splitlines()]
 
 
+def reported(root: Path, count: int) -> Callable[[], bool]:
+    """A `stop` that is true once the learner has reported that often."""
+    return lambda: (root / "learner.jsonl").exists() and len(reports(root)) >= count
+
+
 def saved(root: Path) -> tuple[Position, TrainState]:
     """The newest checkpoint."""
-    shapes = jax.eval_shape(lambda: fresh(tiny(), jax.random.key(0)))
-    like = feed.replicate(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), feed.mesh())
     checkpoints = Checkpoints(root / "checkpoints")
-    restored = checkpoints.restore(like)
+    restored = checkpoints.restore(feed.placed(shapes(tiny()), feed.mesh()))
     checkpoints.close()
     assert restored is not None
     return restored.position, restored.state

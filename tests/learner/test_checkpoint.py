@@ -1,5 +1,6 @@
 """A checkpoint says where a run stood, and why it cannot be used."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,8 @@ from lwd.config import DivlConfig, LearnerConfig
 from lwd.errors import ConfigError, IntegrityError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
-from lwd.learner.recipes import fresh, recipe
+from lwd.learner.diagnose.trained import load
+from lwd.learner.recipes import recipe, shapes
 from lwd.learner.state import TrainState
 from lwd.models.normaliser import Normaliser
 
@@ -27,15 +29,16 @@ NORMALISER = Normaliser(
 )
 
 
-def blank(config: LearnerConfig) -> TrainState:
-    shapes = jax.eval_shape(lambda: fresh(config, jax.random.key(0)))
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    return feed.replicate(zeros, feed.mesh())
+def like(config: LearnerConfig) -> TrainState:
+    return feed.placed(shapes(config), feed.mesh())
 
 
 @pytest.fixture(scope="module")
 def state() -> TrainState:
-    return jax.tree.map(lambda x: x + 1, blank(tiny()))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda x: jax.device_put(rng.normal(size=x.shape).astype(x.dtype), x.sharding), like(tiny())
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,10 @@ def written(tmp_path_factory, state) -> Path:
     folder = tmp_path_factory.mktemp("written") / "checkpoints"
     checkpoints = Checkpoints(folder)
     for update in (1, 2):
-        checkpoints.save(Position("sft", update), state, NORMALISER, snapshot=4, policy=update)
+        checkpoints.save(
+            Position("sft", update), state, NORMALISER,
+            snapshot=4, policy=update, settings={"seed": update},
+        )  # fmt: skip
     checkpoints.close()
     return folder
 
@@ -59,16 +65,16 @@ def opened(written, tmp_path) -> Iterator[Checkpoints]:
 
 
 def test_a_checkpoint_holds_networks_position_snapshot_and_policy(opened, state):
-    saved = opened.restore(blank(tiny()))
+    saved = opened.restore(like(tiny()))
     assert saved.position == Position("sft", 2)
-    assert (saved.snapshot, saved.policy) == (4, 2)
+    assert (saved.snapshot, saved.policy, saved.settings) == (4, 2, {"seed": 2})
     assert_same(saved.state, state)
     assert saved.normaliser.sha256 == NORMALISER.sha256
 
 
 def test_there_is_nothing_to_restore_at_first(tmp_path):
     checkpoints = Checkpoints(tmp_path / "none")
-    assert checkpoints.restore(blank(tiny())) is None
+    assert checkpoints.restore(like(tiny())) is None
     checkpoints.close()
 
 
@@ -77,7 +83,7 @@ def test_other_atoms_are_named_with_what_to_do(opened):
     stages = {name: replace(stage, divl=divl) for name, stage in tiny().stages.items()}
     expected = r"copy/2 has .*value\S* of shape \(51,\); these settings need \(31,\)\. Give the rec"
     with pytest.raises(ConfigError, match=expected):
-        opened.restore(blank(replace(tiny(), stages=stages)))
+        opened.restore(like(replace(tiny(), stages=stages)))
 
 
 @pytest.mark.filterwarnings(
@@ -87,11 +93,45 @@ def test_other_atoms_are_named_with_what_to_do(opened):
 def test_a_damaged_checkpoint_is_named_with_the_one_before_it(opened, tmp_path, damage):
     (tmp_path / "copy" / "2" / damage).write_bytes(b"not what was written")
     with pytest.raises(IntegrityError, match=r"copy/2 is damaged: .* there are \[1\]"):
-        opened.restore(blank(tiny()))
+        opened.restore(like(tiny()))
     shutil.rmtree(tmp_path / "copy" / "2")
     again = Checkpoints(tmp_path / "copy")
-    assert again.restore(blank(tiny())).position == Position("sft", 1)
+    assert again.restore(like(tiny())).position == Position("sft", 1)
     again.close()
+
+
+def age(copy: Path, *, noted: tuple[str, ...]) -> None:
+    """Turn the newest checkpoint into one of a version that noted only this of the run."""
+    position = copy / "2" / "position" / "metadata"
+    reached = json.loads(position.read_text())
+    position.write_text(json.dumps({name: reached[name] for name in noted}))
+    shutil.rmtree(copy / "2" / "settings")
+
+
+def test_a_checkpoint_from_before_settings_were_kept_is_resumed_without_them(opened, tmp_path):
+    age(tmp_path / "copy", noted=("stage", "update", "snapshot", "policy"))
+    saved = opened.restore(like(tiny()))
+    assert (saved.position, saved.snapshot, saved.settings) == (Position("sft", 2), 4, None)
+    assert opened.settings() is None
+    assert opened.settings(1) == {"seed": 1}
+
+
+def test_a_checkpoint_from_before_the_snapshot_was_noted_is_refused_with_what_to_do(
+    opened, tmp_path
+):
+    age(tmp_path / "copy", noted=("stage", "update"))
+    expected = r"copy/2 is of an older version, .* its policy and snapshot: .* another --root"
+    with pytest.raises(ConfigError, match=expected):
+        opened.restore(like(tiny()))
+
+
+def test_an_older_checkpoint_can_be_examined_with_settings_that_are_given(opened, tmp_path, state):
+    age(tmp_path / "copy", noted=("stage", "update"))
+    with pytest.raises(ConfigError, match=r"no checkpoint with its settings; .* name the recipe"):
+        load(tmp_path / "copy")
+    found = load(tmp_path / "copy", otherwise=tiny())
+    assert found.at == Position("sft", 2)
+    assert_same(found.networks, state.networks)
 
 
 def test_a_stage_of_another_recipe_is_refused_by_name():

@@ -1,8 +1,9 @@
 """Recipes that act with more than a flow: on critics whose best action is known, and end to end."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 
 import jax
@@ -10,21 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learner.fleet import learn
+from learner.fleet import learn, small
 from learner.nets import ACTION, CHAIN, HORIZON, NETS, SLOPE, STAGE, at, distance, random_batch
 from learner.outcome import published
-from lwd.config import COMPACT, LearnerConfig, PlaneConfig, StateLayout
+from lwd.config import COMPACT, PlaneConfig, StateLayout
 from lwd.errors import ConfigError
-from lwd.learner.recipes import fresh, losses, nets, recipe
+from lwd.learner.diagnose.trained import load
+from lwd.learner.recipes import losses, nets, shapes
 from lwd.learner.recipes.best_of_n import BestStage
 from lwd.learner.recipes.fql import OneStepStage
 from lwd.learner.recipes.latent import SteeredStage
 from lwd.learner.recipes.qam_edit import EditStage
-from lwd.learner.state import TrainState, Transitions, init, optimisers
+from lwd.learner.state import Networks, Rates, TrainState, Transitions, init, optimisers
 from lwd.models.acts import ACTS, Parts
 from lwd.models.artifact import FlowPolicy, pack
 from lwd.models.fns import Inputs
 from lwd.models.normaliser import Normaliser
+from lwd.models.tokenizer import tokenize
 from lwd.store import weights
 from lwd.store.objects import Objects
 
@@ -36,47 +39,92 @@ STAGES = {
     "best_of_n": BestStage(**vars(STAGE), candidates=8),
 }
 LEARNED = [name for name in STAGES if name != "best_of_n"]
+UPDATES = {"fql": 600, "qam_fql": 800, "qam_edit": 300, "latent": 600}
+BATCH = random_batch(np.random.default_rng(0))
+KNOWN = {"slope": jnp.stack([SLOPE, SLOPE]), "bias": jnp.zeros(2)}
+"""The critic: linear, and both heads agree."""
+ROBOTS = 4096
+"""Chunks that are drawn in the first state of the batch."""
 
 
-@pytest.fixture
-def batch(rng) -> Transitions:
-    return random_batch(rng)
-
-
+@cache
 def started(name: str) -> TrainState:
-    """The state in which the recipe's RL starts."""
+    """The state in which the recipe's RL starts, with the known critic."""
     loss = losses(name)["offline"]
-    extra = loss.extra(jax.random.key(1), NETS)
-    return with_known_critic(loss.start(init(jax.random.key(0), *NETS, CHAIN, extra)))
+
+    def begin(key):
+        extra = loss.extra(jax.random.fold_in(key, 1), NETS)
+        return loss.start(init(key, *NETS, CHAIN, extra))
+
+    return with_known_critic(jax.jit(begin)(jax.random.key(0)))
 
 
 def with_known_critic(state: TrainState) -> TrainState:
-    q = {"slope": jnp.stack([SLOPE, SLOPE]), "bias": jnp.zeros(2)}
-    return state._replace(q=q, target_q=jax.tree.map(jnp.copy, q))
+    return state._replace(q=KNOWN, target_q=KNOWN)
 
 
-def train(name: str, batch: Transitions, updates: int) -> TrainState:
-    """After `updates` of the recipe on the known critic."""
-    stage, state = STAGES[name], started(name)
-    step = losses(name)["offline"].step(stage, 0)
-    step = jax.jit(partial(step, nets=NETS, optimisers=CHAIN, stage=stage))
-    for number in range(updates):
-        state, metrics = step(state, batch, jax.random.key(number), at(1e-2, 1e-2, 0.6))
-        assert bool(metrics["finite"])
-        state = with_known_critic(state)
+@cache
+def program(name: str) -> Callable:
+    """All updates of the recipe on a batch, each with the known critic: the state, and which of
+    them were applied."""
+    step = losses(name)["offline"].step(STAGES[name], 0)
+    step = partial(step, nets=NETS, optimisers=CHAIN, stage=STAGES[name])
+    rates = 1e-2 * jnp.linspace(1.0, 0.05, UPDATES[name])
+
+    def run(state, batch):
+        keys = jax.random.split(jax.random.key(3), UPDATES[name])
+
+        def update(state, drawn):
+            key, rate = drawn
+            new, metrics = step(state, batch, key, Rates(rate, rate, jnp.float32(0.6)))
+            return with_known_critic(new), metrics["finite"]
+
+        return jax.lax.scan(update, state, (keys, rates))
+
+    return jax.jit(run)
+
+
+@cache
+def train(name: str) -> TrainState:
+    """After the recipe's updates."""
+    state, finite = program(name)(started(name), BATCH)
+    assert finite.all()
     return state
 
 
-def chunks(name: str, state: TrainState, batch: Transitions) -> jax.Array:
+def parts(networks: Networks, extra=None, rows: int = ROBOTS) -> Parts:
+    """What a robot evaluates in the first state of the batch, `rows` times."""
+    return Parts(
+        policy=NETS.policy,
+        critic=NETS.critic,
+        params=networks.policy,
+        extra=extra or {},
+        inputs=jax.tree.map(lambda x: jnp.repeat(x[:1], rows, 0), BATCH.inputs),
+        steps=10,
+    )
+
+
+def noise(draws: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(9), (draws, ROBOTS, HORIZON, ACTION))
+
+
+@cache
+def robot(name: str) -> Callable:
+    """Networks to what a robot does with them."""
+    acting = losses(name)["offline"].acting
+
+    def sample(networks: Networks) -> jax.Array:
+        how = acting(networks, STAGES[name])
+        act = ACTS[how.act]
+        draws = noise(act.draws(how.settings))
+        return act.sample(parts(networks, how.extra), draws, how.settings)
+
+    return jax.jit(sample)
+
+
+def chunks(name: str, state: TrainState) -> jax.Array:
     """[samples, horizon, action] that a robot would choose in the first state."""
-    acting = losses(name)["offline"].acting(state, STAGES[name])
-    act, inputs = ACTS[acting.act], jax.tree.map(lambda x: jnp.repeat(x[:1], 4096, 0), batch.inputs)
-    parts = Parts(
-        policy=NETS.policy, critic=NETS.critic, params=state.policy, extra=acting.extra,
-        inputs=inputs, steps=10,
-    )  # fmt: skip
-    shape = (act.draws(acting.settings), 4096, HORIZON, ACTION)
-    return act.sample(parts, jax.random.normal(jax.random.key(9), shape), acting.settings)
+    return robot(name)(state.networks)
 
 
 def worth(actions: jax.Array) -> float:
@@ -84,80 +132,69 @@ def worth(actions: jax.Array) -> float:
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_training_raises_what_the_critic_says_of_the_robots_chunks(name, batch):
-    before, after = started(name), train(name, batch, 300)
-    assert worth(chunks(name, after, batch)) > worth(chunks(name, before, batch)) + 0.05
+def test_training_raises_what_the_critic_says_of_the_robots_chunks(name):
+    before, after = started(name), train(name)
+    assert worth(chunks(name, after)) > worth(chunks(name, before)) + 0.05
     assert distance(after.reference, before.reference) == 0
     assert (distance(after.policy, before.policy) > 0) == name.startswith("qam")
 
 
-def test_the_one_step_policy_moves_by_the_gradient_over_twice_alpha(batch):
+def moved(name: str) -> jax.Array:
+    """Mean change of the robots' chunks, [horizon, action]."""
+    return (chunks(name, train(name)) - chunks(name, started(name))).mean(0)
+
+
+def test_the_one_step_policy_moves_by_the_gradient_over_twice_alpha():
     """The distance is a mean over d numbers: a linear Q moves each by d dQ/da / (2 alpha)."""
-    after = train("fql", batch, 600)
-    moved = (chunks("fql", after, batch) - chunks("fql", started("fql"), batch)).mean(0)
-    np.testing.assert_allclose(moved, HORIZON * ACTION / (2 * 2.0) * SLOPE, atol=0.05)
+    np.testing.assert_allclose(moved("fql"), HORIZON * ACTION / (2 * 2.0) * SLOPE, atol=0.05)
 
 
-def test_the_one_step_policy_of_qam_follows_the_tilted_flow(batch):
+def test_the_one_step_policy_of_qam_follows_the_tilted_flow():
     """QAM moves the flow by inv_temp dQ/da; the one-step policy goes beyond it by its own step."""
-    after = train("qam_fql", batch, 800)
-    moved = (chunks("qam_fql", after, batch) - chunks("qam_fql", started("qam_fql"), batch)).mean(0)
     wanted = (STAGE.qam.inv_temp + HORIZON * ACTION / (2 * 2.0)) * SLOPE
-    np.testing.assert_allclose(moved, wanted, atol=0.15)
+    np.testing.assert_allclose(moved("qam_fql"), wanted, atol=0.15)
 
 
-def test_an_editor_never_leaves_its_scale_around_the_tilted_flow(batch):
-    after = train("qam_edit", batch, 100)
-    flow = flow_of(after, batch)
-    moved = jnp.abs(chunks("qam_edit", after, batch) - flow)
-    assert 0.1 < float(moved.max()) < 0.5 + 1e-6
-
-
-def flow_of(state: TrainState, batch: Transitions) -> jax.Array:
+@jax.jit
+def flow_of(networks: Networks) -> jax.Array:
     """What the flow makes of the noise that `chunks` edits."""
-    inputs = Inputs(*(jnp.repeat(x[:1], 4096, 0) for x in batch.inputs))
-    parts = Parts(
-        policy=NETS.policy, critic=NETS.critic, params=state.policy, extra={}, inputs=inputs,
-        steps=10,
-    )  # fmt: skip
-    return parts.flow(jax.random.normal(jax.random.key(9), (2, 4096, HORIZON, ACTION))[0])
+    return parts(networks).flow(noise(2)[0])
 
 
-def test_the_noise_critic_learns_the_slope_of_q_through_the_flow(batch):
+def test_an_editor_never_leaves_its_scale_around_the_tilted_flow():
+    after = train("qam_edit")
+    edits = jnp.abs(chunks("qam_edit", after) - flow_of(after.networks))
+    assert 0.1 < float(edits.max()) < 0.5 + 1e-6
+
+
+def test_the_noise_critic_learns_the_slope_of_q_through_the_flow():
     """The flow's Euler steps scale the noise by the same factor for every number."""
-    after = train("latent", batch, 600)
-    inputs = jax.tree.map(lambda x: x[:1], batch.inputs)
-    still = Parts(
-        policy=NETS.policy, critic=NETS.critic, params=after.policy, extra={}, inputs=inputs,
-        steps=10,
-    )  # fmt: skip
-    factor = still.flow(jnp.ones((1, HORIZON, ACTION))) - still.flow(
-        jnp.zeros((1, HORIZON, ACTION))
+    after = train("latent")
+    one, none = (
+        parts(after.networks, rows=1).flow(f((1, HORIZON, ACTION))) for f in (jnp.ones, jnp.zeros)
     )
-    np.testing.assert_allclose(
-        after.extra["noise_critic"]["slope"], jnp.stack(2 * [SLOPE * factor[0]]), atol=0.03
-    )
+    wanted = jnp.stack(2 * [SLOPE * (one - none)[0]])
+    np.testing.assert_allclose(after.extra["noise_critic"]["slope"], wanted, atol=0.03)
 
 
-def test_the_best_of_n_needs_no_training_to_be_worth_more(batch):
+def test_the_best_of_n_needs_no_training_to_be_worth_more():
     """The largest of 8 normals is 1.4236 deviations above their mean."""
     state = started("best_of_n")
-    flow = flow_of(state, batch)
+    flow = flow_of(state.networks)
     deviation = float(jnp.einsum("bha,ha->b", flow, SLOPE).std())
-    gain = worth(chunks("best_of_n", state, batch)) - worth(flow)
+    gain = worth(chunks("best_of_n", state)) - worth(flow)
     assert gain == pytest.approx(1.4236 * deviation, rel=0.06)
     step = losses("best_of_n")["offline"].step(STAGES["best_of_n"], 0)
     assert step.__name__ == "critic_update"
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_an_update_with_nan_leaves_the_extra_networks_as_they_were(name, batch):
-    stage, state = STAGES[name], started(name)
-    step = losses(name)["offline"].step(stage, 0)
-    step = jax.jit(partial(step, nets=NETS, optimisers=CHAIN, stage=stage))
-    bad = batch._replace(inputs=batch.inputs._replace(state=batch.inputs.state * jnp.nan))
-    new, metrics = step(state, bad, jax.random.key(0), at(1e-2, 1e-2, 0.6))
-    assert not bool(metrics["finite"])
+def test_updates_with_nan_leave_the_extra_networks_as_they_were(name):
+    state = started(name)
+    bad = BATCH._replace(inputs=BATCH.inputs._replace(state=BATCH.inputs.state * jnp.nan))
+    new, finite = program(name)(state, bad)
+    assert not finite.any()
+    assert int(new.update) == UPDATES[name]
     assert distance(new._replace(update=state.update), state) == 0
 
 
@@ -172,8 +209,8 @@ def test_between_updates_of_the_policy_only_the_critic_learns(name):
 def test_the_box_of_the_critic_is_that_of_the_robot(name):
     boxed = replace(STAGES[name], qam=replace(STAGE.qam, action_box=0.8))
     acting = losses(name)["online"].acting
-    assert acting(started(name), boxed).settings["bound"] == 0.8
-    assert acting(started(name), STAGES[name]).settings["bound"] == math.inf
+    assert acting(started(name).networks, boxed).settings["bound"] == 0.8
+    assert acting(started(name).networks, STAGES[name]).settings["bound"] == math.inf
 
 
 def test_the_robot_carries_the_heads_that_the_stage_asks_for():
@@ -182,7 +219,7 @@ def test_the_robot_carries_the_heads_that_the_stage_asks_for():
         stage = replace(
             STAGES["best_of_n"], qam=replace(STAGE.qam, critic_gradient=asked), candidates=5
         )
-        found = losses("best_of_n")["online"].acting(state, stage)
+        found = losses("best_of_n")["online"].acting(state.networks, stage)
         assert found.extra["critic"] is heads
         assert found.settings["reduce"] == asked.partition("_")[2]
         assert found.settings["candidates"] == 5
@@ -206,30 +243,12 @@ def test_settings_that_make_no_sense_are_refused(stage, changes, reason):
         replace(STAGES[stage], **changes)
 
 
-def tiny(name: str) -> LearnerConfig:
-    """Every stage of the recipe for one update on a batch of 8."""
-    config = recipe(name, COMPACT)
-    small = {"updates": 1, "batch": 8, "episodes": 1, "updates_per_episode": math.inf}
-    stages = {
-        stage: replace(
-            each,
-            **small,
-            policy_every=1,
-            divl=replace(each.divl, atoms=51),
-            qam=replace(each.qam, steps=2),
-        )
-        for stage, each in config.stages.items()
-    }
-    every = {"report_every": 1, "checkpoint_every": 1, "publish_every": 1}
-    return replace(config, stages=stages, **every)
-
-
 @pytest.mark.parametrize("name", STAGES)
-def test_an_update_of_the_real_networks_keeps_every_shape_and_its_artifact_is_whole(name, rng):
+def test_an_update_of_the_real_networks_keeps_every_shape_and_its_artifact_is_whole(name):
     """Traced, not run: the networks of the preset through one update, and into an artifact."""
-    config = tiny(name)
-    functions, stage = nets(config), config.stage("offline")
-    state = losses(name)["offline"].start(jax.jit(partial(fresh, config))(jax.random.key(0)))
+    config = small(name)
+    loss, stage = losses(name)["offline"], config.stage("offline")
+    state = jax.eval_shape(loss.start, shapes(config))
     inputs = Inputs(jnp.zeros((8, StateLayout().size)), jnp.zeros((8, 16), jnp.int32))
     batch = Transitions(
         inputs=inputs,
@@ -239,19 +258,21 @@ def test_an_update_of_the_real_networks_keeps_every_shape_and_its_artifact_is_wh
         discount=jnp.ones(8),
         next_inputs=inputs,
     )
-    step = losses(name)["offline"].step(stage, 0)
-    step = partial(step, nets=functions, optimisers=optimisers(stage.optimiser), stage=stage)
+    step, chain = loss.step(stage, 0), optimisers(stage.optimiser)
+    step = partial(step, nets=nets(config), optimisers=chain, stage=stage)
     after, metrics = jax.eval_shape(step, state, batch, jax.random.key(0), at(1e-3, 1e-3, 0.6))
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert jax.tree.all(jax.tree.map(lambda a, b: a.shape == b.shape, after, state))
     assert {metric.shape for metric in metrics.values()} == {()}
 
+    rng = np.random.default_rng(0)
+    networks = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), state.networks)
     normaliser = Normaliser.fit(
         rng.normal(size=(32, StateLayout().size)).astype(np.float32),
         rng.normal(size=(32, COMPACT.horizon, 16)).astype(np.float32),
     )
-    acting = losses(name)["offline"].acting(state, stage)
-    artifact = pack(state.policy, normaliser, preset="state", control=COMPACT, acting=acting)
+    acting = loss.acting(networks, stage)
+    artifact = pack(networks.policy, normaliser, preset="narrow", control=COMPACT, acting=acting)
     policy = FlowPolicy(*artifact, 1, control=COMPACT)
     assert policy.act == acting.act != "flow"
     sent = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(x.dtype), dict(acting.extra))
@@ -261,7 +282,7 @@ def test_an_update_of_the_real_networks_keeps_every_shape_and_its_artifact_is_wh
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fql", "best_of_n"])
 def test_robots_act_with_what_the_recipe_publishes(name, root, tmp_path):
-    assert learn(root, tiny(name))
+    assert learn(root, small(name, updates=1))
     objects, acts = Objects(PlaneConfig(root=root).objects), []
     for row in published(root):
         tensors, metadata = weights.fetch(objects, row, folder=tmp_path / "robot")
@@ -274,3 +295,33 @@ def test_robots_act_with_what_the_recipe_publishes(name, root, tmp_path):
     assert acts[0] == "flow"
     assert len(acts) == 3
     assert acts[1] == acts[2] != "flow"
+    _check_that_a_diagnosis_acts_like_the_robots(root, tensors, metadata)
+
+
+def _check_that_a_diagnosis_acts_like_the_robots(root, tensors, metadata) -> None:
+    """The checkpoint makes the artifact that was published, and what is sampled of it is it."""
+    found = load(root / "checkpoints")
+    packed = pack(
+        found.networks.policy,
+        found.normaliser,
+        preset=found.config.preset,
+        control=found.control,
+        acting=found.acting,
+    )
+    assert packed[1].items() <= metadata.items()
+    assert packed[0].keys() == tensors.keys()
+    for name, tensor in packed[0].items():
+        np.testing.assert_array_equal(tensor, tensors[name], err_msg=name)
+
+    said, state = "put the red can on the shelf", np.zeros((1, StateLayout().size), np.float32)
+    inputs = Inputs(found.normaliser.state(state), tokenize([said]))
+    noise = found.noise(np.random.default_rng(5), 1)
+    policy = FlowPolicy(tensors, metadata, 1, control=COMPACT)
+    policy.reset(5)
+    sent = policy.chunk(SimpleNamespace(state=state[0]), said)
+    ours, plain = (
+        found.normaliser.restore(state, sample(inputs, noise))[0]
+        for sample in (found.sample, found.sample_reference)
+    )
+    distance = [np.abs(chunk - sent).max() for chunk in (ours, plain)]
+    assert distance[0] < distance[1] / 4, "apart by bfloat16 only"

@@ -1,7 +1,6 @@
 """RECAP from a real catalog: rounds of collection, labels, and a policy that is guided."""
 
 import shutil
-from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -10,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learner.fleet import commit, learn, tiny
+from learner import fleet
+from learner.fleet import commit, learn
 from learner.nets import CHAIN, NETS, STAGE, at, random_batch
 from learner.nets import fresh as blank
-from learner.outcome import published, reports, versions
+from learner.outcome import published, reported, reports, versions
 from lwd.algorithms import recap as maths
 from lwd.config import LearnerConfig, PlaneConfig, StateLayout
 from lwd.errors import ConfigError
-from lwd.learner.recipes import fresh, recap, recipe
+from lwd.learner.recipes import recap, shapes
 from lwd.learner.recipes.recap import PolicyStage
 from lwd.models.artifact import FlowPolicy
 from lwd.models.tokenizer import INDICATORS, tokenize
@@ -25,19 +25,7 @@ from lwd.sim.tasks import TASKS
 from lwd.store import weights
 from lwd.store.objects import Objects
 
-
-def small(**changes) -> LearnerConfig:
-    """Every stage of the recipe with two updates on batches of 8, no waiting for rounds."""
-    shown, config = tiny(), recipe("recap")
-    stages = {}
-    for name, stage in config.stages.items():
-        divl = replace(stage.divl, atoms=51)
-        mixture = stage.mixture
-        stages[name] = replace(
-            stage, updates=2, batch=8, episodes=1, fresh=0, divl=divl, mixture=mixture
-        )
-    every = {"checkpoint_every": 1, "report_every": 1, "control": shown.control}
-    return replace(config, stages=stages, **(every | changes))
+small = partial(fleet.small, "recap")
 
 
 def first_round(config: LearnerConfig) -> LearnerConfig:
@@ -82,8 +70,8 @@ def test_a_policy_stage_keeps_its_snapshot_and_resumes_to_the_same_bits(root, tm
     stopped, config = tmp_path / "stopped", first_round(small())
     shutil.copytree(root, stopped)
     assert learn(root, config)
-    asked = iter([*4 * [False], True])  # two of sft, two of value_1, one of policy_1
-    assert not learn(stopped, config, stop=lambda: next(asked))
+    asked = reported(stopped, 5)  # two of sft, two of value_1, one of policy_1
+    assert not learn(stopped, config, stop=asked)
     assert (reports(stopped)[-1]["stage"], reports(stopped)[-1]["update"]) == ("policy_1", 1)
     commit(stopped, *5 * ["online"], seed=100)
     assert learn(stopped, config)
@@ -136,7 +124,7 @@ def test_a_robot_says_the_words_that_the_learner_trained_with():
 
 
 def test_every_round_starts_from_the_supervised_policy():
-    state = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: fresh(small(), jax.random.key(0))))
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes(small()))
     state = state._replace(policy=jax.tree.map(lambda x: x + 1, state.policy))
     started = recap.from_reference(state)
     pairs = zip(jax.tree.leaves(started.policy), jax.tree.leaves(state.reference), strict=True)

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lwd.config import COMPACT, DivlConfig, OptimiserConfig, StageConfig
-from lwd.learner.state import init, optimisers, rates, start_stage
-from lwd.models.presets import build
+from learner.fleet import tiny
+from lwd.config import DivlConfig, OptimiserConfig, StageConfig
+from lwd.learner import feed
+from lwd.learner.state import TrainState, optimisers, rates, start_stage
+from lwd.learner.train import compiled_init
 
 STAGE = StageConfig(
     updates=1000,
@@ -19,13 +21,21 @@ STAGE = StageConfig(
 )
 
 
+CHAIN = optimisers(STAGE.optimiser)
+
+
+@pytest.fixture(scope="module")
+def state() -> TrainState:
+    return compiled_init(tiny(), feed.mesh())(jax.random.key(0))
+
+
 def test_rates_warm_up_peak_and_end_at_a_tenth():
     at = rates(STAGE)
     assert float(at(0).policy) == pytest.approx(2e-5 / 100)
     assert float(at(49).policy) == pytest.approx(1e-5)
     assert float(at(99).policy) == pytest.approx(2e-5)
     assert float(at(999).policy) == pytest.approx(2e-6)
-    critic = np.array([at(number).critic for number in range(1000)])
+    critic = np.array([at(n).critic for n in (*range(120), *range(120, 1000, 20))])
     assert critic.argmax() == 99
     assert critic.max() == pytest.approx(5e-4)
     assert (np.diff(critic[99:]) < 0).all()
@@ -44,11 +54,9 @@ def test_a_short_stage_shortens_its_warm_up_and_never_has_a_rate_of_zero(updates
     assert max(found) == pytest.approx(2e-5)
 
 
-def test_a_new_stage_keeps_networks_and_forgets_optimisers():
-    chain = optimisers(STAGE.optimiser)
-    state = init(jax.random.key(0), *build("state", COMPACT, atoms=51), chain)
+def test_a_new_stage_keeps_networks_and_forgets_optimisers(state):
     used = jax.tree.map(lambda x: x + 1, state)
-    fresh = start_stage(used, chain)
+    fresh = start_stage(used, CHAIN)
     for name in ("policy", "reference", "value", "q", "target_q"):
         assert getattr(fresh, name) is getattr(used, name)
     assert int(fresh.update) == 0
@@ -56,9 +64,7 @@ def test_a_new_stage_keeps_networks_and_forgets_optimisers():
     assert all(jnp.any(leaf) for leaf in jax.tree.leaves(used.optimiser))
 
 
-def test_the_target_and_the_reference_start_as_copies():
-    chain = optimisers(STAGE.optimiser)
-    state = init(jax.random.key(0), *build("state", COMPACT, atoms=51), chain)
+def test_the_target_and_the_reference_start_as_copies(state):
     for copy, original in ((state.target_q, state.q), (state.reference, state.policy)):
         for a, b in zip(jax.tree.leaves(copy), jax.tree.leaves(original), strict=True):
             np.testing.assert_array_equal(a, b)

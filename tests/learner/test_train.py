@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 
 from learner.fleet import commit, learn, tiny
-from learner.outcome import assert_same, published, reports, saved, versions
+from learner.outcome import assert_same, published, reported, reports, saved, versions
 from lwd.config import PlaneConfig
 from lwd.errors import NonFiniteError
+from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.loss import Loss
+from lwd.learner.recipes import nets
 from lwd.learner.recipes.lwd import LOSSES
 from lwd.learner.state import TrainState
-from lwd.learner.train import Watch
-from lwd.learner.update import sft_update
+from lwd.learner.train import Watch, compiled, without_rates
+from lwd.learner.update import sft_update, update
 from lwd.models.artifact import FlowPolicy
 from lwd.replay.batch import Batch
 from lwd.store import weights
@@ -31,43 +33,46 @@ from processes import wait_until
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_run_is_the_same_bit_for_bit_with_kills_and_stops(root, hosts, tmp_path, caplog):
-    killed, stopped = tmp_path / "killed", tmp_path / "stopped"
-    for copy in (killed, stopped):
-        shutil.copytree(root, copy)
-    with caplog.at_level(logging.DEBUG, "jax._src.interpreters.pxla"):
-        assert learn(root, tiny())
-    compiled = [r.getMessage().split()[1] for r in caplog.records if "Compiling" in r.msg]
-    assert compiled.count("jit(sft_update)") == 1
-    assert compiled.count("jit(update)") == 1  # offline and online share it
-    at, whole = saved(root)
+def test_stages_of_a_run_share_what_is_compiled_and_report_and_publish_in_order(finished, tmp_path):
+    config, over = tiny(), feed.mesh()
+    offline, online = (
+        compiled(update, nets(config), without_rates(config.stage(stage)), over)
+        for stage in ("offline", "online")
+    )
+    assert offline is online
+    assert online._cache_size() == 1
+    at, state = saved(finished)
     assert at == Position("online", 2)
-    assert [(r["stage"], r["update"]) for r in reports(root)] == [
+    assert [(r["stage"], r["update"]) for r in reports(finished)] == [
         (stage, update) for stage in ("sft", "offline", "online") for update in (1, 2)
     ]
-    assert versions(root) == [("sft", 2), ("offline", 2), ("online", 1), ("online", 2)]
-    assert {row.snapshot for row in published(root)} == {1}
-    _check_that_robots_can_act_with(root, whole, tmp_path)
+    assert versions(finished) == [("sft", 2), ("offline", 2), ("online", 1), ("online", 2)]
+    assert {row.snapshot for row in published(finished)} == {1}
+    _check_that_robots_can_act_with(finished, state, tmp_path)
 
-    for stage in ("sft", "offline"):
-        host = hosts.start(killed, held=stage)
-        reached = {"stage": stage, "update": 1}
-        wait_until(lambda: _has(killed, reached) or host.poll(), f"an update of {stage}", 60)  # noqa: B023
-        assert host.poll() is None
-        host.kill()
-        host.wait()
-    assert learn(killed, tiny())
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_run_is_the_same_bit_for_bit_with_kills_and_stops(finished, root, hosts, tmp_path):
+    killed, stopped, whole = root, tmp_path / "stopped", saved(finished)[1]
+    shutil.copytree(root, stopped)
+    host = hosts.start(killed, held="offline")
+    reached = {"stage": "offline", "update": 1}
+    wait_until(lambda: _has(killed, reached) or host.poll(), "an update of offline", 120)
+    assert host.poll() is None
+    host.kill()
+    host.wait()
+    assert learn(killed, tiny(checkpoint_every=1))
     at, resumed = saved(killed)
     assert at == Position("online", 2)
     assert_same(resumed, whole)
-    assert versions(killed) == versions(root)
+    assert versions(killed) == versions(finished)
 
-    asked = iter([False, False, False, True])
-    assert not learn(stopped, tiny(), stop=lambda: next(asked))
-    assert saved(stopped)[0].stage in ("sft", "offline")
+    assert not learn(stopped, tiny(), stop=reported(stopped, 1))
+    assert saved(stopped)[0] == Position("sft", 1)
     assert learn(stopped, tiny())
     assert_same(saved(stopped)[1], whole)
-    assert [row.sha256 for row in published(stopped)] == [row.sha256 for row in published(root)]
+    assert [row.sha256 for row in published(stopped)] == [row.sha256 for row in published(finished)]
 
 
 def _has(root: Path, wanted: dict) -> bool:
@@ -88,7 +93,7 @@ def test_a_resumed_run_first_binds_what_it_had_bound(root, tmp_path, caplog):
     stopped = tmp_path / "stopped"
     shutil.copytree(root, stopped)
     assert learn(root, SFT_ONLY)
-    assert not learn(stopped, SFT_ONLY, stop=lambda: True)
+    assert not learn(stopped, SFT_ONLY, stop=reported(stopped, 1))
     assert saved(stopped)[0] == Position("sft", 1)
     commit(stopped, *5 * ["demo"], seed=100)
     caplog.clear()
@@ -96,6 +101,16 @@ def test_a_resumed_run_first_binds_what_it_had_bound(root, tmp_path, caplog):
         assert learn(stopped, SFT_ONLY)
     assert [r.args[0] for r in caplog.records if "bound version" in r.msg] == [1, 2]
     assert published(stopped)[0].sha256 == published(root)[0].sha256
+
+
+def test_a_run_that_goes_on_with_other_settings_says_which(root, caplog):
+    assert not learn(root, SFT_ONLY, stop=reported(root, 1))
+    with caplog.at_level(logging.WARNING, "lwd.learner.train"):
+        assert learn(root, SFT_ONLY)
+        assert "settings differ" not in caplog.text
+        shorter = SFT_ONLY.with_stage("sft", batch=4)
+        assert learn(root, shorter)
+    assert "settings differ from the checkpoint's stages.sft.batch=8->4" in caplog.text
 
 
 class Checked:
@@ -168,6 +183,8 @@ def test_a_kill_right_after_the_publication_of_a_stage_does_not_lose_it(root, mo
     class Killed(BaseException):
         """Stands for SIGKILL."""
 
+    config = replace(SFT_ONLY, checkpoint_every=1)
+
     real = Checkpoints.save
 
     def save(self, position, *saved, **where):
@@ -178,10 +195,10 @@ def test_a_kill_right_after_the_publication_of_a_stage_does_not_lose_it(root, mo
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", save)
         with pytest.raises(Killed):
-            learn(root, SFT_ONLY)
+            learn(root, config)
     assert versions(root) == [("sft", 2)]
     before = published(root)
-    assert learn(root, SFT_ONLY)
+    assert learn(root, config)
     assert published(root) == before
 
 

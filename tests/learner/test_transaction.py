@@ -22,14 +22,14 @@ BATCH = random_batch(np.random.default_rng(0))
 RATES = at(1e-2, 1e-2, 0.6)
 UPDATE = jax.jit(partial(update, nets=NETS, optimisers=CHAIN, stage=STAGE))
 CRITIC = jax.jit(partial(critic_update, nets=NETS, optimisers=CHAIN, stage=STAGE))
-SHAPES = jax.eval_shape(partial(fresh, average_value=True))
+FRESH = fresh(average_value=True)
 BAD = st.sampled_from([np.nan, np.inf, -np.inf])
 
 
 @pytest.fixture(scope="module")
 def state() -> TrainState:
     """After an update, so that averages and optimisers have something to lose."""
-    return UPDATE(fresh(average_value=True), BATCH, jax.random.key(0), RATES)[0]
+    return UPDATE(FRESH, BATCH, jax.random.key(0), RATES)[0]
 
 
 def floats(tree) -> list[int]:
@@ -73,7 +73,7 @@ def test_one_bad_number_anywhere_in_the_batch_changes_nothing_but_the_count(
     assert_only_counted(new, state, metrics)
 
 
-@given(st.sampled_from(floats(SHAPES)), st.integers(0, 10_000), BAD)
+@given(st.sampled_from(floats(FRESH)), st.integers(0, 10_000), BAD)
 @settings(max_examples=60, deadline=None)
 def test_one_bad_number_in_any_network_average_or_optimiser_changes_nothing(
     state, leaf, place, value

@@ -1,7 +1,7 @@
 """The trust gate inside an update: closed it holds the policy, open it changes nothing."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import pytest
 from learner.diagnose.known import SHAPE, STAGE, STATE, linear
 from lwd.learner.state import Nets, Rates, Transitions, init, optimisers
 from lwd.learner.trust import trusted
-from lwd.learner.update import update
+from lwd.learner.update import extract_policy
 from lwd.models.fns import CriticFns, Inputs, PolicyFns
 
 BATCH = 8
@@ -55,9 +55,16 @@ def updated(slopes, batch, **qam):
     slope = jnp.asarray(slopes)[:, None, None] * jnp.ones((2, *SHAPE))
     heads = state.q | {"slope": slope}
     state = state._replace(q=heads, target_q=jax.tree.map(jnp.copy, heads))
+    return jitted(stage)(state, batch, jax.random.key(1))
+
+
+@cache
+def jitted(stage):
+    """The policy's half of an update."""
     rates = Rates(jnp.float32(1e-2), jnp.float32(0.0), jnp.float32(0.6))
-    step = jax.jit(partial(update, nets=NETS, optimisers=CHAIN, stage=stage))
-    return step(state, batch, jax.random.key(1), rates)
+    return jax.jit(
+        lambda state, batch, key: extract_policy(state, batch, key, rates, NETS, CHAIN, stage)
+    )
 
 
 def test_a_disputed_gain_holds_the_policy_at_the_reference(batch):

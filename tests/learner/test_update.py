@@ -1,7 +1,7 @@
 """Algorithm 2 on small networks whose answers are known."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -26,21 +26,35 @@ from learner.nets import (
 from lwd.algorithms.flow import euler_sample
 from lwd.config import DivlConfig, OptimiserConfig
 from lwd.learner.state import TrainState, Transitions, optimisers
-from lwd.learner.update import sft_update, update
+from lwd.learner.update import critic_update, extract_policy, sft_update, update
 
 
-def apply(state, batch, key=0, *, stage=STAGE, policy=1e-2, critic=1e-2, tau_base=0.6):
-    return jitted(stage)(state, batch, jax.random.key(key), at(policy, critic, tau_base))
+@cache
+def jitted(step=update, stage=STAGE):
+    return jax.jit(partial(step, nets=NETS, optimisers=CHAIN, stage=stage))
 
 
-COMPILED: dict = {}
+def apply(state, batch, key=0, *, step=update, stage=STAGE, rates=(1e-2, 1e-2, 0.6)):
+    return jitted(step, stage)(state, batch, jax.random.key(key), at(*rates))
 
 
-def jitted(stage):
-    if str(stage) not in COMPILED:
-        step = partial(update, nets=NETS, optimisers=CHAIN, stage=stage)
-        COMPILED[str(stage)] = jax.jit(step)
-    return COMPILED[str(stage)]
+def extraction(state, batch, key, rates, *, nets, optimisers, stage):
+    """The policy's half of an update."""
+    return extract_policy(state, batch, key, rates, nets, optimisers, stage)
+
+
+def trained(step, state, batch, updates, *, stage=STAGE, rates=(1e-2, 1e-2, 0.6), fixed=()):
+    """After many updates in one program; `fixed` networks are put back after each of them."""
+    kept = {name: getattr(state, name) for name in fixed}
+    step = partial(step, nets=NETS, optimisers=CHAIN, stage=stage)
+
+    def one(state, key):
+        state, metrics = step(state, batch, key, at(*rates))
+        return state._replace(**kept), metrics
+
+    keys = jax.random.split(jax.random.key(1), updates)
+    state, metrics = jax.jit(lambda state: jax.lax.scan(one, state, keys))(state)
+    return state, {name: float(values[-1]) for name, values in metrics.items()}
 
 
 @pytest.fixture
@@ -100,13 +114,13 @@ def test_a_target_value_network_follows_v_at_its_own_rate_and_gives_the_bootstra
     batch = batch._replace(next_inputs=ones)
     state = state._replace(target_value={"w": high})
     averaging = replace(STAGE, optimiser=replace(STAGE.optimiser, value_ema_rate=0.01))
-    new, metrics = apply(state, batch, stage=averaging)
+    new, metrics = apply(state, batch, step=critic_update, stage=averaging)
     wanted = jax.tree.map(lambda bar, psi: 0.99 * bar + 0.01 * psi, state.target_value, new.value)
     assert distance(new.target_value, wanted) < 1e-5
     assert float(metrics["value/bootstrap"]) == pytest.approx(1.1, abs=0.01)
-    new, metrics = apply(state, batch)
+    new, metrics = apply(state, batch, step=critic_update)
     assert distance(new.target_value, new.value) == 0
-    plain, expected = apply(fresh(), batch)
+    plain, expected = apply(fresh(), batch, step=critic_update)
     assert plain.target_value is None
     assert float(metrics["value/bootstrap"]) == float(expected["value/bootstrap"])
 
@@ -123,26 +137,22 @@ def test_the_expectile_ablation_learns_a_scalar(batch):
     coin = jnp.zeros_like(batch.action).at[:, 0, 0].set((jnp.arange(BATCH) % 2).astype(jnp.float32))
     same = batch.inputs._replace(state=jnp.ones((BATCH, STATE)))
     batch = batch._replace(action=coin, inputs=same, next_inputs=same)
-    for number in range(300):
-        state = state._replace(target_q=head)
-        state, metrics = apply(
-            state, batch, number, stage=scalar, critic=1e-2, policy=0.0, tau_base=0.8
-        )
-    assert bool(metrics["finite"])
-    assert float(metrics["value/bootstrap"]) == pytest.approx(0.8, abs=0.02)
-    assert float(metrics["value/tau"]) == pytest.approx(0.8)
+    rates = (0.0, 1e-2, 0.8)
+    _, metrics = trained(
+        critic_update, state, batch, 300, stage=scalar, rates=rates, fixed=("target_q",)
+    )
+    assert metrics["finite"]
+    assert metrics["value/bootstrap"] == pytest.approx(0.8, abs=0.02)
+    assert metrics["value/tau"] == pytest.approx(0.8)
 
 
 def test_a_zero_temperature_brings_the_policy_back_to_the_reference(state, batch):
     stage = replace(STAGE, qam=replace(STAGE.qam, inv_temp=0.0))
-    state = state._replace(q=jax.tree.map(lambda x: x + 1, state.q))
-    _, metrics = apply(state, batch, stage=stage)
+    _, metrics = apply(state, batch, step=extraction, stage=stage)
     assert float(metrics["policy/grad_norm"]) < 1e-6
-    assert float(metrics["critic/grad_norm"]) > 1e-3
     state = state._replace(policy=jax.tree.map(lambda x: x + 0.5, state.policy))
-    for number in range(200):
-        state, metrics = apply(state, batch, number, stage=stage)
-    assert float(metrics["policy/shift"]) < 0.02
+    state, metrics = trained(extraction, state, batch, 200, stage=stage)
+    assert metrics["policy/shift"] < 0.02
     assert distance(state.policy, state.reference) < 0.05
 
 
@@ -152,23 +162,36 @@ def actions(params, batch, key):
     return euler_sample(lambda a, w: velocity(params, context, a, w), noise, 10)
 
 
-@pytest.mark.parametrize("gradient", ["target_mean", "target_min", "online_mean"])
-def test_actions_move_along_the_gradient_of_q_by_the_inverse_temperature(state, batch, gradient):
+def test_actions_move_along_the_gradient_of_q_by_the_inverse_temperature(state, batch):
     # exp(k Q) tilts N(m, 1) to N(m + k dQ/da, 1) when Q is linear (Eq. 8).
     q = {"slope": jnp.stack([SLOPE, SLOPE]), "bias": jnp.zeros(2)}
     state = state._replace(q=q, target_q=jax.tree.map(jnp.copy, q))
-    stage = replace(STAGE, qam=replace(STAGE.qam, critic_gradient=gradient))
     before = actions(state.policy, batch, jax.random.key(9)).mean(0)
-    for number in range(400):
-        state, _ = apply(state, batch, number, stage=stage, policy=1e-2, critic=0.0)
+    state, _ = trained(extraction, state, batch, 400)
     after = actions(state.policy, batch, jax.random.key(9)).mean(0)
     np.testing.assert_allclose(after - before, 2.0 * SLOPE, atol=0.1)
     assert distance(state.q, q) == 0
 
 
 def policy_loss(state, batch, **change):
-    _, metrics = apply(state, batch, stage=replace(STAGE, qam=replace(STAGE.qam, **change)))
+    stage = replace(STAGE, qam=replace(STAGE.qam, **change))
+    _, metrics = apply(state, batch, step=extraction, stage=stage)
     return {name: float(metrics[f"policy/{name}"]) for name in ("adjoint", "grad_norm")}
+
+
+@pytest.mark.parametrize(
+    ("gradient", "slope"), [("target_mean", 2.5), ("target_min", 4.0), ("online_mean", 20.0)]
+)
+def test_the_policy_follows_the_heads_that_are_asked_for(state, batch, gradient, slope):
+    """The second head is the least everywhere; the adjoint is inv_temp times the slope."""
+
+    def heads(first, second):
+        slopes = jnp.array([first, second])[:, None, None] * jnp.ones((2, HORIZON, ACTION))
+        return {"slope": slopes, "bias": jnp.array([1e3, -1e3])}
+
+    state = state._replace(q=heads(10.0, 30.0), target_q=heads(1.0, 4.0))
+    found = policy_loss(state, batch, critic_gradient=gradient)
+    assert found["adjoint"] == pytest.approx(STAGE.qam.inv_temp * slope, rel=1e-4)
 
 
 def test_a_box_that_no_action_is_in_leaves_nothing_of_the_critic(state, batch):
@@ -187,9 +210,10 @@ def test_a_padded_dimension_is_not_imitated(state, batch):
     """What a dimension that is padding holds does not matter."""
     mask = jnp.ones(batch.action.shape, bool).at[:, :, 1].set(False)
     odd = batch.action.at[:, :, 1].add(40.0)
-    plain = jax.jit(partial(sft_update, nets=NETS, optimisers=CHAIN, stage=STAGE))
     losses = [
-        plain(state, batch._replace(action=a, action_mask=m), jax.random.key(0), at(0.0, 0.0, 0.6))
+        apply(
+            state, batch._replace(action=a, action_mask=m), step=sft_update, rates=(0.0, 0.0, 0.6)
+        )
         for a, m in ((batch.action, mask), (odd, mask), (odd, batch.action_mask))
     ]
     found = [float(metrics["policy/sft_loss"]) for _, metrics in losses]
@@ -198,9 +222,8 @@ def test_a_padded_dimension_is_not_imitated(state, batch):
 
 def test_without_a_bootstrap_q_learns_the_returns(state, batch):
     batch = batch._replace(returns=jnp.full(BATCH, 0.7), discount=jnp.zeros(BATCH))
-    for number in range(300):
-        state, metrics = apply(state, batch, number, critic=3e-2, policy=0.0)
-    assert float(metrics["critic/loss"]) < 1e-3
+    state, metrics = trained(critic_update, state, batch, 300, rates=(0.0, 3e-2, 0.6))
+    assert metrics["critic/loss"] < 1e-3
     np.testing.assert_allclose(NETS.critic.q(state.q, batch.inputs, batch.action), 0.7, atol=0.05)
 
 
@@ -210,27 +233,29 @@ def test_v_learns_the_smaller_of_the_target_heads(state, batch):
         inputs=batch.inputs._replace(state=jnp.ones((BATCH, STATE))),
         next_inputs=batch.next_inputs._replace(state=jnp.ones((BATCH, STATE))),
     )
-    for number in range(300):
-        state = state._replace(target_q=target)
-        state, metrics = apply(state, constant, number, critic=3e-2, policy=0.0)
-    np.testing.assert_allclose(metrics["value/bootstrap"], 0.3, atol=0.03)
+    state, rates = state._replace(target_q=target), (0.0, 3e-2, 0.6)
+    _, metrics = trained(critic_update, state, constant, 300, rates=rates, fixed=("target_q",))
+    assert metrics["value/bootstrap"] == pytest.approx(0.3, abs=0.03)
 
 
 def test_a_higher_quantile_level_gives_a_higher_bootstrap(state, batch):
-    low, high = (apply(state, batch, tau_base=level)[1] for level in (0.6, 0.9))
+    low, high = (
+        apply(state, batch, step=critic_update, rates=(1e-2, 1e-2, level))[1]
+        for level in (0.6, 0.9)
+    )
     assert float(high["value/tau"] - low["value/tau"]) == pytest.approx(0.3, abs=1e-3)
     assert float(high["value/bootstrap"]) > float(low["value/bootstrap"]) + 0.1
 
 
 def test_rates_of_zero_change_no_network(state, batch):
-    new, metrics = apply(state, batch, policy=0.0, critic=0.0)
+    new, metrics = apply(state, batch, rates=(0.0, 0.0, 0.6))
     assert distance((new.policy, new.value, new.q), (state.policy, state.value, state.q)) == 0
     assert float(metrics["critic/grad_norm"]) > 0
 
 
 def test_a_large_gradient_is_clipped_network_by_network(state, batch):
     huge = batch._replace(returns=1e6 * batch.returns)
-    new, metrics = apply(state, huge, critic=1e-2)
+    new, metrics = apply(state, huge)
     assert float(metrics["critic/grad_norm"]) > 1e3
     assert bool(metrics["finite"])
     first_moment = new.optimiser.q[1].mu
@@ -242,12 +267,9 @@ def test_a_large_gradient_is_clipped_network_by_network(state, batch):
 
 def test_supervised_updates_lower_the_flow_loss_and_touch_only_the_policy(state, batch):
     target = batch._replace(action=batch.action * 0.1 + 1.5)
-    step = jax.jit(partial(sft_update, nets=NETS, optimisers=CHAIN, stage=STAGE))
-    losses, first = [], state
-    for _ in range(200):
-        state, metrics = step(state, target, jax.random.key(0), at(2e-2, 0.0, 0.6))
-        losses.append(float(metrics["policy/sft_loss"]))
-    assert losses[-1] < 0.5 * losses[0]
+    first, (_, before) = state, apply(state, target, step=sft_update)
+    state, after = trained(sft_update, state, target, 200, rates=(2e-2, 0.0, 0.6))
+    assert after["policy/sft_loss"] < 0.5 * float(before["policy/sft_loss"])
     assert distance(state.policy, first.policy) > 0.5
     untouched = {"policy": first.policy, "optimiser": first.optimiser, "update": first.update}
     assert distance(state._replace(**untouched), first) == 0
@@ -255,9 +277,8 @@ def test_supervised_updates_lower_the_flow_loss_and_touch_only_the_policy(state,
 
 
 def test_a_supervised_update_with_nan_changes_nothing_but_the_count(state, batch):
-    step = jax.jit(partial(sft_update, nets=NETS, optimisers=CHAIN, stage=STAGE))
     bad = batch._replace(action=batch.action.at[0].set(jnp.nan))
-    new, metrics = step(state, bad, jax.random.key(0), at(1e-2, 0.0, 0.6))
+    new, metrics = apply(state, bad, step=sft_update)
     assert not bool(metrics["finite"])
     assert distance(new._replace(update=state.update), state) == 0
     assert int(new.update) == 1
@@ -267,14 +288,12 @@ def test_the_padding_behind_the_end_of_an_episode_teaches_nothing(state, batch):
     mask = batch.action_mask.at[:, 1].set(False)
     one = batch._replace(action_mask=mask)
     other = one._replace(action=batch.action.at[:, 1].add(100.0))
-    step = jax.jit(partial(sft_update, nets=NETS, optimisers=CHAIN, stage=STAGE))
     for name, each in (("cut", one), ("full", batch)):
-        moved, _ = step(state, each, jax.random.key(0), at(1e-2, 0.0, 0.6))
+        moved, _ = apply(state, each, step=sft_update)
         shift = jnp.abs(moved.policy["shift"]).max(-1)
         assert (float(shift[1]) > 1e-4) == (name == "full")
     losses = [
-        float(step(state, each, jax.random.key(0), at(1e-2, 0.0, 0.6))[1]["policy/sft_loss"])
-        for each in (one, other)
+        float(apply(state, each, step=sft_update)[1]["policy/sft_loss"]) for each in (one, other)
     ]
     assert losses[0] == losses[1]
 

@@ -38,23 +38,23 @@ def normaliser(rng):
 @pytest.fixture
 def packed(normaliser):
     params = network("flow", "policy")
-    return params, *pack(params, normaliser, preset="state", control=COMPACT)
+    return params, *pack(params, normaliser, preset="narrow", control=COMPACT)
 
 
 @cache
 def network(act: str, name: str, seed: int = 0):
-    """Parameters of one network; a fresh one has zeros in its last layer, this has none."""
-    policy, critic = build("state", COMPACT)
+    """Random parameters; a fresh network has zeros in its last layer, this has none."""
+    policy, critic = build("narrow", COMPACT)
     init = {"policy": policy.init, **ACTS[act].extra(policy, critic)}[name]
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32),
-        jax.jit(init)(jax.random.key(seed)),
+        lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[-1]), x.dtype),
+        jax.eval_shape(init, jax.random.key(0)),
     )
 
 
 def networks(act: str, seed: int = 0) -> Acting:
-    kinds = ACTS[act].extra(*build("state", COMPACT))
+    kinds = ACTS[act].extra(*build("narrow", COMPACT))
     extra = {name: network(act, name, seed) for name in kinds}
     return Acting(act=act, extra=extra, settings=SETTINGS[act])
 
@@ -67,12 +67,12 @@ def acting(request) -> Acting:
 @pytest.fixture
 def published(acting, normaliser):
     params = network("flow", "policy")
-    return params, *pack(params, normaliser, preset="state", control=COMPACT, acting=acting)
+    return params, *pack(params, normaliser, preset="narrow", control=COMPACT, acting=acting)
 
 
 every_act = pytest.mark.parametrize("acting", ACTS, indirect=True)
 with_networks = pytest.mark.parametrize(
-    "acting", [n for n in ACTS if ACTS[n].extra(*build("state", COMPACT))], indirect=True
+    "acting", [n for n in ACTS if ACTS[n].extra(*build("narrow", COMPACT))], indirect=True
 )
 
 
@@ -101,7 +101,7 @@ def test_statistics_travel_as_they_are(packed):
 def test_every_tensor_of_the_policy_is_announced_with_its_shape(packed):
     _, tensors, _ = packed
     sent = {name: t.shape for name, t in tensors.items() if name.startswith("policy/")}
-    assert sent == expected_shapes("state", COMPACT)
+    assert sent == expected_shapes("narrow", COMPACT)
 
 
 def test_a_chunk_is_absolute_targets_and_repeats_with_the_seed(packed, rng):
@@ -143,7 +143,7 @@ def test_every_act_round_trips_and_announces_its_tensors(published, acting):
     same_in_bfloat16(dict(acting.extra), again.acting.extra)
     assert (again.acting.act, again.acting.settings) == (acting.act, acting.settings)
     sent = {name: t.shape for name, t in tensors.items() if not name.startswith("normaliser/")}
-    assert sent == expected_shapes("state", COMPACT, acting.act)
+    assert sent == expected_shapes("narrow", COMPACT, acting.act)
 
 
 @every_act
@@ -163,7 +163,7 @@ def test_every_act_makes_chunks_that_repeat_with_the_seed(published, rng):
 def test_the_extra_networks_decide_the_chunk(published, acting, normaliser, rng):
     params, *artifact = published
     other = networks(acting.act, seed=1)
-    others = pack(params, normaliser, preset="state", control=COMPACT, acting=other)
+    others = pack(params, normaliser, preset="narrow", control=COMPACT, acting=other)
     observation = seen(rng)
     chunks = []
     for each in (artifact, others):
@@ -203,7 +203,7 @@ def test_a_setting_of_an_act_that_does_not_fit_is_named(published, acting):
 def test_an_act_without_its_networks_is_not_packed(packed, normaliser):
     with pytest.raises(ValueError, match=r"act 'edited' got \['scale'\]; it needs \['bound'"):
         pack(
-            packed[0], normaliser, preset="state", control=COMPACT,
+            packed[0], normaliser, preset="narrow", control=COMPACT,
             acting=Acting(act="edited", settings={"scale": 0.1}),
         )  # fmt: skip
 
@@ -212,7 +212,7 @@ def test_an_act_without_its_networks_is_not_packed(packed, normaliser):
 def test_an_edit_stays_within_its_scale_of_the_flow(published, acting, normaliser, rng):
     params, tensors, metadata = published
     unedited = pack(
-        params, normaliser, preset="state", control=COMPACT,
+        params, normaliser, preset="narrow", control=COMPACT,
         acting=Acting(
             act="edited", extra=acting.extra, settings=acting.settings | {"scale": 1e-9}
         ),
@@ -235,7 +235,7 @@ def test_the_best_of_n_is_what_the_carried_critic_prefers(published, acting, nor
     params, *artifact = published
     policy, plain = (
         FlowPolicy(*each, 1, control=COMPACT)
-        for each in (artifact, pack(params, normaliser, preset="state", control=COMPACT))
+        for each in (artifact, pack(params, normaliser, preset="narrow", control=COMPACT))
     )
     observation = seen(rng)
     best = policy.chunk(observation, INSTRUCTION)
@@ -245,6 +245,6 @@ def test_the_best_of_n_is_what_the_carried_critic_prefers(published, acting, nor
     tokens = np.repeat(tokenize([INSTRUCTION]), 8, axis=0)
     inputs = Inputs(jnp.asarray(normaliser.state(state)), jnp.asarray(tokens))
     actions = jnp.asarray(normaliser.action(state, candidates))
-    q = build("state", COMPACT)[1].q(acting.extra["critic"], inputs, actions).min(0)
+    q = jax.jit(build("narrow", COMPACT)[1].q)(acting.extra["critic"], inputs, actions).min(0)
     assert distance.min() < 1e-4
     assert distance.argmin() == q.argmax()

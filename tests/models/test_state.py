@@ -6,7 +6,7 @@ import pytest
 from lwd.config import COMPACT, StateLayout
 from lwd.errors import ConfigError
 from lwd.models.fns import Inputs
-from lwd.models.presets import build
+from lwd.models.presets import WIDTHS, build
 from lwd.models.tokenizer import tokenize
 
 LAYOUT = StateLayout()
@@ -31,55 +31,57 @@ def with_permuted_slots(given, rng):
     return given._replace(state=jnp.asarray(state))
 
 
-def perturbed(params, key):
-    """Parameters without the zeros of a fresh output layer."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    moved = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(tree, moved)
+def parameters(init):
+    """Random ones, without the zeros of a fresh output layer."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[-1]), x.dtype), shapes
+    )
 
 
-def test_shapes_of_policy_and_critic(rng):
-    policy, critic = build("state", COMPACT, atoms=51)
+@pytest.mark.parametrize("preset", WIDTHS)
+def test_shapes_of_policy_and_critic(preset, rng):
+    policy, critic = build(preset, COMPACT, atoms=51)
     given, chunk = inputs(rng), jnp.zeros((4, 10, 16))
-    params = policy.init(jax.random.key(0))
-    velocity = policy.velocity(params, policy.encode(params, given), chunk, jnp.zeros(4))
-    assert velocity.shape == (4, 10, 16)
-    assert critic.value_logits(critic.init_value(jax.random.key(1)), given).shape == (4, 51)
-    assert critic.q(critic.init_q(jax.random.key(2)), given, chunk).shape == (2, 4)
+
+    def evaluate(key):
+        params = policy.init(key)
+        velocity = policy.velocity(params, policy.encode(params, given), chunk, jnp.zeros(4))
+        value = critic.value_logits(critic.init_value(jax.random.clone(key)), given)
+        return velocity, value, critic.q(critic.init_q(jax.random.clone(key)), given, chunk)
+
+    shapes = [found.shape for found in jax.eval_shape(evaluate, jax.random.key(0))]
+    assert shapes == [(4, 10, 16), (4, 51), (2, 4)]
 
 
 def test_the_order_of_object_slots_does_not_matter(rng):
-    policy, critic = build("state", COMPACT)
+    policy, critic = build("narrow", COMPACT)
     given, chunk = inputs(rng), jnp.asarray(rng.normal(size=(4, 10, 16)), jnp.float32)
     other = with_permuted_slots(given, rng)
-    params = perturbed(policy.init(jax.random.key(0)), jax.random.key(1))
-    np.testing.assert_allclose(
-        policy.encode(params, given), policy.encode(params, other), atol=1e-4
-    )
-    params = perturbed(critic.init_q(jax.random.key(2)), jax.random.key(3))
-    np.testing.assert_allclose(
-        critic.q(params, given, chunk), critic.q(params, other, chunk), atol=1e-4
-    )
+    params, encode, q = parameters(policy.init), jax.jit(policy.encode), jax.jit(critic.q)
+    np.testing.assert_allclose(encode(params, given), encode(params, other), atol=1e-4)
+    params = parameters(critic.init_q)
+    np.testing.assert_allclose(q(params, given, chunk), q(params, other, chunk), atol=1e-4)
 
 
 def test_the_named_object_decides_what_the_policy_sees(rng):
-    policy, _ = build("state", COMPACT)
-    params = policy.init(jax.random.key(0))
+    policy, _ = build("narrow", COMPACT)
+    params, encode = parameters(policy.init), jax.jit(policy.encode)
     red = inputs(rng)
     green = red._replace(tokens=jnp.asarray(tokenize(["put the green can on the shelf"] * 4)))
-    difference = jnp.abs(policy.encode(params, red) - policy.encode(params, green)).max()
+    difference = jnp.abs(encode(params, red) - encode(params, green)).max()
     assert difference > 1e-2
 
 
 def test_q_heads_start_from_different_parameters_and_depend_on_the_action(rng):
-    _, critic = build("state", COMPACT)
-    params = perturbed(critic.init_q(jax.random.key(0)), jax.random.key(1))
-    given = inputs(rng)
+    _, critic = build("narrow", COMPACT)
+    params, given = jax.jit(critic.init_q)(jax.random.key(0)), inputs(rng)
+    first, second = params["lift"]["w"]
+    assert jnp.abs(first - second).max() > 0
+    params = parameters(critic.init_q)
     chunk = jnp.asarray(rng.normal(size=(4, 10, 16)), jnp.float32)
-    first, second = critic.q(params, given, chunk)
-    assert jnp.abs(first - second).max() > 1e-3
-    gradient = jax.grad(lambda a: critic.q(params, given, a).sum())(chunk)
+    gradient = jax.jit(jax.grad(lambda a: critic.q(params, given, a).sum()))(chunk)
     assert (jnp.abs(gradient).max((0,)) > 0).all()
 
 

@@ -39,7 +39,7 @@ class DivlConfig:
     value: Literal["categorical", "expectile"] = "categorical"
     """`expectile` is IQL's scalar V, the ablation of Table V: tau_base is its expectile level, the
     same in every state, and what is said here of atoms does not apply."""
-    n_step: int | Mapping[str, int] = 1
+    n_step: int | Mapping[str, int] = field(default=1, hash=False)
     """Chunks in a TD window (Eq. 19): offline 10 for long tasks, 1 for short; online 1. One number,
     or by task; tasks that are not named use 1."""
     target_clip: tuple[float, float] | None = None
@@ -192,7 +192,7 @@ class StageConfig:
     """Learner updates in this stage."""
     batch: int = 256
     """Global batch size over all hosts."""
-    mixture: Mapping[str, float]
+    mixture: Mapping[str, float] = field(hash=False)
     """Share of each replay part in a batch: `demo`, `offline` (B_off), `online` (B_on)."""
     episodes: int = 1
     """Episodes of the rarest part of the mixture that must be in the snapshot to start."""
@@ -233,7 +233,7 @@ class StageConfig:
 class LearnerConfig:
     """A recipe with its settings; `lwd` is Algorithm 1: SFT, then offline RL, then online RL."""
 
-    stages: Annotated[dict[str, StageConfig], arg(name="")]
+    stages: Annotated[dict[str, StageConfig], arg(name="")] = field(hash=False)
     """Stages by name, in the order in which they are trained."""
     recipe: str = "lwd"
     """Module of `lwd.learner.recipes` that says what each stage learns by."""

@@ -4,20 +4,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lwd.config import STAGES, LearnerConfig
+from lwd.config import STAGES
 from lwd.demo.progress import Progress
 from lwd.episode.payload import decode
 from lwd.episode.types import Kind, Outcome
 from lwd.eval import figures
 from lwd.eval.results import Evaluation
-from lwd.learner.values import value_curves
+from lwd.learner.diagnose.trained import load
 from lwd.store.objects import Objects, episode_key
 from lwd.store.rows import EpisodeRow
 
 
-def draw(
-    out: Path, now: Progress, evaluation: Evaluation, learner: LearnerConfig, objects: Objects
-) -> None:
+def draw(out: Path, now: Progress, evaluation: Evaluation, objects: Objects) -> None:
     """Write OUT/demo.png: success of the stages and of the fleet, value curves, tau and entropy."""
     scores = {stage: evaluation.score(stage) for stage in STAGES}
     online = sorted(now.of(Kind.ONLINE), key=lambda row: row.produced_at)
@@ -32,20 +30,19 @@ def draw(
             success=np.array([row.outcome == Outcome.SUCCESS for row in online], bool),
             human=np.array([row.interventions > 0 for row in online], bool),
         ),
-        values=_values(out, online, learner, objects),
+        values=_values(out, online, objects),
         quantile=_quantile(now),
     )
     figures.draw(story, out / "demo.png")
 
 
-def _values(
-    out: Path, online: list[EpisodeRow], learner: LearnerConfig, objects: Objects
-) -> list[figures.ValueCurve]:
+def _values(out: Path, online: list[EpisodeRow], objects: Objects) -> list[figures.ValueCurve]:
     """Curves of the last success and the last failure without a human's help."""
     alone = [row for row in online if not row.interventions]
     chosen = {row.outcome == Outcome.SUCCESS: row for row in alone if Outcome(row.outcome).judged}
     episodes = [decode(objects.get(episode_key(row.sha256))) for row in chosen.values()]
-    curves = value_curves(learner, out / "checkpoints", episodes)
+    trained = load(out / "checkpoints")
+    curves = [trained.along(episode) for episode in episodes]
     return [
         figures.ValueCurve(
             label=f"{episode.header.task}, {episode.header.outcome}",

@@ -181,7 +181,7 @@ class Demo:
         """Evaluate the three policies on the same starts; summary, table and picture."""
         evaluation = self._evaluate(now)
         evaluation.save(self.out / "evaluation.json")
-        picture.draw(self.out, now, evaluation, self.learner, Objects(self.plane.objects))
+        picture.draw(self.out, now, evaluation, Objects(self.plane.objects))
         seconds = time.monotonic() - self.started
         found = summary.summarise(self.out, now, evaluation, seconds)
         summary.write(self.out / "summary.json", found)

@@ -41,12 +41,15 @@ class Examined:
     """Where the simulator was asked."""
 
 
-def examine(plane: PlaneConfig, learner: LearnerConfig, wanted: DiagnosisConfig) -> Examined:
-    """Load the checkpoint, get the episodes, measure."""
-    trained = load(learner, plane.root / "checkpoints", step=wanted.checkpoint)
+def examine(plane: PlaneConfig, otherwise: LearnerConfig, wanted: DiagnosisConfig) -> Examined:
+    """Load the checkpoint, get the episodes, measure.
+
+    `otherwise` are the settings of a checkpoint that does not know its own.
+    """
+    trained = load(plane.root / "checkpoints", step=wanted.checkpoint, otherwise=otherwise)
     at = f"{trained.at.stage} update {trained.at.update}"
     if wanted.source == "fresh":
-        episodes = fresh(trained, learner, wanted)
+        episodes = fresh(trained, wanted)
         told = (
             f"{len(episodes)} fresh episodes of the policy of {at} in held-out scenes of the "
             f"simulator (seed {wanted.seed}), without an operator; nothing was trained on them"
@@ -60,13 +63,13 @@ def examine(plane: PlaneConfig, learner: LearnerConfig, wanted: DiagnosisConfig)
         episodes_from=told,
         trained_on=wanted.source == "recorded",
         diagnosis=found,
-        true_ranking=_simulated(trained, learner, wanted) if wanted.simulate else None,
+        true_ranking=_simulated(trained, wanted) if wanted.simulate else None,
     )
 
 
-def fresh(trained: Trained, learner: LearnerConfig, wanted: DiagnosisConfig) -> list[Episode]:
+def fresh(trained: Trained, wanted: DiagnosisConfig) -> list[Episode]:
     """Episodes of the checkpoint's policy from held-out scenes, collected now."""
-    policy, robot = _policy(trained, learner), _robots(trained)
+    policy, robot = _policy(trained), _robots(trained)
     robots = {task: robot(task) for task in wanted.tasks}
     found = []
     for task, seed in _starts(trained, wanted, wanted.episodes).scenes():
@@ -128,10 +131,10 @@ def to_json(examined: Examined) -> dict[str, Any]:
     return as_json(examined)
 
 
-def _simulated(trained: Trained, learner: LearnerConfig, wanted: DiagnosisConfig) -> TrueRanking:
+def _simulated(trained: Trained, wanted: DiagnosisConfig) -> TrueRanking:
     trials = true_ranking.try_chunks(
         trained,
-        _policy(trained, learner),
+        _policy(trained),
         _starts(trained, wanted, wanted.simulated_episodes),
         true_ranking.Effort(),
         robot=_robots(trained),
@@ -147,11 +150,16 @@ def _robots(trained: Trained) -> Callable[[str], SimRobot]:
     return lambda task: SimRobot(task, control=trained.control, held_out=True)
 
 
-def _policy(trained: Trained, learner: LearnerConfig) -> FlowPolicy:
+def _policy(trained: Trained) -> FlowPolicy:
+    """What a robot would load: the policy with its own way of acting."""
     artifact = pack(
-        trained.networks.policy, trained.normaliser, preset=learner.preset, control=learner.control
+        trained.networks.policy,
+        trained.normaliser,
+        preset=trained.config.preset,
+        control=trained.control,
+        acting=trained.acting,
     )
-    return FlowPolicy(*artifact, 1, control=learner.control)
+    return FlowPolicy(*artifact, 1, control=trained.control)
 
 
 def _provenance(episodes: Sequence[Episode], wanted: DiagnosisConfig) -> str:

@@ -16,7 +16,8 @@ def render(examined: "Examined") -> RenderableType:
     """Every finding with its interval, a table for each question."""
     found = examined.diagnosis
     parts: list[RenderableType] = [
-        f"{found.stage} update {found.update}; Q is {found.q}; {examined.episodes_from}; "
+        f"{found.recipe}, {found.stage} update {found.update}, acts by {found.act}; "
+        f"Q is {found.q}, inv_temp {found.inv_temp:g}; {examined.episodes_from}; "
         f"{found.successes} of {found.episodes} succeeded, {found.states} states",
         rankings(examined),
         spreads(examined),

@@ -173,11 +173,10 @@ class _Episode:
         state = self._robot.observe().state[None].repeat(effort.chunks, axis=0)
         tokens = tokenize([self._task.instruction]).repeat(effort.chunks, axis=0)
         inputs = Inputs(trained.normaliser.state(state), tokens)  # pyright: ignore
-        horizon, action = trained.normaliser.action_mean.shape
-        noise = rng.standard_normal((effort.chunks, horizon, action), np.float32)
-        offset = SHIFT * rng.standard_normal((effort.chunks, 1, action), np.float32)
+        noise = trained.noise(rng, effort.chunks)
+        offset = SHIFT * rng.standard_normal((effort.chunks, 1, noise.shape[-1]), np.float32)
         offset[: effort.chunks // 2] = 0.0
-        chunks = trained.sample(trained.networks.policy, inputs, noise) + offset
+        chunks = trained.sample(inputs, noise) + offset
         seeds = rng.integers(1 << 31, size=effort.continuations).tolist()
         commands = trained.normaliser.restore(state, chunks)
         ticks = np.array([[self._outcome(moment, c, seed) for seed in seeds] for c in commands])

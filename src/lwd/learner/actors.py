@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lwd.algorithms.sac import Critic, Value
 from lwd.config import StageConfig
 from lwd.errors import ConfigError
 from lwd.learner.loss import Metrics, Step
 from lwd.learner.state import Optimisers, TrainState
 from lwd.learner.update import critic_update, descend
-from lwd.models.fns import CriticFns, Inputs, Params
+from lwd.models.fns import Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,27 +47,9 @@ def every_policy_update(step: Step) -> Callable[[StageConfig, int], Step]:
     return lambda stage, number: critic_update if (number + 1) % stage.policy_every else step
 
 
-def judge(critic: CriticFns, state: TrainState, inputs: Inputs, stage: StageConfig) -> Critic:
-    """The heads that the stage extracts its policy from."""
-    online = stage.qam.critic_gradient.startswith("online")
-    params = state.q if online else state.target_q
-    return lambda a: critic.q(params, inputs, a)
-
-
-def reduction(stage: StageConfig) -> str:
-    """Whether the mean of the heads or the smallest counts."""
-    return "min" if stage.qam.critic_gradient.endswith("min") else "mean"
-
-
 def box(stage: StageConfig) -> float:
     """Bound of the normalised actions that the critic knows; infinite for none."""
     return math.inf if stage.qam.action_box is None else stage.qam.action_box
-
-
-def reduced(heads: Critic, stage: StageConfig) -> Value:
-    """One number per state of `heads`."""
-    reduce = jnp.min if reduction(stage) == "min" else jnp.mean
-    return lambda a: reduce(heads(a), axis=0)
 
 
 def train_extra(

@@ -33,6 +33,17 @@ class Saved(NamedTuple):
     """Version that was bound: a resumed run draws the same batches from it."""
     policy: int
     """Version of the weights that was published last."""
+    settings: dict[str, Any] | None
+    """`lwd.learner.settings.as_json` of what it was trained with; None before these were kept."""
+
+
+class Parts(NamedTuple):
+    """Some networks of a checkpoint."""
+
+    position: Position
+    networks: dict[str, Params]
+    """By their names in `TrainState`."""
+    normaliser: Normaliser
 
 
 class Checkpoints:
@@ -51,6 +62,7 @@ class Checkpoints:
         *,
         snapshot: int,
         policy: int,
+        settings: Mapping[str, Any],
     ) -> None:
         """Write in the background; steps count up over all stages."""
         reached = position._asdict() | {"snapshot": snapshot, "policy": policy}
@@ -61,58 +73,84 @@ class Checkpoints:
                 state=ocp.args.StandardSave(state),
                 normaliser=ocp.args.StandardSave(normaliser.tensors()),
                 position=ocp.args.JsonSave(reached),
+                settings=ocp.args.JsonSave(dict(settings)),
             ),
         )
 
     def restore(self, like: TrainState) -> Saved | None:
-        """The newest checkpoint in the shape and sharding of `like`; None where there is none.
+        """The newest checkpoint in the shapes and places of `like`; None where there is none.
 
         Raises ConfigError if it was saved with other settings, IntegrityError if it is damaged.
         """
         step = self._manager.latest_step()
         if step is None:
             return None
+        reached = self._reached(step)
         self._check_shapes(step, like)
-        reached, state, normaliser = self._read(step, ocp.args.StandardRestore(like))
-        position = Position(reached["stage"], reached["update"])
-        return Saved(position, state, normaliser, reached["snapshot"], reached["policy"])
+        state, normaliser = self._read(step, ocp.args.StandardRestore(like))
+        return Saved(
+            Position(reached["stage"], reached["update"]),
+            state,
+            normaliser,
+            reached["snapshot"],
+            reached["policy"],
+            self.settings(step),
+        )
 
-    def networks(
-        self, like: Mapping[str, Params], *, step: int | None = None
-    ) -> tuple[Position, dict[str, Params], Normaliser] | None:
-        """Some networks of `TrainState` by name, without the rest; None where nothing is saved.
+    def settings(self, step: int | None = None) -> dict[str, Any] | None:
+        """What the newest checkpoint, or the one numbered `step`, was trained with; None where
+        nothing is saved or the version that saved it did not keep its settings."""
+        step = self._number(step)
+        if step is None or not (self._folder / str(step) / "settings").exists():
+            return None
+        return self._restore(step, settings=ocp.args.JsonRestore())["settings"]
+
+    def networks(self, like: Mapping[str, Params], *, step: int | None = None) -> Parts | None:
+        """Some networks of `TrainState` by name, in the shapes and places of `like`, without the
+        rest; None where nothing is saved.
 
         Also reads what an older version saved, whose state had other parts. The newest checkpoint,
         or the one numbered `step`; ConfigError if that is not there.
         """
+        step = self._number(step)
+        if step is None:
+            return None
+        placed = ocp.checkpoint_utils.construct_restore_args(dict(like))
+        wanted = ocp.args.PyTreeRestore(dict(like), restore_args=placed, partial_restore=True)
+        reached = self._restore(step, position=ocp.args.JsonRestore())["position"]
+        return Parts(Position(reached["stage"], reached["update"]), *self._read(step, wanted))
+
+    def _number(self, step: int | None) -> int | None:
+        """`step` or the newest; None where nothing is saved, ConfigError if `step` is absent."""
         known = sorted(self._manager.all_steps())
         if step is not None and step not in known:
             raise ConfigError(f"checkpoint {step} is not there; there are {known}.")
-        if not known:
-            return None
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, dict(like))
-        placed = ocp.checkpoint_utils.construct_restore_args(shapes)
-        wanted = ocp.args.PyTreeRestore(shapes, restore_args=placed, partial_restore=True)
-        reached, state, normaliser = self._read(known[-1] if step is None else step, wanted)
-        return Position(reached["stage"], reached["update"]), state, normaliser
+        return step if step is not None or not known else known[-1]
 
-    def _read(
-        self, step: int, state: ocp.args.CheckpointArgs
-    ) -> tuple[dict[str, Any], Any, Normaliser]:
-        """What `save` wrote about the run, the networks that `state` asks for, the normaliser."""
-        try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=state,
-                    normaliser=ocp.args.StandardRestore(),
-                    position=ocp.args.JsonRestore(),
-                ),
+    def _reached(self, step: int) -> dict[str, Any]:
+        """What `save` noted about the run; ConfigError if an older version noted less."""
+        reached = self._restore(step, position=ocp.args.JsonRestore())["position"]
+        if missing := sorted({"stage", "update", "snapshot", "policy"} - reached.keys()):
+            raise ConfigError(
+                f"Checkpoint {self._folder / str(step)} is of an older version, which did not note "
+                f"its {' and '.join(missing)}: nobody can tell which batches come next. Finish the "
+                f"run with the version that started it, or train anew with another --root; "
+                f"`lwd diagnose critic` can read this one."
             )
+        return reached
+
+    def _read(self, step: int, state: ocp.args.CheckpointArgs) -> tuple[Any, Normaliser]:
+        """The networks that `state` asks for, and the normaliser."""
+        found = self._restore(step, state=state, normaliser=ocp.args.StandardRestore())
+        tensors = {name: np.asarray(tensor) for name, tensor in found["normaliser"].items()}
+        return found["state"], Normaliser.from_tensors(tensors)
+
+    def _restore(self, step: int, **items: ocp.args.CheckpointArgs) -> Any:
+        """Some of what `save` wrote; IntegrityError if it cannot be read."""
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise self._damaged(step, error) from error
-        tensors = {name: np.asarray(tensor) for name, tensor in restored["normaliser"].items()}
-        return restored["position"], restored["state"], Normaliser.from_tensors(tensors)
 
     def _check_shapes(self, step: int, like: TrainState) -> None:
         """ConfigError at the first leaf that was saved with another shape than `like` has."""

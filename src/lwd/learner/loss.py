@@ -7,7 +7,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from lwd.config import LearnerConfig, StageConfig
-from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
+from lwd.learner.state import Nets, Networks, Optimisers, Rates, TrainState, Transitions
 from lwd.models.acts import Acting
 from lwd.models.fns import Params
 from lwd.models.normaliser import Normaliser
@@ -51,7 +51,11 @@ Relabel = Callable[[Batch], Batch]
 """Says more about the rows of a batch than the robots knew."""
 
 
-def plainly(state: TrainState, stage: StageConfig) -> Acting:
+HowToAct = Callable[[Networks, StageConfig], Acting]
+"""What robots need of the networks, and how they act with it."""
+
+
+def plainly(networks: Networks, stage: StageConfig) -> Acting:
     """A robot integrates the policy's flow."""
     return Acting()
 
@@ -78,6 +82,6 @@ class Loss(NamedTuple):
     prepare: Callable[[TrainState, Data], Relabel] | None = None
     """What is found out from all data at the start, and again after a restart; the stage then
     keeps the snapshot that it started with."""
-    acting: Callable[[TrainState, StageConfig], Acting] | None = plainly
+    acting: HowToAct | None = plainly
     """How robots act with what was trained; None where no policy is, so that nothing is published.
     """

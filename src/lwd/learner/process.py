@@ -127,7 +127,7 @@ def _publish(
         normaliser,
         preset=learner.preset,
         control=learner.control,
-        acting=acting(state, learner.stage(at.stage)),
+        acting=acting(state.networks, learner.stage(at.stage)),
     )
     row = weights.publish(
         objects,

@@ -56,6 +56,18 @@ class OptimiserStates(NamedTuple):
     extra: dict[str, optax.OptState]
 
 
+class Networks(NamedTuple):
+    """What of `TrainState` acting and examining need: all but how it is trained on."""
+
+    policy: Params
+    reference: Params
+    value: Params
+    target_value: Params | None
+    q: Params
+    target_q: Params
+    extra: dict[str, Params]
+
+
 class TrainState(NamedTuple):
     """Everything that an update reads and writes."""
 
@@ -76,6 +88,11 @@ class TrainState(NamedTuple):
     optimiser: OptimiserStates
     update: Array
     """Updates applied or skipped in the current stage."""
+
+    @property
+    def networks(self) -> Networks:
+        """The networks without their training."""
+        return Networks(*(getattr(self, name) for name in Networks._fields))
 
 
 class Rates(NamedTuple):

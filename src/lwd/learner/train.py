@@ -6,21 +6,23 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
-from lwd.config import LearnerConfig, StageConfig
+from lwd.config import LearnerConfig, OptimiserConfig, StageConfig
 from lwd.errors import NonFiniteError, unknown
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.diagnose.probe import probe
-from lwd.learner.loss import Data, Metrics, Relabel, Step
-from lwd.learner.recipes import fresh, losses, nets
-from lwd.learner.state import Rates, TrainState, Transitions, optimisers, rates, start_stage
+from lwd.learner.loss import Data, HowToAct, Metrics, Relabel, Step, plainly
+from lwd.learner.recipes import fresh, losses, nets, shapes
+from lwd.learner.settings import as_json, changes
+from lwd.learner.state import Nets, Rates, TrainState, Transitions, optimisers, rates, start_stage
 from lwd.models.normaliser import Normaliser
 from lwd.replay.batch import Batch
 from lwd.replay.memory import PARTS
@@ -106,19 +108,19 @@ class Learner:
         self.nets, self.mesh = nets(config), feed.mesh()
         self.policy = 0
         """Version that was published last."""
-        self._compiled: dict[str, Update] = {}
-        self._probes: dict[str, Callable[..., Metrics]] = {}
 
     def resume(self) -> tuple[Position, TrainState, Normaliser | None]:
         """Where to go on: the newest checkpoint, on the snapshot that it was saved on, or a fresh
         start."""
-        place = jax.jit(partial(fresh, self.config), out_shardings=feed.everywhere(self.mesh))
-        state = place(jax.random.key(self.config.seed))
-        saved = self.checkpoints.restore(state)
+        saved = self.checkpoints.restore(feed.placed(shapes(self.config), self.mesh))
         if saved is None:
+            state = compiled_init(self.config, self.mesh)(jax.random.key(self.config.seed))
             return Position(next(iter(self.config.stages)), 0), state, None
         self.config.stage(saved.position.stage)
         self.policy = saved.policy
+        changed = changes(saved.settings or {}, as_json(self.config))
+        if saved.settings is not None and changed:
+            log.warning("settings differ from the checkpoint's %s", " ".join(changed))
         while self.reader.sync(at_most=saved.snapshot) < saved.snapshot:
             self._check_stop()
             time.sleep(POLL_S)
@@ -126,9 +128,8 @@ class Learner:
 
     def start(self, state: TrainState, stage: str) -> TrainState:
         """The state of update 0, placed as every later one so that one compilation serves all."""
-        chain = optimisers(self.config.stage(stage).optimiser)
-        started = self.losses[stage].start(state)
-        return feed.replicate(start_stage(started, chain), self.mesh)
+        optimiser = self.config.stage(stage).optimiser
+        return compiled_start(self.losses[stage].start, optimiser, self.mesh)(state)
 
     def wait_for_data(self, stage: str) -> None:
         """Until the snapshot holds enough episodes of every part that `stage` samples, and of the
@@ -216,20 +217,17 @@ class Learner:
         if "critic/loss" not in means or not (due or at.update == settings.updates):
             return means
         key = jax.random.fold_in(jax.random.key(self.config.seed), PROBE)
-        found = self._probe(settings)(state, batch, key)
+        static = without_rates(settings)
+        look = compiled_probe(self.nets, static, self.losses[at.stage].acting, self.mesh)
+        found = look(state, batch, key)
         return means | {name: float(value) for name, value in found.items()}
-
-    def _probe(self, settings: StageConfig) -> Callable[..., Metrics]:
-        """The jitted probe, compiled once for all stages that follow the same Q."""
-        name = f"probe {settings.qam.critic_gradient}"
-        if name not in self._probes:
-            look = partial(probe, nets=self.nets, stage=settings)
-            self._probes[name] = jax.jit(look, out_shardings=feed.everywhere(self.mesh))
-        return self._probes[name]
 
     def _save(self, at: Position, state: TrainState, normaliser: Normaliser) -> None:
         snapshot = self.reader.version
-        self.checkpoints.save(at, state, normaliser, snapshot=snapshot, policy=self.policy)
+        self.checkpoints.save(
+            at, state, normaliser,
+            snapshot=snapshot, policy=self.policy, settings=as_json(self.config),
+        )  # fmt: skip
 
     def _relabel(self, stage: str, state: TrainState, normaliser: Normaliser) -> Relabel:
         """What the loss of a stage says about every batch once it has looked at all data."""
@@ -242,20 +240,8 @@ class Learner:
     def _updates(self, stage: str) -> Callable[[int], Update]:
         """Number of an update to the jitted update."""
         settings, step = self.config.stage(stage), self.losses[stage].step
-        return lambda number: self._jit(step(settings, number), settings)
-
-    def _jit(self, step: Step, settings: StageConfig) -> Update:
-        """`step` with its settings, compiled at its first call and once for all stages."""
-        static = _without_rates(settings)
-        name = f"{step.__name__} {static}"
-        if name not in self._compiled:
-            chain = optimisers(settings.optimiser)
-            self._compiled[name] = jax.jit(
-                partial(step, nets=self.nets, optimisers=chain, stage=static),
-                donate_argnums=0,
-                out_shardings=feed.everywhere(self.mesh),
-            )
-        return self._compiled[name]
+        static = without_rates(settings)
+        return lambda number: compiled(step(settings, number), self.nets, static, self.mesh)
 
     def _draw(self, stage: str, number: int) -> int:
         """Number of the draw from replay, different in every stage."""
@@ -329,7 +315,44 @@ class Watch:
                 )
 
 
-def _without_rates(stage: StageConfig) -> StageConfig:
+@cache
+def compiled_init(config: LearnerConfig, mesh: Mesh) -> Callable[[Array], TrainState]:
+    """Key to the state before the first update."""
+    return jax.jit(partial(fresh, config), out_shardings=feed.everywhere(mesh))
+
+
+@cache
+def compiled_start(
+    start: Callable[[TrainState], TrainState], optimiser: OptimiserConfig, mesh: Mesh
+) -> Callable[[TrainState], TrainState]:
+    """What happens to the networks at the start of a stage, with optimisers that begin anew."""
+    chain = optimisers(optimiser)
+    return jax.jit(
+        lambda state: start_stage(start(state), chain), out_shardings=feed.everywhere(mesh)
+    )
+
+
+@cache
+def compiled(step: Step, nets: Nets, static: StageConfig, mesh: Mesh) -> Update:
+    """`step` with its settings, compiled at its first call and once in a process."""
+    chain = optimisers(static.optimiser)
+    return jax.jit(
+        partial(step, nets=nets, optimisers=chain, stage=static),
+        donate_argnums=0,
+        out_shardings=feed.everywhere(mesh),
+    )
+
+
+@cache
+def compiled_probe(
+    nets: Nets, static: StageConfig, acting: HowToAct | None, mesh: Mesh
+) -> Callable[..., Metrics]:
+    """The look at the critic, compiled like an update."""
+    look = partial(probe, nets=nets, stage=static, acting=acting or plainly)
+    return jax.jit(look, out_shardings=feed.everywhere(mesh))
+
+
+def without_rates(stage: StageConfig) -> StageConfig:
     """What an update is compiled for: stages that differ only in `Rates` or in data share it."""
     peaks = replace(stage.optimiser, policy_lr=0.0, critic_lr=0.0, warmup=0)
     divl = replace(stage.divl, tau_base=0.5, n_step=1)

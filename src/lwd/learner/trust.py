@@ -7,6 +7,7 @@ from lwd.algorithms import gate
 from lwd.algorithms.flow import euler_sample
 from lwd.algorithms.qam import CriticGradient
 from lwd.config import QamConfig
+from lwd.learner.heads import judge
 from lwd.learner.loss import Metrics
 from lwd.learner.state import Nets, TrainState, Transitions
 from lwd.models.fns import Params
@@ -37,7 +38,6 @@ def trusted(
 
     ours, theirs = chunks(state.policy), chunks(state.reference)
     ahead = gate.ascend(ours, gradient(ours), batch.action_mask, config.gate_step)
-    critic = state.q if config.critic_gradient.startswith("online") else state.target_q
-    candidate, reference = (nets.critic.q(critic, batch.inputs, a) for a in (ahead, theirs))
-    is_open, metrics = gate.credible_gain(candidate, reference, config.gate)
+    q = judge(nets.critic, state, batch.inputs, config)
+    is_open, metrics = gate.credible_gain(q(ahead), q(theirs), config.gate)
     return gate.gated(gradient, is_open), jax.lax.stop_gradient(metrics)

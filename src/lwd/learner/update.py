@@ -15,7 +15,7 @@ from jax import Array
 from lwd.algorithms import divl, flow, qam
 from lwd.algorithms.ema import ema
 from lwd.config import QamConfig, StageConfig
-from lwd.learner import value_head
+from lwd.learner import heads, value_head
 from lwd.learner.loss import Metrics
 from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
 from lwd.learner.trust import trusted
@@ -157,9 +157,8 @@ def _action_gradient(
     critic: CriticFns, state: TrainState, inputs: Inputs, config: QamConfig
 ) -> qam.CriticGradient:
     """a to dQ/da, the source of the adjoint (Eq. 10)."""
-    params = state.q if config.critic_gradient == "online_mean" else state.target_q
-    reduce = jnp.min if config.critic_gradient == "target_min" else jnp.mean
-    gradient = jax.grad(lambda a: reduce(critic.q(params, inputs, a), axis=0).sum())
+    q = heads.worth(critic, state, inputs, config)
+    gradient = jax.grad(lambda a: q(a).sum())
     return gradient if config.action_box is None else qam.boxed(gradient, config.action_box)
 
 

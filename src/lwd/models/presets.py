@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -66,18 +67,25 @@ def pi05(horizon: int, atoms: int) -> Vla:
 
 
 VLA: dict[str, Callable[[int, int], Vla]] = {"tiny": tiny, "small": small, "pi05": pi05}
-PRESETS = ("state", *VLA)
+WIDTHS = {"state": 256, "narrow": 32}
+"""Width of the layers of the presets on state vectors. `narrow` learns little: it is for tests and
+a look at a whole run."""
+PRESETS = (*WIDTHS, *VLA)
 
 
+@cache
 def build(name: str, control: ControlConfig, *, atoms: int = 201) -> tuple[PolicyFns, CriticFns]:
-    """Functions of preset `name` for chunks of `control.horizon`; ConfigError for another name."""
+    """Functions of preset `name` for chunks of `control.horizon`; ConfigError for another name.
+
+    The same functions for the same arguments, so that what is compiled of them can be shared.
+    """
     if sees(name):
-        sizes = VLA[name](control.horizon, atoms)
-        return vla.policy(sizes.policy), vla.critic(sizes.critic)
-    layout, horizon = LAYOUT, control.horizon
+        vla_sizes = VLA[name](control.horizon, atoms)
+        return vla.policy(vla_sizes.policy), vla.critic(vla_sizes.critic)
+    sizes = {"horizon": control.horizon, "action": ACTION}
     return (
-        state.policy(layout, horizon=horizon, action=ACTION),
-        state.critic(layout, horizon=horizon, action=ACTION, atoms=atoms),
+        state.policy(LAYOUT, width=WIDTHS[name], **sizes),
+        state.critic(LAYOUT, width=WIDTHS[name], atoms=atoms, **sizes),
     )
 
 

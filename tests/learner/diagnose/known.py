@@ -6,11 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lwd.config import COMPACT, DivlConfig, QamConfig, StageConfig, StateLayout
+from lwd.config import (
+    COMPACT,
+    DivlConfig,
+    LearnerConfig,
+    QamConfig,
+    StageConfig,
+    StateLayout,
+)
 from lwd.episode.types import Episode
 from lwd.learner.checkpoint import Position
-from lwd.learner.diagnose.trained import Networks, Trained
-from lwd.learner.state import Nets
+from lwd.learner.diagnose.trained import Trained
+from lwd.learner.state import Nets, Networks
+from lwd.models.acts import Acting
 from lwd.models.fns import CriticFns, PolicyFns
 from lwd.models.normaliser import Normaliser
 from lwd.models.presets import ACTION
@@ -25,6 +33,8 @@ STAGE = StageConfig(
     qam=QamConfig(steps=4, inv_temp=3.0),
 )
 
+PLAIN = Acting()
+
 
 def linear(params, inputs, a):
     """Q_k = by_state s_0 + slope_k . a."""
@@ -38,6 +48,7 @@ def trained(
     shift: np.ndarray | None = None,
     by_state: float = 1.0,
     q: Callable[..., jax.Array] = linear,
+    acting: Acting = PLAIN,
 ) -> Trained:
     """`slope` [critics, horizon, action] of Q; `shift` [horizon, action] of the policy's chunks
     from the reference's, which are standard normal; V is uniform on its support, so 0.5."""
@@ -61,8 +72,10 @@ def trained(
         policy={"shift": still if shift is None else jnp.asarray(shift, jnp.float32)},
         reference={"shift": still},
         value={},
+        target_value=None,
         q=critic,
         target_q=critic,
+        extra={},
     )
     normaliser = Normaliser(
         state_mean=np.zeros(STATE, np.float32),
@@ -70,7 +83,14 @@ def trained(
         action_mean=np.zeros(SHAPE, np.float32),
         action_scale=np.ones(SHAPE, np.float32),
     )
-    return Trained(nets, networks, normaliser, Position("online", 7), STAGE, COMPACT)
+    return Trained(
+        nets=nets,
+        networks=networks,
+        normaliser=normaliser,
+        at=Position("online", 7),
+        config=LearnerConfig(stages={"online": STAGE}, control=COMPACT),
+        acting=acting,
+    )
 
 
 def episodes(count: int = 8, *, ticks: int = 35) -> list[Episode]:

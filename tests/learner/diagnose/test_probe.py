@@ -11,7 +11,6 @@ from learner.diagnose.known import HORIZON, SHAPE, STAGE, episodes, trained
 from lwd.learner.diagnose.grid import grid
 from lwd.learner.diagnose.probe import NOISE, ROWS, probe
 from lwd.learner.state import TrainState, Transitions
-from lwd.models.fns import Inputs
 
 ROUNDS = 8
 """Keys that a mean is taken over."""
@@ -20,12 +19,12 @@ ROUNDS = 8
 def looked(critic, *, keys=ROUNDS):
     states = grid(episodes(12), critic.normaliser, horizon=HORIZON, discount=0.99, n_step=1)
     batch = Transitions(
-        inputs=Inputs(*map(jnp.asarray, states.inputs)),
+        inputs=jax.tree.map(jnp.asarray, states.inputs),
         action=jnp.asarray(states.action),
         action_mask=jnp.ones((len(states), HORIZON), bool),
         returns=jnp.zeros(len(states)),
         discount=jnp.zeros(len(states)),
-        next_inputs=Inputs(*map(jnp.asarray, states.inputs)),
+        next_inputs=jax.tree.map(jnp.asarray, states.inputs),
     )
     fields = dict.fromkeys(TrainState._fields)
     state = TrainState(**(fields | critic.networks._asdict()))

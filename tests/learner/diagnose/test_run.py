@@ -1,6 +1,5 @@
 """Diagnosis of a run that was really trained, and of a training that is looked at."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,31 +9,32 @@ from learner.diagnose.known import episodes
 from learner.fleet import learn, tiny
 from learner.outcome import assert_same, reports, saved
 from lwd.errors import ConfigError
+from lwd.learner import train
 from lwd.learner.diagnose.report import as_json, diagnose
 from lwd.learner.diagnose.trained import load
-from lwd.learner.train import Learner
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_training_that_is_looked_at_is_the_same_and_can_be_examined(root, tmp_path, monkeypatch):
-    unseen = tmp_path / "unseen"
-    shutil.copytree(root, unseen)
-    assert learn(root, tiny())
-    looked = [report["stage"] for report in reports(root) if "probe/gain" in report]
+def test_a_training_that_is_looked_at_is_the_same_as_one_that_is_not(finished, root, monkeypatch):
+    looked = [report["stage"] for report in reports(finished) if "probe/gain" in report]
     assert looked == ["offline", "online"], "once in each stage with a critic, at its end"
-    monkeypatch.setattr(Learner, "_seen", lambda self, watch, *rest: watch.means())
-    assert learn(unseen, tiny())
-    at, state = saved(root)
-    assert_same(saved(unseen)[1], state)
+    monkeypatch.setattr(train, "compiled_probe", lambda *settings: lambda *seen: {})
+    assert learn(root, tiny())
+    assert_same(saved(root)[1], saved(finished)[1])
 
-    trained = load(tiny(), root / "checkpoints")
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_run_can_be_examined_with_the_settings_that_it_had(finished):
+    at, state = saved(finished)
+    trained = load(finished / "checkpoints")
     assert trained.at == at
-    for name, network in trained.networks._asdict().items():
-        assert_same(network, getattr(state, name))
+    assert trained.config == tiny(), "the settings of the run, not the recipe's"
+    assert_same(trained.networks, state.networks)
     _check_that_a_diagnosis_is_whole(trained)
     with pytest.raises(ConfigError, match="checkpoint 99 is not there"):
-        load(tiny(), root / "checkpoints", step=99)
+        load(finished / "checkpoints", step=99)
 
 
 def _check_that_a_diagnosis_is_whole(trained):
@@ -51,9 +51,9 @@ def _check_that_a_diagnosis_is_whole(trained):
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="no folder"):
-        load(tiny(), tmp_path / "absent")
+        load(tmp_path / "absent")
     with pytest.raises(ConfigError, match="no checkpoint"):
-        load(tiny(), tmp_path)
+        load(tmp_path, otherwise=tiny())
 
 
 def test_json_has_no_numbers_that_json_has_not():

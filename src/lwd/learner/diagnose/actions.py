@@ -17,7 +17,7 @@ from lwd.learner.diagnose.bootstrap import (
 )
 from lwd.learner.diagnose.grid import Grid
 from lwd.learner.diagnose.trained import Trained
-from lwd.models.fns import Inputs, Params
+from lwd.models.fns import Inputs
 
 NOISES = (0.1, 0.3, 1.0)
 """Standard deviations of what is added to a chunk, in normalised units."""
@@ -96,15 +96,17 @@ def alternatives(
         offset = rng.standard_normal((*shape[:2], 1, shape[3]), np.float32)
         found[f"shift {size:g}"] = grid.action + size * offset
     found[SHUFFLED] = grid.action[np.stack([_elsewhere(grid, rng) for _ in range(samples)])]
-    noise = rng.standard_normal(shape, np.float32)
-    found[POLICY] = chunks(trained, trained.networks.policy, grid.inputs, noise)
-    found[REFERENCE] = chunks(trained, trained.networks.reference, grid.inputs, noise)
+    pairs = [_policy_and_reference(trained, grid.inputs, rng) for _ in range(samples)]
+    found[POLICY], found[REFERENCE] = map(np.stack, zip(*pairs, strict=True))
     return found
 
 
-def chunks(trained: Trained, params: Params, inputs: Inputs, noise: np.ndarray) -> np.ndarray:
-    """Sampled chunks from noise [samples, states, horizon, action]."""
-    return np.stack([trained.sample(params, inputs, one) for one in noise])
+def _policy_and_reference(
+    trained: Trained, inputs: Inputs, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A chunk of each in every state, from the same noise."""
+    noise = trained.noise(rng, len(inputs.state))
+    return trained.sample(inputs, noise), trained.sample_reference(inputs, noise)
 
 
 def scores(trained: Trained, inputs: Inputs, others: np.ndarray) -> np.ndarray:
@@ -190,7 +192,8 @@ def tilt(
     q_reference: np.ndarray,
     rng: np.random.Generator,
 ) -> Tilt:
-    """Of the policy against the reference; `q_reference` is [samples, states]."""
+    """Of the policy against the reference; `q_reference` is [samples, states]. `velocity` compares
+    their flows, whatever a robot does beside its flow."""
     policy, reference = chunks_of[POLICY], chunks_of[REFERENCE]
     # Points of the policy's own straight paths: enough for a root mean square.
     noise = rng.standard_normal(policy[0].shape, np.float32)

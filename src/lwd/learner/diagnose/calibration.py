@@ -18,7 +18,7 @@ from lwd.learner.diagnose.bootstrap import (
     mean,
     totals,
 )
-from lwd.learner.diagnose.grid import Grid, inputs
+from lwd.learner.diagnose.grid import Grid
 from lwd.learner.diagnose.trained import Trained
 
 BINS = 10
@@ -162,8 +162,7 @@ def _reliability(
 
 def _last_values(trained: Trained, episode: Episode, ticks: int) -> np.ndarray:
     """[ticks] mean of V before each of the last ticks, the last first; NaN before the start."""
-    rows = np.arange(max(episode.ticks - ticks, 0), episode.ticks)
-    value = trained.values(inputs(episode, rows, trained.normaliser)).mean[::-1]
+    value = trained.along(episode).mean[-2 : -2 - ticks : -1]
     return np.pad(value, (0, ticks - len(value)), constant_values=np.nan)
 
 

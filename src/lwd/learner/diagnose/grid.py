@@ -9,9 +9,9 @@ import numpy as np
 from lwd.episode.types import Episode, Outcome
 from lwd.episode.windows import chunks, episode_windows, rewards_to_go
 from lwd.errors import ConfigError
+from lwd.learner.diagnose.trained import inputs
 from lwd.models.fns import Inputs
 from lwd.models.normaliser import Normaliser
-from lwd.models.tokenizer import tokenize
 from lwd.replay.sampler import NStep
 
 
@@ -79,12 +79,6 @@ def grid(
             for name in parts[0]
         }
     )
-
-
-def inputs(episode: Episode, rows: np.ndarray, normaliser: Normaliser) -> Inputs:
-    """Network inputs of some states of an episode."""
-    tokens = tokenize([episode.header.instruction]).repeat(len(rows), axis=0)
-    return Inputs(normaliser.state(episode.state[rows]), tokens)  # pyright: ignore
 
 
 def _rows(

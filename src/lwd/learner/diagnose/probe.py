@@ -4,16 +4,19 @@ The rows were trained on, so only changes over time mean much; `lwd diagnose cri
 episodes that were not. Nothing here changes a parameter or draws from the learner's keys.
 """
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lwd.algorithms.flow import euler_sample
 from lwd.config import StageConfig
-from lwd.learner.loss import Metrics
+from lwd.learner import heads
+from lwd.learner.loss import HowToAct, Metrics, plainly
 from lwd.learner.state import Nets, TrainState, Transitions
+from lwd.models.acts import Acting, Parts, act_of
 from lwd.models.artifact import FLOW_STEPS
-from lwd.models.fns import Inputs, Params
+from lwd.models.fns import Inputs
 
 ROWS = 16
 """Rows of the batch that are looked at."""
@@ -24,7 +27,13 @@ NOISE = 0.3
 
 
 def probe(
-    state: TrainState, batch: Transitions, key: Array, *, nets: Nets, stage: StageConfig
+    state: TrainState,
+    batch: Transitions,
+    key: Array,
+    *,
+    nets: Nets,
+    stage: StageConfig,
+    acting: HowToAct = plainly,
 ) -> Metrics:
     """Ranking, spread, gain and slope of Q at some rows of a batch.
 
@@ -32,19 +41,20 @@ def probe(
     and to that of another row. `in_state` and `over_states`: standard deviations of Q over the
     policy's chunks in one state, and over states. `gain`: Q of the policy's chunks minus Q of the
     reference's from the same noise. `slope`: mean norm of dQ/da at the policy's chunks.
+    These are what a robot makes with `acting`.
     """
     batch = jax.tree.map(lambda x: x[:ROWS], batch)
-    params = state.q if stage.qam.critic_gradient.startswith("online") else state.target_q
-    reduce = jnp.min if stage.qam.critic_gradient.endswith("min") else jnp.mean
     key_noise, key_chunk = jax.random.split(key)
 
     def q(a: Array) -> Array:
         """[kinds, rows] of chunks [kinds, rows, horizon, action]."""
-        heads = nets.critic.q(params, _often(batch.inputs, len(a)), a.reshape(-1, *a.shape[2:]))
-        return reduce(heads, axis=0).reshape(a.shape[:2])
+        worth = heads.worth(nets.critic, state, _often(batch.inputs, len(a)), stage.qam)
+        return worth(a.reshape(-1, *a.shape[2:])).reshape(a.shape[:2])
 
-    noise = jax.random.normal(key_chunk, (SAMPLES, *batch.action.shape))
-    ours, theirs = _chunks(state, batch.inputs, noise, nets)
+    how = acting(state.networks, stage)
+    draws = act_of(how.act).draws(how.settings)
+    noise = jax.random.normal(key_chunk, (draws, SAMPLES, *batch.action.shape))
+    ours, theirs = _chunks(state, batch.inputs, noise, nets, how)
     noisy = batch.action + NOISE * jax.random.normal(key_noise, batch.action.shape)
     recorded = jnp.stack([batch.action, noisy, jnp.roll(batch.action, 1, 0)])
     scores = q(jnp.concatenate([recorded, ours, theirs]))
@@ -63,19 +73,25 @@ def probe(
     }
 
 
-def _chunks(state: TrainState, inputs: Inputs, noise: Array, nets: Nets) -> Array:
-    """Chunks of the policy and of the reference from `noise` [samples, rows, horizon, action]:
-    [2, samples, rows, horizon, action]."""
-    inputs, start = _often(inputs, len(noise)), noise.reshape(-1, *noise.shape[2:])
-
-    def sample(theta: Params) -> Array:
-        context = nets.policy.encode(theta, inputs)
-        return euler_sample(
-            lambda a, w: nets.policy.velocity(theta, context, a, w), start, FLOW_STEPS
-        )
-
-    both = [sample(theta) for theta in (state.policy, state.reference)]
-    return jnp.stack(both).reshape(2, *noise.shape)
+def _chunks(
+    state: TrainState, inputs: Inputs, noise: Array, nets: Nets, acting: Acting
+) -> tuple[Array, Array]:
+    """The robot's chunks and the reference's from `noise` [draws, samples, rows, horizon, action]:
+    both [samples, rows, horizon, action]."""
+    draws, samples, rows, *chunk = noise.shape
+    parts = Parts(
+        policy=nets.policy,
+        critic=nets.critic,
+        params=state.policy,
+        extra=acting.extra,
+        inputs=_often(inputs, samples),
+        steps=FLOW_STEPS,
+    )
+    noise = noise.reshape(draws, samples * rows, *chunk)
+    ours = act_of(acting.act).sample(parts, noise, acting.settings)
+    theirs = replace(parts, params=state.reference).flow(noise[0])
+    shape = (samples, rows, *chunk)
+    return ours.reshape(shape), theirs.reshape(shape)
 
 
 def _often(inputs: Inputs, times: int) -> Inputs:

@@ -23,6 +23,9 @@ class Diagnosis:
     stage: str
     """Of the checkpoint."""
     update: int
+    recipe: str
+    act: str
+    """How robots act with it; the policy's chunks are made so."""
     q: str
     """Which Q is meant everywhere: the one whose gradient the policy follows."""
     inv_temp: float
@@ -65,6 +68,8 @@ def diagnose(
     return Diagnosis(
         stage=trained.at.stage,
         update=trained.at.update,
+        recipe=trained.config.recipe,
+        act=trained.acting.act,
         q=config.critic_gradient,
         inv_temp=config.inv_temp,
         episodes=len(episodes),

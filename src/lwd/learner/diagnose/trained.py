@@ -1,6 +1,7 @@
 """The networks of a checkpoint, asked with arrays in network units and answering with arrays."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -9,19 +10,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lwd.algorithms.flow import euler_sample
 from lwd.config import ControlConfig, LearnerConfig, StageConfig
+from lwd.episode.types import Episode
 from lwd.errors import ConfigError
 from lwd.learner import feed, value_head
 from lwd.learner.checkpoint import Checkpoints, Position
-from lwd.learner.recipes import fresh, nets
-from lwd.learner.state import Nets
+from lwd.learner.heads import judge, reduced, worth
+from lwd.learner.recipes import losses, nets, shapes
+from lwd.learner.settings import from_json
+from lwd.learner.state import Nets, Networks
+from lwd.models.acts import Acting, Parts, act_of
 from lwd.models.artifact import FLOW_STEPS
 from lwd.models.fns import Inputs, Params
 from lwd.models.normaliser import Normaliser
+from lwd.models.tokenizer import tokenize
 
 ROWS = 1024
-"""Rows that are evaluated at a time, so that every question compiles once."""
+"""Rows that are evaluated at a time, at most; fewer are filled up to a power of two, so that few
+questions compile twice."""
 
 
 class Values(NamedTuple):
@@ -37,41 +43,30 @@ class Values(NamedTuple):
     """90 % quantile."""
 
 
-class Networks(NamedTuple):
-    """Parameters, as in `TrainState`."""
-
-    policy: Params
-    reference: Params
-    value: Params
-    q: Params
-    target_q: Params
-
-
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """A checkpoint with the settings of the stage that it was written in."""
+    """A checkpoint with the settings that it was trained with, and the way in which robots act."""
 
-    def __init__(
-        self,
-        nets: Nets,
-        networks: Networks,
-        normaliser: Normaliser,
-        at: Position,
-        stage: StageConfig,
-        control: ControlConfig,
-    ) -> None:
-        self.nets, self.networks, self.normaliser = nets, networks, normaliser
-        self.at, self.stage, self.control = at, stage, control
+    nets: Nets
+    networks: Networks
+    normaliser: Normaliser
+    at: Position
+    config: LearnerConfig
+    acting: Acting
 
     @property
-    def critic_params(self) -> Params:
-        """The Q heads whose gradient the policy follows."""
-        online = self.stage.qam.critic_gradient.startswith("online")
-        return self.networks.q if online else self.networks.target_q
+    def stage(self) -> StageConfig:
+        """Settings of the stage that the checkpoint was written in."""
+        return self.config.stage(self.at.stage)
+
+    @property
+    def control(self) -> ControlConfig:
+        """Rate and chunk length of the policy."""
+        return self.config.control
 
     def reduce(self, heads: np.ndarray) -> np.ndarray:
-        """[critics, ...] to the Q that the policy follows: the mean of the heads, or the least."""
-        smallest = self.stage.qam.critic_gradient.endswith("min")
-        return heads.min(0) if smallest else heads.mean(0)
+        """[critics, ...] to the Q that the policy follows."""
+        return reduced(heads, self.stage.qam)
 
     def heads(self, inputs: Inputs, chunks: np.ndarray) -> np.ndarray:
         """[critics, rows] Q of chunks [rows, horizon, action]."""
@@ -81,44 +76,72 @@ class Trained:
         """dQ/da [rows, horizon, action] by differentiation."""
         return in_blocks(self._slope, inputs, chunks)
 
-    def sample(self, params: Params, inputs: Inputs, noise: np.ndarray) -> np.ndarray:
-        """Chunks of the policy or of the reference from noise, as a robot samples them."""
-        return in_blocks(lambda *rows: self._sample(params, *rows), inputs, noise)
+    def noise(self, rng: np.random.Generator, rows: int) -> np.ndarray:
+        """[rows, draws, horizon, action] standard normal draws, as many as an act of a robot
+        needs for each chunk."""
+        draws = act_of(self.acting.act).draws(self.acting.settings)
+        shape = (rows, draws, *self.normaliser.action_mean.shape)
+        return rng.standard_normal(shape, np.float32)
+
+    def sample(self, inputs: Inputs, noise: np.ndarray) -> np.ndarray:
+        """The policy's chunks [rows, horizon, action] from `noise`, as a robot makes them."""
+        return in_blocks(self._sample, inputs, noise)
+
+    def sample_reference(self, inputs: Inputs, noise: np.ndarray) -> np.ndarray:
+        """The reference's chunks from the first draw of the same noise, by its plain flow."""
+        return in_blocks(self._sample_reference, inputs, noise[:, 0])
 
     def velocity(
         self, params: Params, inputs: Inputs, chunks: np.ndarray, times: np.ndarray
     ) -> np.ndarray:
-        """Velocity of the policy or of the reference at points of the flow."""
+        """Velocity of the policy's or of the reference's flow at points of it."""
         return in_blocks(lambda *rows: self._velocity(params, *rows), inputs, chunks, times)
 
     def values(self, inputs: Inputs) -> Values:
         """What V says."""
         return Values(*in_blocks(self._values, inputs).T)
 
-    @cached_property
-    def _heads(self) -> Callable[..., jax.Array]:
-        q, params = self.nets.critic.q, self.critic_params
-        return jax.jit(lambda inputs, a: q(params, inputs, a).T)
+    def along(self, episode: Episode) -> Values:
+        """What V says of every state of an episode, [ticks + 1] (Fig. 9)."""
+        return self.values(inputs(episode, np.arange(episode.ticks + 1), self.normaliser))
 
     @cached_property
-    def _slope(self) -> Callable[..., jax.Array]:
-        q, params = self.nets.critic.q, self.critic_params
-        reduce = jnp.min if self.stage.qam.critic_gradient.endswith("min") else jnp.mean
+    def _heads(self) -> Callable[..., jax.Array]:
         return jax.jit(
-            lambda inputs, a: jax.grad(lambda x: reduce(q(params, inputs, x), 0).sum())(a)
+            lambda inputs, a: judge(self.nets.critic, self.networks, inputs, self.stage.qam)(a).T
         )
 
     @cached_property
-    def _sample(self) -> Callable[..., jax.Array]:
-        policy = self.nets.policy
+    def _slope(self) -> Callable[..., jax.Array]:
+        def slope(inputs: Inputs, a: jax.Array) -> jax.Array:
+            q = worth(self.nets.critic, self.networks, inputs, self.stage.qam)
+            return jax.grad(lambda a: q(a).sum())(a)
 
-        def sample(params: Params, inputs: Inputs, noise: jax.Array) -> jax.Array:
-            context = policy.encode(params, inputs)
-            return euler_sample(
-                lambda a, w: policy.velocity(params, context, a, w), noise, FLOW_STEPS
-            )
+        return jax.jit(slope)
+
+    @cached_property
+    def _sample(self) -> Callable[..., jax.Array]:
+        act, settings = act_of(self.acting.act), self.acting.settings
+
+        def sample(inputs: Inputs, noise: jax.Array) -> jax.Array:
+            parts = self._parts(self.networks.policy, inputs)
+            return act.sample(parts, jnp.swapaxes(noise, 0, 1), settings)
 
         return jax.jit(sample)
+
+    @cached_property
+    def _sample_reference(self) -> Callable[..., jax.Array]:
+        return jax.jit(lambda inputs, z: self._parts(self.networks.reference, inputs).flow(z))
+
+    def _parts(self, params: Params, inputs: Inputs) -> Parts:
+        return Parts(
+            policy=self.nets.policy,
+            critic=self.nets.critic,
+            params=params,
+            extra=self.acting.extra,
+            inputs=inputs,
+            steps=FLOW_STEPS,
+        )
 
     @cached_property
     def _velocity(self) -> Callable[..., jax.Array]:
@@ -127,40 +150,82 @@ class Trained:
 
     @cached_property
     def _values(self) -> Callable[..., jax.Array]:
-        outputs, params, stage = self.nets.critic.value_logits, self.networks.value, self.stage
+        outputs, stage, of = self.nets.critic.value_logits, self.stage, self.networks
+        target = of.value if of.target_value is None else of.target_value
 
         def values(inputs: Inputs) -> jax.Array:
-            found, tau_base = outputs(params, inputs), stage.divl.tau_base
+            found, tau_base = outputs(of.value, inputs), stage.divl.tau_base
             mean = value_head.mean(found, stage.divl)
-            at_tau, _ = value_head.bootstrap(found, tau_base, stage.divl)
+            at_tau, _ = value_head.bootstrap(outputs(target, inputs), tau_base, stage.divl)
             spread = value_head.quantiles(found, (0.1, 0.5, 0.9), stage.divl)
             return jnp.concatenate([jnp.stack([mean, at_tau], axis=-1), spread], axis=-1)
 
         return jax.jit(values)
 
 
-def load(config: LearnerConfig, folder: Path, *, step: int | None = None) -> Trained:
-    """The newest checkpoint in `folder`, or number `step`; ConfigError if it is absent."""
+def load(
+    folder: Path, *, step: int | None = None, otherwise: LearnerConfig | None = None
+) -> Trained:
+    """The newest checkpoint in `folder`, or number `step`, with its own settings.
+
+    `otherwise` are those of a checkpoint that does not know its own, as before they were kept.
+    Raises ConfigError if there is no such checkpoint, or none of its settings are known.
+    """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder; give the root of a run that was trained.")
-    whole = feed.replicate(fresh(config, jax.random.key(0)), feed.mesh())
-    like = {name: getattr(whole, name) for name in Networks._fields}
     checkpoints = Checkpoints(folder)
-    restored = checkpoints.networks(like, step=step)
-    checkpoints.close()
-    if restored is None:
+    try:
+        return _load(checkpoints, folder, step, otherwise)
+    finally:
+        checkpoints.close()
+
+
+def _load(
+    checkpoints: Checkpoints, folder: Path, step: int | None, otherwise: LearnerConfig | None
+) -> Trained:
+    kept = checkpoints.settings(step)
+    config = otherwise if kept is None else from_json(kept)
+    if config is None:
+        raise ConfigError(
+            f"{folder} holds no checkpoint with its settings; train first, give another folder, or "
+            f"name the recipe of an older run."
+        )
+    wanted = feed.placed(shapes(config).networks, feed.mesh())
+    found = checkpoints.networks(wanted._asdict(), step=step)
+    if found is None:
         raise ConfigError(f"{folder} holds no checkpoint; train first, or give another folder.")
-    at, networks, normaliser = restored
-    stage = config.stage(at.stage)
-    return Trained(nets(config), Networks(**networks), normaliser, at, stage, config.control)
+    networks = Networks(**found.networks)
+    return Trained(
+        nets=nets(config),
+        networks=networks,
+        normaliser=found.normaliser,
+        at=found.position,
+        config=config,
+        acting=_acting(config, found.position.stage, networks),
+    )
+
+
+def _acting(config: LearnerConfig, stage: str, networks: Networks) -> Acting:
+    """As robots do after `stage`: where nothing is published, by the newest stage before it."""
+    stages = list(config.stages)
+    for name in reversed(stages[: stages.index(stage) + 1]):
+        if (acting := losses(config.recipe)[name].acting) is not None:
+            return acting(networks, config.stage(name))
+    return Acting()
+
+
+def inputs(episode: Episode, rows: np.ndarray, normaliser: Normaliser) -> Inputs:
+    """Network inputs of some states of an episode."""
+    tokens = tokenize([episode.header.instruction]).repeat(len(rows), axis=0)
+    return Inputs(normaliser.state(episode.state[rows]), tokens)  # pyright: ignore
 
 
 def in_blocks(function: Callable[..., jax.Array], *rows: Inputs | np.ndarray) -> np.ndarray:
     """`function` over any number of rows, `ROWS` at a time; the last block is filled up."""
     count = len(jax.tree.leaves(rows)[0])
-    found = []
-    for first in range(0, count, ROWS):
-        index = np.minimum(np.arange(first, first + ROWS), count - 1)
+    found, size = [], min(ROWS, 1 << (count - 1).bit_length())
+    for first in range(0, count, size):
+        index = np.minimum(np.arange(first, first + size), count - 1)
         block = jax.tree.map(lambda x, at=index: jnp.asarray(np.asarray(x)[at]), rows)
         found.append(np.asarray(function(*block)))
     return np.concatenate(found)[:count]

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from functools import cache
 from typing import Protocol, cast, runtime_checkable
 
 import jax
@@ -57,6 +58,12 @@ def fresh(config: LearnerConfig, key: Array) -> TrainState:
     rates = [stage.optimiser.value_ema_rate for stage in config.stages.values()]
     averaged = any(rate is not None for rate in rates)
     return init(key, *functions, chain, extra, average_value=averaged)
+
+
+@cache
+def shapes(config: LearnerConfig) -> TrainState:
+    """`fresh` without its numbers: the shape and type of every array."""
+    return jax.eval_shape(lambda: fresh(config, jax.random.key(0)))
 
 
 def _module(name: str) -> Recipe:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
 from lwd.errors import ConfigError
-from lwd.learner.actors import box, reduction
+from lwd.learner.actors import box
+from lwd.learner.heads import chosen, reduction
 from lwd.learner.loss import Loss
 from lwd.learner.recipes import lwd
-from lwd.learner.state import TrainState
+from lwd.learner.state import Networks
 from lwd.learner.update import critic_update
 from lwd.models.acts import Acting
 
@@ -36,12 +37,12 @@ def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfi
     return replace(base, recipe="best_of_n", stages=base.stages | rl)
 
 
-def acting(state: TrainState, stage: StageConfig) -> Acting:
+def acting(networks: Networks, stage: StageConfig) -> Acting:
     """Robots carry the heads that the stage extracts its policy from."""
     assert isinstance(stage, BestStage)
-    online = stage.qam.critic_gradient.startswith("online")
-    words = {"candidates": stage.candidates, "reduce": reduction(stage), "bound": box(stage)}
-    critic = {"critic": state.q if online else state.target_q}
+    reduce = reduction(stage.qam)
+    words = {"candidates": stage.candidates, "reduce": reduce, "bound": box(stage)}
+    critic = {"critic": chosen(networks, stage.qam)}
     return Acting(act="best_of_n", extra=critic, settings=words)
 
 

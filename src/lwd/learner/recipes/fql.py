@@ -15,14 +15,13 @@ from lwd.learner.actors import (
     box,
     copy_of_policy,
     every_policy_update,
-    judge,
-    reduced,
     require_positive,
     train_extra,
 )
+from lwd.learner.heads import worth
 from lwd.learner.loss import Loss, Metrics
 from lwd.learner.recipes import lwd
-from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
+from lwd.learner.state import Nets, Networks, Optimisers, Rates, TrainState, Transitions
 from lwd.learner.update import commit, learn_values
 from lwd.models.acts import Acting, one_step, velocity
 from lwd.models.artifact import FLOW_STEPS
@@ -78,7 +77,7 @@ def distil(  # noqa: PLR0913
     """One step of the one-step policy towards `flow` and up Q."""
     assert isinstance(stage, OneStepStage)
     noise = jax.random.normal(key, batch.action.shape)
-    q = reduced(judge(nets.critic, state, batch.inputs, stage), stage)
+    q = worth(nets.critic, state, batch.inputs, stage.qam)
 
     def loss(params: Params) -> tuple[Array, Metrics]:
         return one_step_loss(
@@ -105,10 +104,10 @@ def nets_of_one_step(key: Array, nets: Nets) -> dict[str, Params]:
     return {"one_step": nets.policy.init(key)}
 
 
-def acting(state: TrainState, stage: StageConfig) -> Acting:
+def acting(networks: Networks, stage: StageConfig) -> Acting:
     """Robots act with the one-step policy."""
     assert isinstance(stage, OneStepStage)
-    nets = {"one_step": state.extra["one_step"]}
+    nets = {"one_step": networks.extra["one_step"]}
     return Acting(act="one_step", extra=nets, settings={"bound": box(stage)})
 
 

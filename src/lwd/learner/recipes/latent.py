@@ -17,14 +17,13 @@ from lwd.learner.actors import (
     SoftStage,
     box,
     every_policy_update,
-    judge,
-    reduced,
     require_positive,
     train_extra,
 )
+from lwd.learner.heads import judge, reduced
 from lwd.learner.loss import Loss, Metrics
 from lwd.learner.recipes import lwd
-from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
+from lwd.learner.state import Nets, Networks, Optimisers, Rates, TrainState, Transitions
 from lwd.learner.update import commit, learn_values
 from lwd.models.acts import Acting, gaussian, velocity
 from lwd.models.artifact import FLOW_STEPS
@@ -87,7 +86,7 @@ def _judge_noise(
     def loss(params: Params) -> tuple[Array, Metrics]:
         return noise_critic_loss(
             lambda z: nets.critic.q(params, batch.inputs, z),
-            judge(nets.critic, state, batch.inputs, stage),
+            judge(nets.critic, state, batch.inputs, stage.qam),
             velocity(nets.policy, state.policy, batch.inputs),
             noise,
             steps=FLOW_STEPS,
@@ -116,7 +115,7 @@ def _choose_noise(
         return noise_actor_loss(
             actor(jnp.zeros_like(noise)),
             params["log_coefficient"] + math.log(stage.coefficient),
-            reduced(lambda z: nets.critic.q(judged, batch.inputs, z), stage),
+            lambda z: reduced(nets.critic.q(judged, batch.inputs, z), stage.qam),
             noise,
             bound=stage.noise_bound,
             target_entropy=stage.target_entropy,
@@ -133,10 +132,10 @@ def noise_nets(key: Array, nets: Nets) -> dict[str, Params]:
     return {"noise_critic": nets.critic.init_q(critic_key), "noise_actor": actor}
 
 
-def acting(state: TrainState, stage: StageConfig) -> Acting:
+def acting(networks: Networks, stage: StageConfig) -> Acting:
     """Robots choose the noise of the flow."""
     assert isinstance(stage, SteeredStage)
-    nets = {"noise_actor": state.extra["noise_actor"]["net"]}
+    nets = {"noise_actor": networks.extra["noise_actor"]["net"]}
     bounds = {"noise_bound": stage.noise_bound, "bound": box(stage)}
     return Acting(act="steered", extra=nets, settings=bounds)
 

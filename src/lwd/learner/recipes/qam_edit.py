@@ -19,14 +19,13 @@ from lwd.learner.actors import (
     SoftStage,
     box,
     every_policy_update,
-    judge,
-    reduced,
     require_positive,
     train_extra,
 )
+from lwd.learner.heads import worth
 from lwd.learner.loss import Loss, Metrics
 from lwd.learner.recipes import lwd
-from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
+from lwd.learner.state import Nets, Networks, Optimisers, Rates, TrainState, Transitions
 from lwd.learner.update import commit, extract_policy, learn_values
 from lwd.models.acts import Acting, gaussian, velocity
 from lwd.models.artifact import FLOW_STEPS
@@ -85,7 +84,7 @@ def _edit(
     noise = jax.random.normal(flow_key, batch.action.shape)
     flown = euler_sample(velocity(nets.policy, state.policy, batch.inputs), noise, FLOW_STEPS)
     flown = jnp.clip(flown, -box(stage), box(stage))
-    q = reduced(judge(nets.critic, state, batch.inputs, stage), stage)
+    q = worth(nets.critic, state, batch.inputs, stage.qam)
 
     def loss(params: Params) -> tuple[Array, Metrics]:
         return edit_loss(
@@ -108,11 +107,11 @@ def editor(key: Array, nets: Nets) -> dict[str, Params]:
     return {"editor": {"net": nets.policy.init(key), "log_coefficient": jnp.zeros(())}}
 
 
-def acting(state: TrainState, stage: StageConfig) -> Acting:
+def acting(networks: Networks, stage: StageConfig) -> Acting:
     """Robots edit what the flow makes."""
     assert isinstance(stage, EditStage)
     numbers = {"scale": stage.scale, "bound": box(stage)}
-    return Acting(act="edited", extra={"editor": state.extra["editor"]["net"]}, settings=numbers)
+    return Acting(act="edited", extra={"editor": networks.extra["editor"]["net"]}, settings=numbers)
 
 
 RL = Loss(every_policy_update(update), extra=editor, acting=acting)

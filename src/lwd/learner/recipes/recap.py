@@ -23,7 +23,7 @@ from lwd.errors import ConfigError
 from lwd.learner import feed
 from lwd.learner.loss import Data, Loss, Metrics, Relabel
 from lwd.learner.recipes import lwd
-from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
+from lwd.learner.state import Nets, Networks, Optimisers, Rates, TrainState, Transitions
 from lwd.learner.update import commit, descend, sft_update
 from lwd.models.acts import Acting
 from lwd.models.fns import Params
@@ -201,7 +201,7 @@ def from_reference(state: TrainState) -> TrainState:
     return state._replace(policy=jax.tree.map(jnp.copy, state.reference))
 
 
-def guided(state: TrainState, stage: StageConfig) -> Acting:
+def guided(networks: Networks, stage: StageConfig) -> Acting:
     """A robot tells the policy that its advantage is positive."""
     assert isinstance(stage, PolicyStage)
     return Acting(act="guided", settings={"guidance": stage.guidance})
