@@ -60,7 +60,7 @@ def test_bfloat16_logits_and_heads_are_cast_before_anything_is_summed():
         lambda x: BOOTSTRAP(x, ATOMS, **SETTINGS)[0],
         lambda x: divl.critic_loss(x, jnp.zeros(201))[0],
     ):
-        coarse, exact = function(logits), function(logits.astype(jnp.float32))
+        coarse, exact = map(jax.jit(function), (logits, logits.astype(jnp.float32)))
         assert coarse.dtype == jnp.float32
         np.testing.assert_array_equal(coarse, exact)
 

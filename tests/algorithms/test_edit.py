@@ -1,6 +1,7 @@
 """Edits under a quadratic Q: their mean, and the coefficient at which the entropy is on target."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +25,10 @@ def q(a):
     return -CURVATURE / 2 * jnp.square(a - GOAL).sum((1, 2))
 
 
-def train(*, target_entropy, updates=3000):
-    names = ("slope", "offset", "log_std", "log_coefficient")
-    params = dict.fromkeys(names, jnp.float32(0.0))
+@partial(jax.jit, static_argnums=0)
+def train(target_entropy: float):
+    """Parameters and metrics after 3000 updates."""
+    names, updates = ("slope", "offset", "log_std", "log_coefficient"), 3000
     optimiser = optax.adam(optax.cosine_decay_schedule(0.02, updates), b2=0.98)
 
     def loss(params, key):
@@ -38,27 +40,24 @@ def train(*, target_entropy, updates=3000):
             jnp.ones((64, 2), bool), scale=SCALE, target_entropy=target_entropy,
         )  # fmt: skip
 
-    @jax.jit
-    def run(params):
-        def step(carry, key):
-            params, memory = carry
-            slope, metrics = jax.grad(loss, has_aux=True)(params, key)
-            change, memory = optimiser.update(slope, memory)
-            return (optax.apply_updates(params, change), memory), metrics
+    def step(carry, key):
+        params, memory = carry
+        slope, metrics = jax.grad(loss, has_aux=True)(params, key)
+        change, memory = optimiser.update(slope, memory)
+        return (optax.apply_updates(params, change), memory), metrics
 
-        keys = jax.random.split(jax.random.key(0), updates)
-        return jax.lax.scan(step, (params, optimiser.init(params)), keys)
-
-    (params, _), metrics = run(params)
-    return params, {name: float(values[-500:].mean()) for name, values in metrics.items()}
+    params = {name: jnp.float32(0.0) for name in names}
+    keys = jax.random.split(jax.random.key(0), updates)
+    (params, _), metrics = jax.lax.scan(step, (params, optimiser.init(params)), keys)
+    return params, {name: values[-500:].mean() for name, values in metrics.items()}
 
 
 @pytest.mark.parametrize("target", [-1.0, -1.5])
 def test_the_coefficient_settles_where_the_entropy_is_on_target(target):
     """A narrow e is Gaussian with variance coefficient / (k scale^2); its entropy fixes both."""
-    params, metrics = train(target_entropy=target)
+    params, metrics = train(target)
     variance = math.exp(2 * target) / (2 * math.pi * math.e)
-    assert metrics["actor/entropy"] == pytest.approx(target, abs=0.03)
+    assert float(metrics["actor/entropy"]) == pytest.approx(target, abs=0.03)
     assert float(jnp.exp(params["log_coefficient"])) == pytest.approx(
         CURVATURE * SCALE**2 * variance, rel=0.1
     )

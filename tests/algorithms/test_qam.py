@@ -217,25 +217,27 @@ def test_the_gradient_reaches_the_policy_only(sampler):
 
 def test_the_gradient_is_that_of_a_regression_on_fixed_states_and_targets():
     """Nothing flows through the roll-out: central differences with the path held fixed."""
-    key_noise, key = jax.random.split(jax.random.key(7))
-    noise = jax.random.normal(key_noise, SHAPE)
     network, reference = (in_chunks(tanh_velocity(seed, jnp)[0]) for seed in (1, 2))
     scheme = qam.bridge(4)
-    drawn = jax.random.normal(key, (3, *SHAPE))
-    path, _, endpoint = qam.roll_out(
-        lambda a, w: 0.8 * network(a, w), reference, noise, drawn, scheme
-    )
-    base, asked = qam.lean_adjoint(
-        lambda a, w: 1.1 * reference(a, w), path, -0.5 * 2.0 * jnp.cos(3 * endpoint), scheme
-    )
-    target = base + asked
+
+    @jax.jit
+    def fixed():
+        key_noise, key = jax.random.split(jax.random.key(7))
+        path, _, endpoint = qam.roll_out(
+            lambda a, w: 0.8 * network(a, w), reference,
+            jax.random.normal(key_noise, SHAPE), jax.random.normal(key, (3, *SHAPE)), scheme,
+        )  # fmt: skip
+        base, asked = qam.lean_adjoint(
+            lambda a, w: 1.1 * reference(a, w), path, -0.5 * 2.0 * jnp.cos(3 * endpoint), scheme
+        )
+        return path, base + asked
+
+    path, target = (np.asarray(found, float).reshape(4, 5, 6) for found in fixed())
+    policy = tanh_velocity(1, np)[0]
 
     def regression(scale: float) -> float:
-        rows = [
-            scale * network(a, jnp.full(SHAPE[0], w))
-            for a, w in zip(path, scheme.time, strict=True)
-        ]
-        return float(np.mean((np.asarray(jnp.stack(rows)) - np.asarray(target)) ** 2, dtype=float))
+        rows = [scale * policy(a, w) for a, w in zip(path, scheme.time, strict=True)]
+        return float(np.mean((np.stack(rows) - target) ** 2))
 
     loss, gradients = jax.jit(jax.value_and_grad(lambda p: loss_of(p)[0]))(PARAMETERS)
     assert regression(0.8) == pytest.approx(float(loss), rel=1e-5)

@@ -30,9 +30,10 @@ def test_the_value_model_learns_the_mean_of_the_returns_of_a_state():
     def loss(logits):
         return recap.value_loss(jnp.broadcast_to(logits, (4, 13)), returns, ATOMS)[0]
 
-    logits = jnp.zeros(13)
-    for _ in range(400):
-        logits = logits - 2.0 * jax.grad(loss)(logits)
+    def step(logits, _):
+        return logits - 2.0 * jax.grad(loss)(logits), None
+
+    logits, _ = jax.jit(lambda x: jax.lax.scan(step, x, None, length=400))(jnp.zeros(13))
     np.testing.assert_allclose(recap.expected(logits, ATOMS), 0.75, atol=0.01)
     entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
     assert float(loss(logits)) == pytest.approx(entropy, abs=0.02)
