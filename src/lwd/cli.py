@@ -293,8 +293,8 @@ def critic(
     Args:
         wanted: Episodes, and what is asked of them.
         plane: The run: its checkpoints, and its catalog where recorded episodes are wanted.
-        recipe: Recipe that the run was trained by.
-        rate: Control preset that it was trained with.
+        recipe: Recipe of a run from before checkpoints kept their settings; others know theirs.
+        rate: Control preset of such a run.
         out: Folder of critic.json and critic.png; ROOT/diagnosis if none is given.
         as_json: Print the findings as one JSON object instead of tables.
     """
