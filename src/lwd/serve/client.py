@@ -1,0 +1,185 @@
+"""A robot of ours driven by somebody else's policy server: openpi's, or another `lwd serve`."""
+
+import logging
+import random
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from lwd.actor.policy import Policy
+from lwd.actor.robot import Observation
+from lwd.config import ControlConfig
+from lwd.errors import IntegrityError, ServiceError
+from lwd.serve.layout import layout, sent
+from lwd.serve.wire import RequestError, pack, unpack
+from lwd.store.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+_PAUSES = Backoff(first_s=0.1, limit_s=2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Where a policy server is and how to talk to it."""
+
+    url: str
+    """ws://HOST:PORT or wss://HOST:PORT."""
+    layout: str = "lwd"
+    """Keys of the observations that it wants."""
+    sizes: tuple[int, ...] = ()
+    """Numbers of the state under each of the layout's keys, where there are several."""
+    key: str = ""
+    """API key."""
+    robot: str = ""
+    """Name that one of our servers is told."""
+    timeout_s: float = 10.0
+    """Longest wait for one answer."""
+    patience_s: float = 20.0
+    """How long a server that is away is tried again before `ServiceError`."""
+
+
+class RemotePolicy:
+    """A `Policy` that asks a server; one connection, made anew when it breaks."""
+
+    normalisation_hash = ""
+    tokenizer_hash = ""
+
+    def __init__(self, server: Server, control: ControlConfig) -> None:
+        """Nothing is connected until the first chunk."""
+        self.version = 0
+        """What one of our servers says; 0 where nobody does."""
+        self.metadata: dict[str, Any] = {}
+        """What the server said when it was connected to."""
+        self._server, self._control = server, control
+        self._layout = layout(server.layout)
+        self._stack = ExitStack()
+        self._socket: ClientConnection | None = None
+        self._episode = ""
+
+    def reset(self, seed: int) -> None:
+        """Start an episode; one of our servers is told, openpi's has no such thing."""
+        self._episode = f"{seed}-{random.getrandbits(32):08x}"
+
+    def chunk(self, observation: Observation, instruction: str) -> np.ndarray:
+        """[horizon, action] absolute targets, the first of what the server plans.
+
+        ServiceError if it is away for longer than its patience or refuses; IntegrityError if what
+        it answers is no chunk.
+        """
+        started, failures = time.monotonic(), 0
+        while True:
+            try:
+                return self._chunk(self._answer(observation, instruction))
+            except (OSError, WebSocketException) as error:
+                self.close()
+                failures += 1
+                away_s = time.monotonic() - started
+                reason = f"{type(error).__name__}: {error}"
+                if isinstance(error, InvalidStatus) and error.response.status_code < 500:
+                    raise ServiceError(self._said(_body(error))) from error
+                if away_s > self._server.patience_s:
+                    raise ServiceError(
+                        f"policy server {self._server.url} is away for {away_s:.0f} s: {reason}. "
+                        "Is it running there?"
+                    ) from error
+                log.warning("retry server=%s reason=%s", self._server.url, reason)
+                time.sleep(_PAUSES.delay(failures, random.random()))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._stack.close()
+        self._socket = None
+
+    def _answer(self, observation: Observation, instruction: str) -> dict[str, Any]:
+        """The server's reply to an observation."""
+        socket = self._socket or self._connected()
+        message = sent(self._layout, observation, instruction, sizes=self._server.sizes)
+        if self.metadata.get("server") == "lwd":
+            message["lwd/episode_id"] = self._episode
+            if self._server.robot:
+                message["lwd/robot_id"] = self._server.robot
+        socket.send(pack(message))
+        reply = socket.recv(timeout=self._server.timeout_s)
+        if isinstance(reply, str):
+            raise ServiceError(self._said(reply))
+        return self._unpacked(reply)
+
+    def _connected(self) -> ClientConnection:
+        headers = {"Authorization": f"Api-Key {self._server.key}"} if self._server.key else None
+        self._socket = self._stack.enter_context(
+            connect(
+                self._server.url,
+                compression=None,
+                max_size=None,
+                additional_headers=headers,
+                open_timeout=self._server.timeout_s,
+            )
+        )
+        greeting = self._socket.recv(timeout=self._server.timeout_s)
+        if isinstance(greeting, str):
+            raise ServiceError(self._said(greeting))
+        self.metadata = self._unpacked(greeting)
+        log.info("connected server=%s metadata=%s", self._server.url, str(self.metadata)[:200])
+        return self._socket
+
+    def _unpacked(self, data: bytes) -> dict[str, Any]:
+        try:
+            return unpack(data)
+        except RequestError as error:
+            self.close()
+            raise IntegrityError(self._said(str(error))) from error
+
+    def _chunk(self, reply: dict[str, Any]) -> np.ndarray:
+        actions, horizon = reply.get("actions"), self._control.horizon
+        if (
+            not isinstance(actions, np.ndarray)
+            or actions.ndim != 2
+            or len(actions) < horizon
+            or not np.isfinite(actions).all()
+        ):
+            held = getattr(actions, "shape", type(actions).__name__)
+            raise IntegrityError(
+                self._said(f"actions are {held}; expected {horizon} or more finite ones")
+            )
+        version = reply.get("lwd/policy_version", 0)
+        self.version = version if isinstance(version, int) and version >= 0 else 0
+        return actions[:horizon].astype(np.float32)
+
+    def _said(self, text: str) -> str:
+        """openpi's server sends its whole traceback; the last line says what it is."""
+        lines = [line for line in text.strip().splitlines() if line.strip()] or ["nothing"]
+        return f"policy server {self._server.url} answered: {lines[-1]:.300}"
+
+
+class Elsewhere:
+    """`lwd.actor.process.Policies` of a server: always the same policy, whatever it answers."""
+
+    def __init__(self, policy: Policy, pause_s: float = 5.0) -> None:
+        self._policy, self._pause_s = policy, pause_s
+        self._stop = threading.Event()
+
+    def swap(self) -> Policy | None:
+        """The policy."""
+        return self._policy
+
+    def wait(self, timeout_s: float) -> bool:
+        """Nothing newer ever comes from here: the server changes its weights by itself."""
+        self._stop.wait(timeout_s)
+        return False
+
+    def withdraw(self, reason: str) -> None:
+        """There is no other; the robot rests for a while."""
+        log.error("policy server misbehaves pause_s=%.1f reason=%s", self._pause_s, reason)
+        self._stop.wait(self._pause_s)
+
+
+def _body(error: InvalidStatus) -> str:
+    body = error.response.body or b""
+    return f"HTTP {error.response.status_code} {bytes(body).decode(errors='replace')}"

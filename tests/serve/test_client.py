@@ -1,0 +1,179 @@
+"""A robot of ours with somebody else's server."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import websockets.asyncio.server
+
+from actor.point import PointRobot
+from lwd.actor.ledger import Ledger
+from lwd.actor.loop import run_episode
+from lwd.actor.process import Rig, run
+from lwd.actor.robot import Observation
+from lwd.config import ActorConfig
+from lwd.edge.spool import Spool
+from lwd.episode.payload import decode
+from lwd.episode.types import Kind, Outcome
+from lwd.errors import IntegrityError, ServiceError
+from lwd.serve.client import Elsewhere, RemotePolicy, Server
+from lwd.serve.wire import pack, unpack
+from lwd.store.access import issue, load_access
+from processes import free_port, wait_until
+from serve.point import CONTROL, GoalPolicy
+
+SEEN = Observation(state=np.array([0, 0, 1, 2], np.float32))
+
+
+@contextlib.contextmanager
+def foreign(answer, port: int = 0) -> Iterator[tuple[str, list[dict]]]:
+    """A server as openpi's; `answer` makes the replies. Its URL, and what it was sent."""
+    messages: list[dict] = []
+    loop, stop, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+    url: list[str] = []
+
+    async def handler(socket):
+        await socket.send(pack({"reset_pose": [0, 1.5]}))
+        async for data in socket:
+            messages.append(unpack(data))
+            reply = answer(messages[-1])
+            await socket.send(reply)
+            if isinstance(reply, str):
+                await socket.close(1011, "Internal server error.")
+
+    async def main():
+        async with websockets.asyncio.server.serve(handler, "127.0.0.1", port) as server:
+            url.append(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield url[0], messages
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+def go(message: dict) -> bytes:
+    """A chunk of eight goals, as openpi's models plan more than is executed."""
+    return pack({"actions": np.tile(message["observation/state"][2:], (8, 1)).astype(np.float64)})
+
+
+@pytest.fixture
+def remote():
+    """Makes policies of a URL that are closed in the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(url: str, **settings) -> RemotePolicy:
+            policy = RemotePolicy(Server(url=url, **{"patience_s": 0.3, **settings}), CONTROL)
+            stack.callback(policy.close)
+            return policy
+
+        yield make
+
+
+def test_a_robot_of_ours_reaches_its_goal_with_openpis_server(remote):
+    with foreign(go) as (url, messages):
+        policy = remote(url)
+        episode = run_episode(PointRobot(), 7, policy, None, kind=Kind.ONLINE)
+        policy.close()
+    assert episode is not None
+    assert episode.header.outcome is Outcome.SUCCESS
+    assert episode.header.policy_version == 0
+    assert policy.metadata == {"reset_pose": [0, 1.5]}
+    assert {key for message in messages for key in message} == {"observation/state", "prompt"}
+
+
+def test_our_own_server_is_told_robot_and_episode(remote, serving, tmp_path):
+    url = serving(GoalPolicy(6), record=True, executed=5)
+    policy = remote(url, robot="point-0")
+    for seed in (1, 2):
+        episode = run_episode(PointRobot(), seed, policy, None, kind=Kind.ONLINE)
+        assert episode is not None
+        assert (episode.header.outcome, episode.header.policy_version) == (Outcome.SUCCESS, 6)
+    policy.close()
+    pending = tmp_path / "spool" / "point-0" / "pending"
+    wait_until(lambda: list(pending.glob("*.arrow")), "the first episode, as the server saw it")
+
+
+def test_a_refused_key_is_an_error_at_once(remote, serving, tmp_path):
+    issue(tmp_path / "tokens.json", "arm")
+    url = serving(access=load_access(tmp_path / "tokens.json"))
+    with pytest.raises(ServiceError, match=r"answered: HTTP 401 .*No valid token"):
+        remote(url, key="wrong", patience_s=60.0).chunk(SEEN, "go there")
+
+
+def test_a_traceback_of_the_server_is_told_by_its_last_line(remote):
+    trace = "Traceback (most recent call last):\n  File \"x.py\"\nKeyError: 'observation/image'\n"
+    replies = iter([trace, go({"observation/state": SEEN.state})])
+    with foreign(lambda message: next(replies)) as (url, _):
+        policy = remote(url)
+        with pytest.raises(ServiceError, match="answered: KeyError: 'observation/image'"):
+            policy.chunk(SEEN, "go there")
+        assert np.array_equal(policy.chunk(SEEN, "go there"), np.tile([1, 2], (5, 1)))
+        policy.close()
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (pack({"actions": np.zeros((4, 2), np.float32)}), r"\(4, 2\); expected 5 or more"),
+        (pack({"actions": np.full((5, 2), np.nan)}), "expected 5 or more finite"),
+        (pack({"action": np.zeros((5, 2))}), "actions are NoneType"),
+        (b"\xc1", "no msgpack"),
+    ],
+)
+def test_what_is_no_chunk_never_reaches_the_robot(remote, reply, said):
+    with foreign(lambda message: reply) as (url, _):
+        policy = remote(url)
+        with pytest.raises(IntegrityError, match=said):
+            policy.chunk(SEEN, "go there")
+        policy.close()
+
+
+def test_a_server_that_is_away_is_waited_for_and_then_named(remote):
+    port = free_port()
+    policy = remote(f"ws://127.0.0.1:{port}")
+    with pytest.raises(ServiceError, match=r"is away for .* Is it running there\?"):
+        policy.chunk(SEEN, "go there")
+    with foreign(go, port):
+        assert policy.chunk(SEEN, "go there").shape == (5, 2)
+        policy.close()
+
+
+def test_a_restarted_server_is_found_again(remote):
+    port = free_port()
+    policy = remote(f"ws://127.0.0.1:{port}", patience_s=10.0)
+    for _ in range(2):
+        with foreign(go, port):
+            assert policy.chunk(SEEN, "go there").shape == (5, 2)
+
+
+def test_a_process_goes_on_when_its_server_was_away(remote, tmp_path, monkeypatch):
+    monkeypatch.setattr("lwd.actor.process.AWAY_S", 0.05)
+    port = free_port()
+    policy = remote(f"ws://127.0.0.1:{port}", patience_s=0.1)
+    rig = Rig(robot=PointRobot, policies=lambda: Elsewhere(policy))
+    actor = ActorConfig(robot="r0", kind="online", episodes=2)
+    stop, tried = threading.Event(), threading.Event()
+    reset = policy.reset
+    monkeypatch.setattr(policy, "reset", lambda seed: (reset(seed), tried.set()))
+    assert rig.policies is not None
+    with Ledger(tmp_path / "l", "r0") as ledger, Spool(tmp_path / "s" / "r0") as spool:
+        arguments = (actor, rig, ledger, spool, rig.policies(), stop)
+        thread = threading.Thread(target=run, args=arguments)
+        thread.start()
+        assert tried.wait(10)
+        with foreign(go, port):
+            thread.join(20)
+            policy.close()
+        assert not thread.is_alive()
+        assert len(spool.pending()) == 2
+        assert {decode(spool.path(e)).header.outcome for e in spool.pending()} == {Outcome.SUCCESS}
