@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from lwd.sim.geometry import UP, Pose
+from lwd.sim.geometry import UP, Pose, yawed
 from lwd.sim.hands import Hands
-from lwd.sim.pinching import from_above, pinch, set_down, turned, yaw_of
+from lwd.sim.pinching import from_above, pinch, set_down, yaw_of
 from lwd.sim.scene import Scene
 from lwd.sim.skills import heading
 from lwd.sim.things import Shape, Thing
@@ -75,6 +75,6 @@ def lift_lid(hands: Hands, thing: Thing, side: str, *, lift: float = 0.10) -> It
 
 def put_lid(hands: Hands, thing: Thing, rim: np.ndarray, *, over: float) -> Iterator[None]:
     """Lay a held lid on a rim, or on the table, and let go; `over` is the height of the way, m."""
-    turn = turned(yaw_of(hands.scene.rotation(thing)))
+    turn = yawed(yaw_of(hands.scene.rotation(thing)))
     position = rim + UP * (PLATE / 2 + 0.002)
     return set_down(hands, thing, position, turn, over=over, opening=0.06)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from lwd.sim.body import HOME, MAX_OPENING
-from lwd.sim.geometry import UP, Pose, exponential, leaning, wrap
+from lwd.sim.geometry import UP, Pose, leaning, wrap, yawed
 from lwd.sim.hands import SLOT, Hands
 from lwd.sim.scene import Scene
 from lwd.sim.skills import free_spot, place
@@ -20,21 +20,16 @@ _TWISTED = 2.3
 """Farther than this from rest, in any joint, an arm is untangled before it grasps, rad."""
 
 
-def turned(yaw: float) -> np.ndarray:
-    """[3, 3] rotation about the vertical."""
-    return exponential(UP * yaw)
-
-
 def at_fixture(
     fixture: tuple[float, float, float, float], point: tuple[float, float, float]
 ) -> np.ndarray:
     """[3] a point of the fixture's frame in the robot's; `fixture` is x, y, z, yaw."""
-    return np.array(fixture[:3]) + turned(fixture[3]) @ point
+    return np.array(fixture[:3]) + yawed(fixture[3]) @ point
 
 
 def from_fixture(fixture: tuple[float, float, float, float], point: np.ndarray) -> np.ndarray:
     """[3] a point of the robot's frame in the fixture's."""
-    return turned(fixture[3]).T @ (point - fixture[:3])
+    return yawed(fixture[3]).T @ (point - fixture[:3])
 
 
 def yaw_of(rotation: np.ndarray) -> float:

@@ -5,9 +5,10 @@ from lwd.actor.robot import Status
 from lwd.config import COMPACT
 from lwd.sim.expert import Expert
 from lwd.sim.fruit import BLADE, COLOUR_OF, FRUITS, KNIFE, PITCH, SLAB
+from lwd.sim.geometry import yawed
 from lwd.sim.juicer import JUICER, RIM
 from lwd.sim.lids import PLATE
-from lwd.sim.pinching import at_fixture, turned
+from lwd.sim.pinching import at_fixture
 from lwd.sim.robot import SimRobot
 from lwd.sim.tasks.juice import (
     CUP,
@@ -38,7 +39,7 @@ def hold_still(robot: SimRobot, seconds: float) -> None:
 def lay(robot: SimRobot, middle: np.ndarray, yaw: float) -> None:
     """Teleport the named fruit, whole."""
     for k, slab in zip((-1, 0, 1), pieces(robot.scene), strict=True):
-        x, y, z = middle + turned(yaw)[:, 1] * k * PITCH
+        x, y, z = middle + yawed(yaw)[:, 1] * k * PITCH
         robot.scene.teleport(slab, (x, y, z), yaw)
 
 
@@ -107,7 +108,7 @@ def test_a_fruit_is_cut_by_a_held_knife_only_and_only_from_above(robot, monkeypa
 
     def blade_at(depth: float, turned_by: float = 0.0) -> None:
         ahead, _, edge = BLADE
-        handle = joint - turned(yaw + turned_by)[:, 0] * ahead + [0, 0, edge - depth]
+        handle = joint - yawed(yaw + turned_by)[:, 0] * ahead + [0, 0, edge - depth]
         scene.teleport(KNIFE, tuple(handle), yaw + turned_by)
         react(scene, 0.02)
 

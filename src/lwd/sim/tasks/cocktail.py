@@ -31,7 +31,7 @@ from lwd.sim.bar import (
     shaken,
     work_catch,
 )
-from lwd.sim.geometry import UP
+from lwd.sim.geometry import UP, yawed
 from lwd.sim.grasps import from_front, pinching
 from lwd.sim.hands import Hands
 from lwd.sim.lids import lift_lid, put_lid
@@ -39,7 +39,6 @@ from lwd.sim.pinching import (
     at_fixture,
     pinch,
     set_down,
-    turned,
     yaw_of,
 )
 from lwd.sim.pouring import pour
@@ -212,7 +211,7 @@ def _put_back(hands: Hands, thing: Thing) -> Iterator[None]:
     item = next(item for item in scene.layout.items if item.thing is thing)
     hand = scene.hand("right")[1]
     lean = heading("right", np.array(item.position)) - math.atan2(hand[1, 2], hand[0, 2])
-    turn = turned(yaw_of(scene.rotation(thing)) + lean)
+    turn = yawed(yaw_of(scene.rotation(thing)) + lean)
     return set_down(hands, thing, np.array(item.position), turn, over=TABLE_Z + 0.26)
 
 

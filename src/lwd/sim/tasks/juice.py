@@ -25,7 +25,7 @@ from lwd.sim.fruit import (
     hold_together,
     whole,
 )
-from lwd.sim.geometry import UP, Pose, leaning
+from lwd.sim.geometry import UP, Pose, leaning, yawed
 from lwd.sim.grasps import across_axis, roomiest
 from lwd.sim.hands import Hands
 from lwd.sim.juicer import JUICER, KNOB, KNOB_FULL, KNOB_TURN, RIM, SPOUT, add_juicer
@@ -40,7 +40,6 @@ from lwd.sim.pinching import (
     pinch,
     ready,
     set_down,
-    turned,
     yaw_of,
 )
 from lwd.sim.scene import Scene
@@ -122,7 +121,7 @@ def _lying(rng: np.random.Generator, fruit: str, spot: int) -> list[Placement]:
     """An uncut fruit near a spot, turned by up to a radian."""
     x, y = np.array(_SPOTS[spot]) + rng.uniform(-0.015, 0.015, 2)
     yaw = rng.uniform(-1.0, 1.0)
-    along = turned(yaw)[:, 1]
+    along = yawed(yaw)[:, 1]
     return [
         Placement(
             thing=slab,
@@ -235,7 +234,7 @@ def _lay_on_board(hands: Hands, thing: Thing) -> Iterator[None]:
     layout = scene.layout
     point = np.array(layout.goal) + UP * (SLAB[2] + 0.002)
     gap = across(layout.fixture[3] - fruit_yaw(scene, slab), 0.0)
-    yield from set_down(hands, slab, point, turned(gap) @ scene.rotation(slab), over=_OVER)
+    yield from set_down(hands, slab, point, yawed(gap) @ scene.rotation(slab), over=_OVER)
 
 
 def _take_knife(hands: Hands, thing: Thing) -> Iterator[None]:
@@ -254,7 +253,7 @@ def _cut_once(hands: Hands, thing: Thing) -> Iterator[None]:
     slabs = pieces(scene)
     k = next(k for k in (0, 1) if whole(scene, slabs[k]))
     joint = (scene.position(slabs[k]) + scene.position(slabs[k + 1])) / 2
-    turn = turned(across(fruit_yaw(scene, slabs[k]), 0.0))
+    turn = yawed(across(fruit_yaw(scene, slabs[k]), 0.0))
     # The blade's edge ends 4 mm above the board.
     edge = joint - UP * (SLAB[2] - 0.004)
     position = edge + UP * BLADE[2] - turn[:, 0] * BLADE[0]
@@ -269,7 +268,7 @@ def _cut_once(hands: Hands, thing: Thing) -> Iterator[None]:
 def _lay_knife_down(hands: Hands, thing: Thing) -> Iterator[None]:
     layout = hands.scene.layout
     point = at_fixture(layout.fixture, _KNIFE) + 0.002 * UP
-    turn = turned(layout.fixture[3])
+    turn = yawed(layout.fixture[3])
     yield from set_down(hands, KNIFE, point, turn, over=TABLE_Z + 0.14, opening=0.05)
 
 
