@@ -6,6 +6,7 @@ browser skips states instead of queueing them.
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from lwd.dashboard.robots import RobotRow, overview
 from lwd.store.amendments import Amendment
 from lwd.store.engine import transact
 from lwd.store.heartbeats import Beat
+from lwd.store.metrics import LOOK_S
 from lwd.store.rows import LoadRow, WeightsRow
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,12 @@ class Board:
 
     def look(self) -> bool:
         """Read once more; whether anything has changed."""
+        started = time.perf_counter()
+        changed = self._look()
+        LOOK_S.observe(time.perf_counter() - started)
+        return changed
+
+    def _look(self) -> bool:
         news = transact(self._engine, lambda c: records.read(c, self._since), write=False)
         beats = {beat.robot: beat for beat in self._read_beats()}
         with self._lock:

@@ -1,0 +1,129 @@
+"""Prometheus metrics of every process: noted where things happen, served where a port was given.
+
+Without `expose` a note costs one comparison and nothing is imported: a robot's client stays small.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lwd.errors import ServiceError
+
+log = logging.getLogger(__name__)
+
+SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+"""Edges of the buckets of histograms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric that a process may have."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+    def add(self, amount: float = 1.0, **labels: str) -> None:
+        """Count."""
+        if (found := _metrics.get(self.name)) is not None:
+            _at(found, labels).inc(amount)
+
+    def set(self, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        if (found := _metrics.get(self.name)) is not None:
+            _at(found, labels).set(value)
+
+    def observe(self, value: float, **labels: str) -> None:
+        """One more value of a histogram."""
+        if (found := _metrics.get(self.name)) is not None:
+            _at(found, labels).observe(value)
+
+
+EPISODES = Metric(
+    kind="counter",
+    name="lwd_robot_episodes",
+    help="Episodes that a robot has finished.",
+    labels=("kind", "outcome"),
+)
+TICKS = Metric(
+    kind="counter", name="lwd_robot_ticks", help="Ticks by who acted in them.", labels=("source",)
+)
+ACTING = Metric(
+    kind="gauge", name="lwd_robot_policy_version", help="Policy that the robot acts with."
+)
+UPLOADS = Metric(
+    kind="counter",
+    name="lwd_edge_uploads",
+    help="Episodes that the edge client has tried to upload, by what came of it.",
+    labels=("result",),
+)
+UPLOAD_S = Metric(
+    kind="histogram",
+    name="lwd_edge_upload_seconds",
+    help="From the start of an upload to the catalog's answer.",
+)
+INSERTS = Metric(
+    kind="counter",
+    name="lwd_service_episodes",
+    help="Episodes that the service was told of.",
+    labels=("result",),
+)
+SNAPSHOT = Metric(
+    kind="gauge", name="lwd_coordinator_snapshot", help="Version of the data set committed last."
+)
+JUDGED = Metric(
+    kind="counter",
+    name="lwd_coordinator_episodes",
+    help="Verdicts of the coordinator on episodes.",
+    labels=("fate",),
+)
+UPDATE = Metric(
+    kind="gauge", name="lwd_learner_update", help="Updates done in a stage.", labels=("stage",)
+)
+LEARNER = Metric(
+    kind="gauge",
+    name="lwd_learner_metric",
+    help="Metrics of the learner, means since its last report.",
+    labels=("metric",),
+)
+LOOK_S = Metric(
+    kind="histogram", name="lwd_dashboard_look_seconds", help="One look of the page's process."
+)
+EVERY = (
+    *(EPISODES, TICKS, ACTING, UPLOADS, UPLOAD_S, INSERTS, SNAPSHOT, JUDGED, UPDATE),
+    *(LEARNER, LOOK_S),
+)
+
+_metrics: dict[str, Any] = {}
+"""Metrics of prometheus_client by name; empty until `expose`."""
+
+
+def expose(port: int | None) -> int | None:
+    """Serve this process's metrics at http://127.0.0.1:PORT/metrics; the port that it has.
+
+    None does nothing, 0 takes any free port. ServiceError if the port is taken.
+    """
+    if port is None:
+        return None
+    import prometheus_client
+    from prometheus_client import Counter, Gauge, Histogram
+
+    if not _metrics:
+        kinds: dict[str, Any] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+        for metric in EVERY:
+            more = {"buckets": SECONDS} if metric.kind == "histogram" else {}
+            made = kinds[metric.kind](metric.name, metric.help, metric.labels, **more)
+            _metrics[metric.name] = made
+    try:
+        server, _ = prometheus_client.start_http_server(port, addr="127.0.0.1")
+    except (OSError, OverflowError) as error:
+        raise ServiceError(
+            f"Metrics cannot be served on 127.0.0.1:{port}: {error}. Give another --metrics-port."
+        ) from error
+    log.info("metrics url=http://127.0.0.1:%d/metrics", server.server_port)
+    return server.server_port
+
+
+def _at(found: Any, labels: dict[str, str]) -> Any:
+    return found.labels(**labels) if labels else found
