@@ -34,6 +34,7 @@ from lwd.prepare import normstats
 from lwd.records import COMMANDS as ABOUT_RECORDS
 from lwd.records import snapshots
 from lwd.serve.command import COMMANDS as SERVING
+from lwd.store.metrics import expose
 from lwd.store.process import follow_parent
 
 Rate = Literal["compact", "full"]
@@ -121,6 +122,7 @@ def robot(
         held_out=held_out,
         intervene=intervene,
     )
+    expose(plane.metrics_port)
     main(actor, plane, parts)
 
 
@@ -129,6 +131,7 @@ def edge(plane: Plane = PlaneConfig(), upload: Edge = EdgeConfig()) -> None:  # 
     """Upload what the robots of this machine have spooled under ROOT/spool."""
     from lwd.edge.uploader import main
 
+    expose(plane.metrics_port)
     main(plane.root / "spool", plane.objects, plane.service_url, edge=upload)
 
 
@@ -163,6 +166,7 @@ def service(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
     """Run the metadata service, the one address that robots know besides the object store."""
     from lwd.store.service import serve
 
+    expose(plane.metrics_port)
     serve(plane)
 
 
@@ -205,6 +209,7 @@ def coordinator(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
     """Commit uploaded episodes to dataset snapshots."""
     from lwd.coordinator.service import run
 
+    expose(plane.metrics_port)
     run(plane)
 
 
@@ -218,6 +223,7 @@ def learner(
     from lwd.learner.process import run
     from lwd.store.process import stop_on_signals
 
+    expose(plane.metrics_port)
     run(plane, algorithm, hosts, stop=stop_on_signals().is_set)
 
 

@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from lwd.config import ActorConfig, ChaosConfig, PlaneConfig
 from lwd.config.collection import CollectConfig
+from lwd.store.metrics import expose
 
 if TYPE_CHECKING:
     from lwd.sim.collect.composition import Buffer
@@ -75,6 +76,7 @@ def fleet(
     source = find(file)
     wanted, order = read(source), Order(kind=kind, episodes=episodes, upload=upload)
     stop, console = stop_on_signals(), Console(highlight=False)
+    expose(plane.metrics_port)
     if drive:
         drive_here(wanted, drive, plane, order, stop)
         return
@@ -104,6 +106,7 @@ def dashboard(
     """
     from lwd.dashboard.serve import serve
 
+    expose(plane.metrics_port)
     serve(
         plane,
         url,

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from lwd.actor.heartbeat import Heart, Watched, beating
 from lwd.actor.ledger import Ledger, operator_rng, scene_seed
 from lwd.actor.loop import run_episode
 from lwd.actor.operator import Operator
@@ -19,10 +20,11 @@ from lwd.config import ActorConfig, PlaneConfig
 from lwd.edge.account import Fate
 from lwd.edge.draft import Drafts
 from lwd.edge.spool import Spool
+from lwd.episode import trace
 from lwd.episode.payload import encode
 from lwd.episode.types import Episode, Kind, Outcome, Source
 from lwd.errors import ConfigError, EpisodeError, IntegrityError, LwdError, ServiceError
-from lwd.store import weights
+from lwd.store import metrics, weights
 from lwd.store.client import ServiceClient
 from lwd.store.objects import Objects
 from lwd.store.process import stop_on_signals
@@ -34,6 +36,8 @@ AUTONOMOUS = (Kind.ROLLOUT, Kind.ONLINE)
 """Kinds in which a policy acts."""
 FULL_SPOOL_RETRY_S = 2.0
 """Pause of a robot whose spool is full."""
+BEAT_S = 2.0
+"""Longest wait for the service to take a heartbeat."""
 AWAY_S = 2.0
 """Pause of a robot whose policy server is away."""
 
@@ -96,9 +100,21 @@ def main(
             with (
                 ServiceClient(plane.service_url, token=token, robot=actor.robot) as client,
                 policy_store(actor, plane, rig, client, folder) as policies,
+                ServiceClient(plane.service_url, token=token, timeout_s=BEAT_S) as beats,
+                Heart(actor.robot, beats.send_beat, pending=lambda: len(spool.pending())) as heart,
             ):
-                run(actor, rig, ledger, spool, policies, stop)
+                run(actor, heard(rig, heart), ledger, spool, policies, stop)
     log.info("stop robot=%s", actor.robot)
+
+
+def heard(rig: Rig, heart: Heart) -> Rig:
+    """The rig of a robot whose heartbeats say who acts with what."""
+    around, operator = rig.around, rig.operator
+    return replace(
+        rig,
+        around=lambda policy: beating(around(policy) if around else policy, heart),
+        operator=operator and (lambda robot, rng: Watched(operator(robot, rng), heart)),
+    )
 
 
 def run(
@@ -234,6 +250,7 @@ def _save(spool: Spool, episode: Episode, number: int, stop: threading.Event) ->
     valid = header.outcome is not Outcome.INVALID
     wanted = header.kind is not Kind.DEMO or header.outcome is Outcome.SUCCESS or not valid
     saved = wanted and _spooled(spool, episode, stop)
+    _note(episode)
     if not wanted:
         reason = f"a demonstration that ended as {header.outcome} is not kept"
         spool.drop(header.episode_id, Fate.POLICY, reason)
@@ -244,6 +261,25 @@ def _save(spool: Spool, episode: Episode, number: int, stop: threading.Event) ->
         *(episode.ticks, header.policy_version, int((episode.source == Source.HUMAN).sum())),
     )
     return saved and valid
+
+
+def _note(episode: Episode) -> None:
+    """Metrics of a finished episode, and the first span of its trace."""
+    header = episode.header
+    metrics.EPISODES.add(kind=header.kind, outcome=header.outcome)
+    metrics.ACTING.set(header.policy_version)
+    for source in Source:
+        metrics.TICKS.add(int((episode.source == source).sum()), source=source.name.lower())
+    trace.happened(
+        "record",
+        header.episode_id,
+        header.started_at,
+        header.ended_at,
+        robot=header.robot,
+        task=header.task,
+        policy=header.policy_version,
+        outcome=header.outcome,
+    )
 
 
 def _spooled(spool: Spool, episode: Episode, stop: threading.Event) -> bool:

@@ -55,6 +55,9 @@ class PlaneConfig:
     """Time between looks for catalogued episodes whose notice was lost."""
     patience_s: float = 300.0
     """Time after which a catalogued episode without a payload is given up."""
+    metrics_port: int | None = None
+    """Port on the loopback at which a process serves its Prometheus metrics; 0 takes a free one,
+    none serves none."""
 
     def __post_init__(self) -> None:
         for name in ("lease_s", "reconcile_s", "patience_s"):

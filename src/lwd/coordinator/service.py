@@ -20,8 +20,9 @@ from lwd.coordinator.snapshots import (
     judge_size,
     read_notice,
 )
+from lwd.episode.trace import happened
 from lwd.errors import ConflictError, IntegrityError, MissingError, ServiceError
-from lwd.store import parts
+from lwd.store import metrics, parts
 from lwd.store.catalog import COORDINATOR, Catalog
 from lwd.store.objects import Objects, episode_key, sha256_of
 from lwd.store.process import stop_on_signals
@@ -164,12 +165,17 @@ def reconcile(plane: Plane, token: int, older_than_s: float) -> int:
 
 def settle(plane: Plane, token: int, rows: Sequence[EpisodeRow]) -> dict[str, Verdict]:
     """Verdict by episode id, carried out: a snapshot with those that join, dead letters."""
+    started = plane.clock()
     verdicts = {v.episode_id: v for v in plane.pool.map(partial(examine, plane), rows)}
     joining = [v.episode_id for v in verdicts.values() if v.fate is Fate.JOIN]
     if joining:
         version = plane.catalog.commit_snapshot(joining, token=token)
         log.info("snapshot version=%d episodes=%d", version, len(joining))
+        metrics.SNAPSHOT.set(version)
+        for episode_id in joining:
+            happened("snapshot", episode_id, started, plane.clock(), version=version)
     for verdict in verdicts.values():
+        metrics.JUDGED.add(fate=verdict.fate.name.lower())
         if verdict.fate is Fate.DEAD:
             _give_up(plane, verdict.episode_id, verdict.reason)
     return verdicts

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lwd.config import EdgeConfig
 from lwd.edge.spool import Spool, spools
+from lwd.episode.trace import span
 from lwd.errors import ConflictError, EpisodeError, IntegrityError, MissingError, ServiceError
+from lwd.store import metrics
 from lwd.store.backoff import Backoff
 from lwd.store.pace import Pace
 from lwd.store.process import stop_on_signals
@@ -93,6 +95,7 @@ class Uploader:
         from lwd.episode.payload import decode
         from lwd.store.objects import sha256_of
 
+        started = self._clock()
         payload = spool.path(episode_id).read_bytes()
         episode = decode(payload)
         if episode.header.episode_id != episode_id:
@@ -103,6 +106,7 @@ class Uploader:
             self._stored[sha256] = self._clock()
         self._sink.insert_episode(describe(episode, sha256=sha256, size_bytes=len(payload)))
         spool.acknowledge(episode_id)
+        metrics.UPLOAD_S.observe(self._clock() - started)
         self._stored.pop(sha256, None)
 
     def _store(self, sha256: str, payload: bytes) -> None:
@@ -149,6 +153,7 @@ class Uploader:
             self._settle(spool, episode_id)
         except (ServiceError, IntegrityError, OSError) as error:
             failures = self._failures[episode_id] = self._failures.get(episode_id, 0) + 1
+            metrics.UPLOADS.add(result="failed")
             log.warning("retry episode=%s failures=%d reason=%s", episode_id, failures, error)
             return False
         self._failures.pop(episode_id, None)
@@ -157,11 +162,14 @@ class Uploader:
 
     def _settle(self, spool: Spool, episode_id: str) -> None:
         try:
-            self.upload(spool, episode_id)
+            with span("upload", episode_id, spool=spool.root.name):
+                self.upload(spool, episode_id)
+            metrics.UPLOADS.add(result="uploaded")
             log.info("uploaded episode=%s spool=%s", episode_id, spool.root.name)
         except (EpisodeError, ConflictError) as error:
             log.error("rejected episode=%s reason=%s", episode_id, error)
             spool.reject(episode_id, str(error))
+            metrics.UPLOADS.add(result="rejected")
 
 
 def run(

@@ -19,7 +19,7 @@ from lwd.learner.train import Stopped, train
 from lwd.models.artifact import pack
 from lwd.models.normaliser import Normaliser
 from lwd.replay.reader import Reader
-from lwd.store import weights
+from lwd.store import metrics, weights
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects
 
@@ -97,6 +97,9 @@ class Metrics:
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, at: Position, means: dict[str, float]) -> None:
+        metrics.UPDATE.set(at.update, stage=at.stage)
+        for name, value in means.items():
+            metrics.LEARNER.set(value, metric=name)
         line = json.dumps({"time": time.time(), **at._asdict(), **means})
         with self.path.open("a") as file:
             file.write(line + "\n")

@@ -13,6 +13,7 @@ import numpy as np
 
 from lwd.episode.labels import relabelled
 from lwd.episode.payload import decode
+from lwd.episode.trace import happened, traced
 from lwd.episode.types import Episode, Outcome
 from lwd.episode.windows import chunks
 from lwd.errors import ConfigError, ConflictError, EpisodeError, ServiceError, unknown
@@ -102,6 +103,7 @@ class Reader:
         self._order, self._floor = Order(), 0
         self._views: deque[tuple[int, View]] = deque()
         self._announced = 0
+        self._used: set[str] = set()
         self._awaited, self._awaited_since = "", 0.0
         settings = Settings(
             catalog_url=catalog.url,
@@ -199,7 +201,18 @@ class Reader:
         self._drawn.pop(update - 2 * LAG, None)
         share = batch // self._hosts
         mine = start[self._host * share : (self._host + 1) * share]
-        return self._gather(mine, self._n_step if n_step is None else n_step)
+        found = self._gather(mine, self._n_step if n_step is None else n_step)
+        self._trace(found, update)
+        return found
+
+    def _trace(self, batch: Batch, update: int) -> None:
+        """The last span of an episode's trace: the first update that uses it."""
+        if not traced():
+            return
+        now = self._clock()
+        for episode_id in {*batch.episode.tolist()} - self._used:
+            self._used.add(episode_id)
+            happened("update", episode_id, now, now, update=update, snapshot=self.version)
 
     def feedback(self, update: int, loss: np.ndarray) -> None:
         """TD losses [global batch] of an update, for draws that adapt to them. Every host must say

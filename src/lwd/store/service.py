@@ -19,8 +19,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from lwd.config import PlaneConfig
+from lwd.episode.trace import span
 from lwd.episode.types import Kind, Outcome
 from lwd.errors import ConfigError, ConflictError, EpisodeError, LwdError, ServiceError
+from lwd.store import metrics
 from lwd.store.access import READ, UPLOAD, Access, RefusedError, load_access
 from lwd.store.catalog import Catalog
 from lwd.store.heartbeats import Heartbeats, add_heartbeats
@@ -98,7 +100,9 @@ def _add_uploads(app: FastAPI, parts: Parts) -> None:
     @app.post("/episodes")
     def insert_episode(row: EpisodeRow, authorization: Token = None) -> dict[str, str]:
         parts.access.check(authorization, UPLOAD, row.robot)
-        new = parts.catalog.insert_episode(check_row(row))
+        with span("catalogue", check_row(row).episode_id, robot=row.robot):
+            new = parts.catalog.insert_episode(row)
+        metrics.INSERTS.add(result="inserted" if new else "duplicate")
         parts.wake.set()
         log.info("episode=%s robot=%s task=%s new=%s", row.episode_id, row.robot, row.task, new)
         return {"status": "inserted" if new else "duplicate"}
