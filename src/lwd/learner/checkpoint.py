@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,8 @@ from lwd.errors import ConfigError, IntegrityError
 from lwd.learner.state import TrainState
 from lwd.models.fns import Params
 from lwd.models.normaliser import Normaliser
+
+_PRIORITIES = "priorities"
 
 
 class Position(NamedTuple):
@@ -35,6 +38,8 @@ class Saved(NamedTuple):
     """Version of the weights that was published last."""
     settings: dict[str, Any] | None
     """`lwd.learner.settings.as_json` of what it was trained with; None before these were kept."""
+    priorities: dict[str, np.ndarray]
+    """What the reader knew of TD losses; empty where no draw adapts to them."""
 
 
 class Parts(NamedTuple):
@@ -63,10 +68,12 @@ class Checkpoints:
         snapshot: int,
         policy: int,
         settings: Mapping[str, Any],
+        priorities: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> None:
         """Write in the background; steps count up over all stages."""
         reached = position._asdict() | {"snapshot": snapshot, "policy": policy}
         step = (self._manager.latest_step() or 0) + 1
+        known = {_PRIORITIES: ocp.args.StandardSave(dict(priorities))} if priorities else {}
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -74,6 +81,7 @@ class Checkpoints:
                 normaliser=ocp.args.StandardSave(normaliser.tensors()),
                 position=ocp.args.JsonSave(reached),
                 settings=ocp.args.JsonSave(dict(settings)),
+                **known,
             ),
         )
 
@@ -95,6 +103,7 @@ class Checkpoints:
             reached["snapshot"],
             reached["policy"],
             self.settings(step),
+            self._priorities(step),
         )
 
     def settings(self, step: int | None = None) -> dict[str, Any] | None:
@@ -151,6 +160,13 @@ class Checkpoints:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise self._damaged(step, error) from error
+
+    def _priorities(self, step: int) -> dict[str, np.ndarray]:
+        """As saved, or none."""
+        if not (self._manager.directory / str(step) / _PRIORITIES).exists():
+            return {}
+        restored = self._restore(step, **{_PRIORITIES: ocp.args.StandardRestore()})[_PRIORITIES]
+        return {name: np.asarray(array) for name, array in restored.items()}
 
     def _check_shapes(self, step: int, like: TrainState) -> None:
         """ConfigError at the first leaf that was saved with another shape than `like` has."""

@@ -16,6 +16,9 @@ from lwd.replay.reader import Reader
 
 Metrics = dict[str, Array]
 
+ROW_LOSS = "critic/loss_of_rows"
+"""The only metric with an axis, [batch]: TD losses, for draws that adapt to them."""
+
 
 @runtime_checkable
 class Step(Protocol):

@@ -18,6 +18,7 @@ from lwd.learner.state import TrainState
 from lwd.learner.train import Stopped, train
 from lwd.models.artifact import pack
 from lwd.models.normaliser import Normaliser
+from lwd.replay.bindings import Bindings
 from lwd.replay.reader import Reader
 from lwd.store import metrics, weights
 from lwd.store.catalog import Catalog
@@ -72,10 +73,11 @@ def _train(
         barrier=feed.smallest,
     )
     checkpoints = Checkpoints(plane.root / "checkpoints")
+    bindings = Bindings(reader, plane.root / "bindings.jsonl", keep=hosts.host == 0)
     report = Metrics(plane.root / "learner.jsonl") if hosts.host == 0 else _silent
     publish = partial(_publish, catalog, objects, reader, learner) if hosts.host == 0 else _keep
     try:
-        train(learner, reader, checkpoints, publish=publish, report=report, stop=stop)
+        train(learner, reader, checkpoints, bindings, publish=publish, report=report, stop=stop)
         return True
     except Stopped:
         log.info("learner stopped")

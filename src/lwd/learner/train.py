@@ -4,34 +4,38 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
-import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
 from lwd.config import LearnerConfig, OptimiserConfig, StageConfig
-from lwd.errors import NonFiniteError, unknown
+from lwd.errors import ConfigError, unknown
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.diagnose.probe import probe
-from lwd.learner.loss import Data, HowToAct, Metrics, Relabel, Step, plainly
+from lwd.learner.loss import ROW_LOSS, Data, HowToAct, Metrics, Relabel, Step, plainly
 from lwd.learner.recipes import fresh, losses, nets, shapes
 from lwd.learner.settings import as_json, changes
 from lwd.learner.state import Nets, Rates, TrainState, Transitions, optimisers, rates, start_stage
+from lwd.learner.watch import Watch
 from lwd.models.normaliser import Normaliser
-from lwd.replay.batch import Batch
+from lwd.replay.bindings import Bindings
 from lwd.replay.memory import PARTS
 from lwd.replay.reader import Reader
+from lwd.replay.sampler import Sampling
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
 """Seconds between two looks at the catalog while data is missing."""
+
+LOAD_S = 0.01
+"""Seconds in which new episodes are taken in after an update, while the device computes."""
 
 PROBE = 1 << 20
 """Folded into the learner's seed for the probe; stages fold in small numbers."""
@@ -62,6 +66,7 @@ def train(
     config: LearnerConfig,
     reader: Reader,
     checkpoints: Checkpoints,
+    bindings: Bindings,
     *,
     publish: Publish,
     report: Report,
@@ -72,7 +77,7 @@ def train(
     Returns the state after the last stage. Raises `Stopped` once `stop()` is true on any host and
     NonFiniteError after `max_skipped` updates in a row that could not be applied.
     """
-    learner = Learner(config, reader, checkpoints, report, stop)
+    learner = Learner(config, bindings, reader, checkpoints, report, stop)
     at, state, normaliser = learner.resume()
     stages = list(config.stages)
     for stage in stages[stages.index(at.stage) :]:
@@ -94,13 +99,15 @@ class Learner:
     def __init__(
         self,
         config: LearnerConfig,
+        bindings: Bindings,
         reader: Reader,
         checkpoints: Checkpoints,
         report: Report,
         stop: Callable[[], bool],
     ) -> None:
         self.config, self.reader, self.checkpoints = config, reader, checkpoints
-        self.report, self.stop = report, stop
+        self.bindings, self.report, self.stop = bindings, report, stop
+        self.watch = Watch(config.max_skipped, reader.feedback)
         for part in (part for stage in config.stages.values() for part in stage.mixture):
             if part not in PARTS:
                 raise unknown("replay part", part, PARTS)
@@ -114,6 +121,7 @@ class Learner:
         start."""
         saved = self.checkpoints.restore(feed.placed(shapes(self.config), self.mesh))
         if saved is None:
+            self.bindings.forget()
             state = compiled_init(self.config, self.mesh)(jax.random.key(self.config.seed))
             return Position(next(iter(self.config.stages)), 0), state, None
         self.config.stage(saved.position.stage)
@@ -124,6 +132,8 @@ class Learner:
         while self.reader.sync(at_most=saved.snapshot) < saved.snapshot:
             self._check_stop()
             time.sleep(POLL_S)
+        if saved.priorities:
+            self.reader.restore_priorities(saved.priorities)
         return saved.position, saved.state, saved.normaliser
 
     def start(self, state: TrainState, stage: str) -> TrainState:
@@ -134,15 +144,15 @@ class Learner:
     def wait_for_data(self, stage: str) -> None:
         """Until the snapshot holds enough episodes of every part that `stage` samples, and of the
         policy that was published last."""
-        settings = self.config.stage(stage)
-        self.reader.sync()
+        settings, draw = self.config.stage(stage), self._draw(stage, 0)
+        self._look(draw)
         while (
             self._episodes(settings) < settings.episodes
             or self.reader.acted(self.policy) < settings.fresh
         ):
             self._check_stop()
             time.sleep(POLL_S)
-            self.reader.sync()
+            self._look(draw)
 
     def check_data(self, stage: str) -> None:
         """ConfigError if V cannot express the returns in the snapshot; a warning if the window of
@@ -166,19 +176,26 @@ class Learner:
         rate, step = rates(settings), self._updates(at.stage)
         number_of_stage = list(self.config.stages).index(at.stage)
         seed = jax.random.fold_in(jax.random.key(self.config.seed), 1 + number_of_stage)
-        watch, relabel = Watch(self.config.max_skipped), self._relabel(at.stage, state, normaliser)
+        sampling = Sampling(
+            task_balanced=settings.task_balanced, loss_adaptive=settings.loss_adaptive
+        )
+        relabel = self._relabel(at.stage, state, normaliser)
         try:
             for number in range(at.update, settings.updates):
-                self._wait_for_pace(number, settings)
                 draw = self._draw(at.stage, number)
-                n_step = settings.divl.n_step
-                rows = self.reader.sample(draw, settings.mixture, settings.batch, n_step=n_step)
+                self._wait_for_pace(number, draw, settings)
+                rows = self.reader.sample(
+                    draw, settings.mixture, settings.batch,
+                    n_step=settings.divl.n_step, sampling=sampling,
+                )  # fmt: skip
                 batch = feed.transitions(relabel(rows), normaliser, self.mesh)
                 key = jax.random.fold_in(seed, number)
                 state, metrics = step(number)(state, batch, key, rate(number))
-                watch.add(metrics, rows)
+                _require_losses(settings, at.stage, metrics)
+                self.watch.add(metrics, rows, draw)
+                self.reader.load(LOAD_S)
                 at = Position(at.stage, number + 1)
-                self._after(at, state, normaliser, publish, partial(self._seen, watch, batch))
+                self._after(at, state, normaliser, publish, partial(self._seen, batch))
         except Stopped:
             self._save(at, state, normaliser)
             raise
@@ -198,7 +215,7 @@ class Learner:
         if last or at.update % config.report_every == 0:
             self.report(at, seen(at, state))
             if loss.prepare is None:
-                self.reader.sync()
+                self._look(self._draw(at.stage, at.update), within_s=LOAD_S)
         # Published first: a kill in between repeats a publication instead of losing it.
         due = last or (settings.deployed and at.update % config.publish_every == 0)
         if due and loss.acting is not None:
@@ -208,11 +225,9 @@ class Learner:
         if at.update % config.report_every == 0:
             self._check_stop()
 
-    def _seen(
-        self, watch: "Watch", batch: Transitions, at: Position, state: TrainState
-    ) -> dict[str, float]:
+    def _seen(self, batch: Transitions, at: Position, state: TrainState) -> dict[str, float]:
         """Metrics since the last report; where a critic learns, with a look at what it knows."""
-        means, settings = watch.means(), self.config.stage(at.stage)
+        means, settings = self.watch.means(), self.config.stage(at.stage)
         due = at.update % (PROBE_EVERY * self.config.report_every) == 0
         if "critic/loss" not in means or not (due or at.update == settings.updates):
             return means
@@ -223,10 +238,11 @@ class Learner:
         return means | {name: float(value) for name, value in found.items()}
 
     def _save(self, at: Position, state: TrainState, normaliser: Normaliser) -> None:
-        snapshot = self.reader.version
+        self.watch.settle()
         self.checkpoints.save(
             at, state, normaliser,
-            snapshot=snapshot, policy=self.policy, settings=as_json(self.config),
+            snapshot=self.reader.version, policy=self.policy, settings=as_json(self.config),
+            priorities=self.reader.priorities(),
         )  # fmt: skip
 
     def _relabel(self, stage: str, state: TrainState, normaliser: Normaliser) -> Relabel:
@@ -248,12 +264,18 @@ class Learner:
         earlier = itertools.takewhile(lambda name: name != stage, self.config.stages)
         return number + sum(self.config.stage(name).updates for name in earlier)
 
-    def _wait_for_pace(self, number: int, settings: StageConfig) -> None:
+    def _wait_for_pace(self, number: int, draw: int, settings: StageConfig) -> None:
         """Hold back updates that the fleet's data does not yet pay for."""
         while number >= settings.updates_per_episode * self._episodes(settings):
             self._check_stop()
             time.sleep(POLL_S)
-            self.reader.sync()
+            self._look(draw)
+
+    def _look(self, draw: int, *, within_s: float = math.inf) -> None:
+        """Bind what is newest, or what this run had bound for a draw before it was killed."""
+        while not self.bindings.sync(draw, within_s=within_s):
+            self._check_stop()
+            time.sleep(POLL_S)
 
     def _episodes(self, settings: StageConfig) -> int:
         """Episodes in the bound snapshot of the rarest part of the mixture."""
@@ -265,54 +287,13 @@ class Learner:
             raise Stopped
 
 
-class Seen(NamedTuple):
-    """Metrics of one update, still on the device, and the rows it used."""
-
-    metrics: Metrics
-    rows: Batch
-
-
-class Watch:
-    """Collects metrics without waiting for the device, and counts skipped updates in a row."""
-
-    def __init__(self, max_skipped: int) -> None:
-        self.max_skipped, self.skipped = max_skipped, 0
-        self._pending: list[Seen] = []
-        self._read: list[dict[str, float]] = []
-
-    def add(self, metrics: Metrics, rows: Batch) -> None:
-        """Note an update that was dispatched; look at the one before it, which has finished."""
-        self._pending.append(Seen(metrics, rows))
-        self._look(self._pending[:-1])
-        self._pending = self._pending[-1:]
-
-    def means(self) -> dict[str, float]:
-        """Mean of every metric over the applied updates since the last call."""
-        self._look(self._pending)
-        read, self._pending, self._read = self._read, [], []
-        names = dict.fromkeys(name for metrics in read for name in metrics)
-        return {name: float(np.mean([m[name] for m in read if name in m])) for name in names}
-
-    def _look(self, seen: Iterable[Seen]) -> None:
-        for metrics, rows in seen:
-            values = {name: float(value) for name, value in metrics.items()}
-            if values.pop("finite"):
-                self.skipped = 0
-                self._read.append(values)
-                continue
-            self.skipped += 1
-            bad = sorted(name for name, value in values.items() if not np.isfinite(value))
-            bad = bad or ["parameters or moments of an optimiser"]
-            episodes = sorted(set(rows.episode.tolist()))
-            log.error(
-                "update skipped: not finite: %s episodes=%s", ",".join(bad), ",".join(episodes)
-            )
-            if self.skipped > self.max_skipped:
-                raise NonFiniteError(
-                    f"{self.skipped} updates in a row were not finite in {', '.join(bad)}; none "
-                    f"was applied. The last batch came from episodes {', '.join(episodes[:8])}. "
-                    f"Lower the learning rate or inv_temp, or look at those episodes."
-                )
+def _require_losses(stage: StageConfig, name: str, metrics: Metrics) -> None:
+    """ConfigError if draws should adapt to losses that nobody computes."""
+    if stage.loss_adaptive and ROW_LOSS not in metrics:
+        raise ConfigError(
+            f"loss_adaptive is {stage.loss_adaptive} in stage {name}, which learns no Q: there is "
+            f"no TD loss to adapt to. Set it to 0 there."
+        )
 
 
 @cache
@@ -360,6 +341,8 @@ def without_rates(stage: StageConfig) -> StageConfig:
         stage,
         updates=0,
         mixture={"demo": 1.0},
+        task_balanced=False,
+        loss_adaptive=float(stage.loss_adaptive > 0),
         episodes=0,
         fresh=0,
         updates_per_episode=math.inf,

@@ -16,7 +16,7 @@ from lwd.algorithms import divl, flow, qam
 from lwd.algorithms.ema import ema
 from lwd.config import QamConfig, StageConfig
 from lwd.learner import heads, value_head
-from lwd.learner.loss import Metrics
+from lwd.learner.loss import ROW_LOSS, Metrics
 from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
 from lwd.learner.trust import trusted
 from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
@@ -79,7 +79,11 @@ def learn_values(
     )
 
     def q_loss(phi: Params) -> tuple[Array, Metrics]:  # Eq. 15
-        return divl.critic_loss(critic.q(phi, batch.inputs, batch.action), y)
+        q = critic.q(phi, batch.inputs, batch.action)
+        loss, metrics = divl.critic_loss(q, y)
+        if not stage.loss_adaptive:
+            return loss, metrics
+        return loss, metrics | {ROW_LOSS: jnp.square(q.astype(jnp.float32) - y).mean(axis=0)}
 
     phi, q_state, q_metrics = descend(
         "critic", q_loss, state.q, optimisers.q, state.optimiser.q, rates.critic

@@ -64,9 +64,12 @@ class Priorities:
         return (ratio / LIMIT) ** strength
 
     def tensors(self, view: View) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps: losses by id, and those that have not taken effect yet."""
+        """What a checkpoint keeps: losses by id, and those that have not taken effect yet; empty
+        without any."""
         loss = self._losses(view)
         known = np.flatnonzero(~np.isnan(loss))
+        if not len(known) and not self._noted:
+            return {}
         updates = [np.full(len(noted.loss), noted.update) for noted in self._noted]
         numbers, losses = [known], [loss[known]]
         for noted in self._noted:
