@@ -12,6 +12,7 @@ from lwd.config import COMPACT, DivlConfig, LearnerConfig, PlaneConfig
 from lwd.errors import ConfigError
 from lwd.learner.checkpoint import Checkpoints
 from lwd.learner.train import Learner
+from lwd.replay.bindings import Bindings
 from lwd.replay.reader import Options, Reader
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects
@@ -37,7 +38,10 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 @pytest.fixture
 def learner(reader: Reader, tmp_path: Path) -> Iterator[Callable[[LearnerConfig], Learner]]:
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    yield lambda config: Learner(config, reader, checkpoints, lambda *_: None, lambda: False)
+    bindings = Bindings(reader, tmp_path / "bindings.jsonl", keep=True)
+    yield lambda config: Learner(
+        config, bindings, reader, checkpoints, lambda *_: None, lambda: False
+    )
     checkpoints.close()
 
 

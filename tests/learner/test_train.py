@@ -21,8 +21,9 @@ from lwd.learner.loss import Loss
 from lwd.learner.recipes import nets
 from lwd.learner.recipes.lwd import LOSSES
 from lwd.learner.state import TrainState
-from lwd.learner.train import Watch, compiled, without_rates
+from lwd.learner.train import compiled, without_rates
 from lwd.learner.update import sft_update, update
+from lwd.learner.watch import Watch
 from lwd.models.artifact import FlowPolicy
 from lwd.replay.batch import Batch
 from lwd.store import weights

@@ -194,6 +194,11 @@ class StageConfig:
     """Global batch size over all hosts."""
     mixture: Mapping[str, float] = field(hash=False)
     """Share of each replay part in a batch: `demo`, `offline` (B_off), `online` (B_on)."""
+    task_balanced: bool = False
+    """Inside each part draw tasks evenly, whatever there is of each; else ticks evenly."""
+    loss_adaptive: float = 0.0
+    """How much likelier ticks of episodes with a high TD loss are: an exponent, 0 is not at all.
+    It biases what is learned towards such episodes, within bounds; see `lwd.replay.priorities`."""
     episodes: int = 1
     """Episodes of the rarest part of the mixture that must be in the snapshot to start."""
     fresh: int = 0
@@ -220,6 +225,10 @@ class StageConfig:
             self.updates_per_episode > 0,
             f"updates_per_episode is {self.updates_per_episode}; it must be positive, and inf does "
             f"not wait for data.",
+        )
+        require(
+            0 <= self.loss_adaptive < math.inf,
+            f"loss_adaptive is {self.loss_adaptive}; it is an exponent, finite and not negative.",
         )
         weights = self.mixture.values()
         require(
