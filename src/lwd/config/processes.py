@@ -49,6 +49,9 @@ class PlaneConfig:
     """Certificate chain (PEM) of the service, for an https:// service URL."""
     tls_key: Path | None = None
     """Private key (PEM) of the service."""
+    requests_per_s: float = 100.0
+    """Requests that the service takes from each token, and from each address without a valid one;
+    0 is without limit. Without tokens it serves this machine only, and has no limit."""
     lease_s: float = 10.0
     """Time after which another coordinator may take over from a silent one."""
     reconcile_s: float = 3.0

@@ -88,6 +88,14 @@ class Access:
         grant = self._find(authorization or "")
         return "" if grant is None or grant.robot == ANY_ROBOT else grant.robot
 
+    def client(self, authorization: str | None, address: str) -> str | None:
+        """Whom the requests with this header are counted for: the owner of a valid token, else the
+        address; nobody where the service is open to this machine only."""
+        if self.open:
+            return None
+        grant = self._find(authorization or "")
+        return f"address {address}" if grant is None else f"{grant.robot} {grant.sha256[:16]}"
+
     def _find(self, authorization: str) -> Grant | None:
         kind, _, token = authorization.partition(" ")
         digest = _digest(token)

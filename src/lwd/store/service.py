@@ -13,7 +13,7 @@ from typing import Annotated
 from urllib.parse import urlparse
 
 import uvicorn
-from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi import FastAPI, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -26,6 +26,7 @@ from lwd.store import metrics
 from lwd.store.access import READ, UPLOAD, Access, RefusedError, load_access
 from lwd.store.catalog import Catalog
 from lwd.store.heartbeats import Heartbeats, add_heartbeats
+from lwd.store.limits import Rates, body_fault
 from lwd.store.process import LOOPBACK, allow_connections, listen, split_url, stop_on_signals
 from lwd.store.queue import Queue
 from lwd.store.relay import Bell, relay, watch_weights
@@ -33,14 +34,20 @@ from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_S = 60.0
+MOST = 2**31 - 1
+"""Largest number that a column of the catalog holds."""
+MOST_CONNECTIONS = 20_000
 MAX_NAME = 128
 MAX_INSTRUCTION = 4096
 MAX_PAYLOAD_BYTES = 4 * 1024**3
 STATUS_OF = {ConflictError: 409, EpisodeError: 422, ServiceError: 503}
 
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""What a database refuses in a text."""
+
 Token = Annotated[str | None, Header(alias="Authorization")]
+Version = Annotated[int, Path(ge=0, le=MOST)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,12 @@ class Parts:
     wake: threading.Event = field(default_factory=threading.Event)
     """Set after an insert, so that the relay does not wait for its next look."""
     beats: Heartbeats = field(default_factory=lambda: Heartbeats(time.time))
+    rates: Rates = field(default_factory=lambda: Rates(0.0))
+
+
+def _is_name(text: str) -> bool:
+    """Commas separate the names of a canary's robots."""
+    return 0 < len(text) <= MAX_NAME and text.isprintable() and "," not in text
 
 
 def check_row(row: EpisodeRow) -> EpisodeRow:
@@ -61,9 +74,10 @@ def check_row(row: EpisodeRow) -> EpisodeRow:
         "episode_id": not re.fullmatch("[0-9a-f]{32}", row.episode_id),
         "sha256": not re.fullmatch("[0-9a-f]{64}", row.sha256),
         "size_bytes": not 0 < row.size_bytes <= MAX_PAYLOAD_BYTES,
-        "robot": not 0 < len(row.robot) <= MAX_NAME,
-        "task": not 0 < len(row.task) <= MAX_NAME,
-        "instruction": len(row.instruction) > MAX_INSTRUCTION,
+        "robot": not _is_name(row.robot),
+        "task": not _is_name(row.task),
+        "instruction": len(row.instruction) > MAX_INSTRUCTION
+        or _UNSTORABLE.search(row.instruction),
         "kind": row.kind not in list(Kind),
         "outcome": row.outcome not in list(Outcome),
         "policy_version": not 0 <= row.policy_version < 2**31,
@@ -86,7 +100,7 @@ def create_app(catalog: Catalog, parts: Parts | None = None) -> FastAPI:
     """The HTTP interface of a catalog."""
     shared = parts or Parts(catalog=catalog)
     app = FastAPI(title="lwd metadata service", openapi_url=None)
-    app.middleware("http")(_limit_body)
+    app.middleware("http")(_limits(shared))
     app.exception_handler(LwdError)(_answer_error)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     _add_uploads(app, shared)
@@ -110,7 +124,8 @@ def _add_uploads(app: FastAPI, parts: Parts) -> None:
     @app.post("/loads")
     def report_load(row: LoadRow, authorization: Token = None) -> dict[str, str]:
         parts.access.check(authorization, UPLOAD, row.robot)
-        if not (0 < len(row.robot) <= MAX_NAME and math.isfinite(row.loaded_at)):
+        fine = _is_name(row.robot) and math.isfinite(row.loaded_at) and 0 < row.version <= MOST
+        if not fine:
             raise EpisodeError(f"Load report is not valid: {row}.")
         parts.catalog.report_load(row)
         log.info("load robot=%s version=%d", row.robot, row.version)
@@ -120,7 +135,7 @@ def _add_uploads(app: FastAPI, parts: Parts) -> None:
 def _add_weights(app: FastAPI, parts: Parts) -> None:
     @app.get("/weights/latest", response_model=WeightsRow)
     async def latest_weights(
-        after: int = 0,
+        after: Annotated[int, Query(ge=0, le=MOST)] = 0,
         robot: Annotated[str, Query(max_length=MAX_NAME)] = "",
         wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0,
         authorization: Token = None,
@@ -134,7 +149,7 @@ def _add_weights(app: FastAPI, parts: Parts) -> None:
         return row if row and row.version > after else Response(status_code=204)
 
     @app.get("/weights/{version}", response_model=WeightsRow)
-    def weights(version: int, authorization: Token = None) -> Response | WeightsRow:
+    def weights(version: Version, authorization: Token = None) -> Response | WeightsRow:
         parts.access.check(authorization, READ)
         row = parts.catalog.weights(version)
         missing = {"detail": f"Weights version {version} was never published."}
@@ -160,16 +175,24 @@ def _add_status(app: FastAPI, parts: Parts) -> None:
         }
 
 
-async def _limit_body(
-    request: Request, call_next: Callable[[Request], Awaitable[Response]]
-) -> Response:
-    """A body must announce its length, and rows are small."""
-    length = request.headers.get("content-length", "")
-    if request.method == "POST" and not length.isdigit():
-        return JSONResponse({"detail": "Send a Content-Length."}, 411)
-    if length.isdigit() and int(length) > MAX_BODY_BYTES:
-        return JSONResponse({"detail": f"The body exceeds {MAX_BODY_BYTES} bytes."}, 413)
-    return await call_next(request)
+def _limits(parts: Parts) -> Callable[..., Awaitable[Response]]:
+    """Refuses what is too large or comes too often, before anybody looks at it."""
+
+    async def _limit(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        fault = body_fault(request.method, request.headers.get("content-length", ""))
+        if fault is not None:
+            return JSONResponse({"detail": fault[1]}, fault[0])
+        address = request.client.host if request.client else ""
+        client = parts.access.client(request.headers.get("authorization"), address)
+        if client and (wait_s := parts.rates.wait_s(client)):
+            log.warning("too many requests client=%.80s path=%s", client, request.url.path)
+            retry = {"Retry-After": str(math.ceil(wait_s))}
+            return JSONResponse({"detail": "Too many requests; wait."}, 429, retry)
+        return await call_next(request)
+
+    return _limit
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
@@ -208,13 +231,15 @@ def serve(
         Catalog(config.catalog, clock) as catalog,
         Queue(config.queue_url) as queue,
     ):
-        parts = Parts(catalog=catalog, access=access)
+        rates = Rates(config.requests_per_s)
+        parts = Parts(catalog=catalog, access=access, rates=rates)
         settings = uvicorn.Config(
             create_app(catalog, parts),
             log_config=None,
             access_log=False,
             ws="none",
             timeout_graceful_shutdown=5,
+            limit_concurrency=MOST_CONNECTIONS,
             ssl_certfile=config.tls_cert,
             ssl_keyfile=config.tls_key,
         )
