@@ -7,6 +7,7 @@ import pytest
 
 from lwd import prepare
 from lwd.config import PlaneConfig
+from lwd.config.machine import Machine
 from lwd.episode.payload import encode
 from lwd.errors import ConfigError
 from lwd.models.inputs.format import ABSOLUTE, InputFormat
@@ -72,3 +73,17 @@ def test_a_check_warns_of_absolute_actions(inputs, tmp_path, capsys, rng):
     assert "frame: actions: the statistics look like those of absolute" in capsys.readouterr().out
     prepare.compare(tmp_path / "norm_stats.json", tmp_path / "norm_stats.json")
     assert capsys.readouterr().out == "nothing odd\n"
+
+
+def test_a_plan_says_whether_it_fits(capsys):
+    machine = Machine(devices=2, memory_gib=1.0)
+    prepare.plan(machine, "tiny", rate="compact", batch=16, as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert (said["samples"], said["fits"]) == (8, True)
+    assert said["total"] == sum(said["bytes"].values())
+    with pytest.raises(SystemExit) as ended:
+        prepare.plan(Machine(memory_gib=0.001), "tiny", rate="compact", batch=16)
+    assert ended.value.code == 1
+    printed = capsys.readouterr().out
+    assert "optimiser of the policy" in printed
+    assert "it does not fit: 0.0 of 0.001 GiB may be used, not even one sample" in printed

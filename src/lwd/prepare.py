@@ -4,6 +4,7 @@
 """
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,18 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from lwd.config import PlaneConfig, control
+from lwd.config.machine import Machine
 from lwd.errors import ConfigError, PayloadError
 
 if TYPE_CHECKING:
     from lwd.episode.types import Episode
+    from lwd.learner.plan import Plan
     from lwd.models.inputs.format import InputFormat
     from lwd.models.inputs.measure import Measured
     from lwd.models.inputs.review import Finding
 
 Plane = Annotated[PlaneConfig, arg(name="")]
+Where = Annotated[Machine, arg(name="")]
 AsJson = Annotated[bool, arg(name="json")]
 Seeing = Literal["tiny", "small", "pi05"]
 Rate = Literal["compact", "full"]
@@ -119,6 +123,62 @@ def compare(first: Positional[Path], second: Positional[Path], as_json: AsJson =
     from lwd.models.inputs.review import compare as differences
 
     _print(differences(read_norm_stats(first), read_norm_stats(second)), as_json)
+
+
+def plan(
+    machine: Where = Machine(),  # noqa: B008
+    preset: Seeing = "pi05",
+    rate: Rate = "full",
+    batch: int = 64,
+    accumulate: int = 1,
+    stage: Literal["sft", "offline", "online"] = "sft",
+    as_json: AsJson = False,
+) -> None:
+    """Say how much memory a stage takes on each device and whether it fits, before it starts.
+
+    The exit status is 0 only if it fits.
+
+    Args:
+        machine: The devices.
+        preset: Model preset.
+        rate: Control preset: chunks of 10 or of 30 ticks.
+        batch: Global batch size.
+        accumulate: Parts of a batch whose gradients are added up.
+        stage: Stage of Algorithm 1; online the vision-language model is frozen.
+        as_json: Print one JSON object.
+    """
+    from lwd.learner.plan import plan as plan_now
+
+    planned = plan_now(
+        preset, control(rate), machine, batch=batch, accumulate=accumulate, stage=stage
+    )
+    if as_json:
+        sizes = {row.name: row.fixed + row.each * planned.samples for row in planned.rows}
+        verdict = {"total": planned.total, "fits": planned.fits, "most_samples": planned.most}
+        print(json.dumps({"bytes": sizes, "samples": planned.samples, **verdict}))
+    else:
+        _show_plan(planned)
+    if not planned.fits:
+        sys.exit(1)
+
+
+def _show_plan(planned: "Plan") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    gib, machine = 2**30, planned.machine
+    table = Table("on each device", "GiB", caption=f"{planned.samples} samples at a time")
+    for row in planned.rows:
+        table.add_row(row.name, f"{(row.fixed + row.each * planned.samples) / gib:.2f}")
+    table.add_row("all of it", f"{planned.total / gib:.2f}", style="bold")
+    Console().print(table)
+    room = f"{planned.room / gib:.1f} of {machine.memory_gib:g} GiB may be used"
+    if planned.fits:
+        print(f"it fits: {room}; up to {planned.most} samples at a time would")
+    elif planned.most:
+        print(f"it does not fit: {room}; {planned.most} samples at a time do: see --accumulate")
+    else:
+        print(f"it does not fit: {room}, not even one sample; more devices: see --devices, --fsdp")
 
 
 def _format(preset: str, rate: str, file: Path | None) -> "InputFormat":
