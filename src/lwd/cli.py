@@ -30,7 +30,7 @@ from lwd.config import (
 from lwd.errors import LwdError
 from lwd.exchange import COMMANDS as EXCHANGES
 from lwd.operate import COMMANDS, SIM_COMMANDS
-from lwd.prepare import normstats
+from lwd.prepare import normstats, plan
 from lwd.records import COMMANDS as ABOUT_RECORDS
 from lwd.records import snapshots
 from lwd.serve.command import COMMANDS as SERVING
@@ -67,6 +67,7 @@ for operator_command in (*COMMANDS, *ABOUT_RECORDS, *SERVING):
 app.command(snapshots, name="snapshots", help="Versions of the data set: compare, retain, collect.")
 for exchange_name, exchange, what_for in EXCHANGES:
     app.command(exchange, name=exchange_name, help=what_for)
+app.command(plan)
 app.command(
     normstats, name="normstats", help="Statistics that states and actions are normalised by."
 )
