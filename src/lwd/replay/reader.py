@@ -5,7 +5,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from lwd.replay.batch import Batch, Chunks, PartSize
 from lwd.replay.cache import Cache, local_path
 from lwd.replay.images import ImageReader
 from lwd.replay.memory import EMPTY, PARTS, Memory, View
+from lwd.replay.options import USUAL, Options
 from lwd.replay.order import Order, trained_on
 from lwd.replay.prefetch import Settings
 from lwd.replay.priorities import LAG, Priorities
@@ -35,26 +35,6 @@ log = logging.getLogger(__name__)
 
 _COMPLAIN_S = 30.0
 """Time after which a missing payload is worth a warning, and the next one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a deployment or an ablation may want to change about a reader."""
-
-    single_source: bool = False
-    """Leave out chunks that cross the border of an intervention."""
-    bootstrap_timeouts: bool = False
-    """Treat a time-out as a cut, not as a failure (the paper: a failure)."""
-    prefetcher: bool = True
-    """Download in a process of its own; else inside `sync`, which then takes as long."""
-    cameras: tuple[str, ...] = ()
-    """Cameras whose images batches have; windows start only where all of them have one."""
-    image_size: int | None = None
-    """Side of those images in pixels; None is as recorded."""
-    image_workers: int = 2
-    """Threads that decode them, and downloads at once of what is not cached."""
-    cache_bytes: int = 50 << 30
-    """Bound of the payloads on this host's disk."""
 
 
 class Reader:
@@ -77,7 +57,7 @@ class Reader:
         hosts: int = 1,
         seed: int = 0,
         barrier: Callable[[int], int] = lambda version: version,
-        options: Options = Options(),
+        options: Options = USUAL,
         clock: Callable[[], float] = time.time,
     ):
         """`horizon` in ticks, `discount` per tick, `n_step` in chunks, for all tasks or by task."""
