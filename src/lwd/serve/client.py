@@ -51,21 +51,23 @@ class RemotePolicy:
     normalisation_hash = ""
     tokenizer_hash = ""
 
-    def __init__(self, server: Server, control: ControlConfig) -> None:
-        """Nothing is connected until the first chunk."""
+    def __init__(self, server: Server, control: ControlConfig, *, lane: int = 0) -> None:
+        """Nothing is connected until the first chunk. `lane` counts the policies that plan for one
+        robot at the same time, each with a connection of its own."""
         self.version = 0
         """What one of our servers says; 0 where nobody does."""
         self.metadata: dict[str, Any] = {}
         """What the server said when it was connected to."""
         self._server, self._control = server, control
-        self._layout = layout(server.layout)
+        self._layout, self._lane = layout(server.layout), lane
         self._stack = ExitStack()
         self._socket: ClientConnection | None = None
-        self._episode = ""
+        self._episode, self._number = "", 0
 
     def reset(self, seed: int) -> None:
         """Start an episode; one of our servers is told, openpi's has no such thing."""
-        self._episode = f"{seed}-{random.getrandbits(32):08x}"
+        self._number += 1
+        self._episode = f"{seed}-{self._number}"
 
     def chunk(self, observation: Observation, instruction: str) -> np.ndarray:
         """[horizon, action] absolute targets, the first of what the server plans.
@@ -105,6 +107,8 @@ class RemotePolicy:
             message["lwd/episode_id"] = self._episode
             if self._server.robot:
                 message["lwd/robot_id"] = self._server.robot
+            if self._lane:
+                message["lwd/lane"] = self._lane
         socket.send(pack(message))
         reply = socket.recv(timeout=self._server.timeout_s)
         if isinstance(reply, str):

@@ -150,6 +150,8 @@ class Serving:
         request = request_of(unpack(message))
         by = layout(self.config.layout)
         observation, instruction = received(by, request.message, prompt=self.config.prompt)
+        if "lwd/lane" in request.own:
+            return await self._aside(connection, request, observation, instruction)
         session = self._session(connection, request)
         running = self._running(session, request, observation, instruction)
         executed = checked(session, observation, request)
@@ -158,6 +160,19 @@ class Serving:
         answer = await self._chunk(session, running, observation, instruction)
         self._record(running, observation, answer, executed)
         return _reply(answer, running)
+
+    async def _aside(
+        self, connection: Connection, request: Request, observation: Observation, instruction: str
+    ) -> dict[str, Any]:
+        """A robot that plans several chunks at once asks over another connection: answered by the
+        policy of its episode, and not recorded."""
+        robot = request.robot or connection.robot
+        self.access.check(connection.authorization, READ, robot)
+        session = self.sessions.find(robot)
+        if session is None or session.running is None or session.running.key != request.episode:
+            raise RequestError(f"robot {robot!r} has no such episode; its first lane begins one.")
+        running = session.running
+        return _reply(await self._chunk(session, running, observation, instruction), running)
 
     def _session(self, connection: Connection, request: Request) -> Session:
         """The robot's session; a message may name another robot than the connection's."""

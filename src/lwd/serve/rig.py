@@ -1,0 +1,88 @@
+"""A robot's rig with another's policy server, real-time chunking and a person's device."""
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lwd.actor.attended import AttendedRobot
+from lwd.actor.devices import device
+from lwd.actor.operator import Operator
+from lwd.actor.policy import Policy
+from lwd.actor.process import Rig
+from lwd.actor.realtime import Pace, RealtimePolicy
+from lwd.actor.robot import Robot
+from lwd.config import ControlConfig
+from lwd.config.guidance import GuidanceConfig
+
+
+def guided(
+    rig: Rig,
+    guidance: GuidanceConfig,
+    control: ControlConfig,
+    *,
+    robot_id: str,
+    joints: Sequence[int],
+    stop: threading.Event | None = None,
+) -> Rig:
+    """The rig as `guidance` says; unchanged by default.
+
+    `joints` is where in the state the measured value of every action dimension is; `stop` ends a
+    robot's pause when its process ends.
+    """
+    if guidance.policy_url:
+        rig = replace(rig, policies=lambda: _elsewhere(guidance, control, robot_id))
+    if guidance.lanes:
+        rig = replace(rig, around=lambda policy: _realtime(policy, guidance, control, robot_id))
+    if guidance.device:
+        make = rig.robot
+        rig = replace(
+            rig,
+            robot=lambda: _attended(make(), guidance.device, joints, stop),
+            operator=_beside,
+        )
+    return rig
+
+
+def _attended(
+    robot: Robot, name: str, joints: Sequence[int], stop: threading.Event | None
+) -> AttendedRobot:
+    return AttendedRobot(robot, device(name, robot), joints, stop=stop)
+
+
+def _beside(robot: Robot, rng: np.random.Generator) -> Operator:
+    """The person beside an attended robot."""
+    assert isinstance(robot, AttendedRobot)
+    return robot
+
+
+def _realtime(
+    policy: Policy, guidance: GuidanceConfig, control: ControlConfig, robot_id: str
+) -> Policy:
+    # The client is imported late: a robot that acts with the fleet's weights needs no websockets.
+    lanes = [policy]
+    if guidance.lanes > 1:
+        from lwd.serve.client import RemotePolicy
+
+        server = _server(guidance, robot_id)
+        lanes += [RemotePolicy(server, control, lane=n) for n in range(1, guidance.lanes)]
+    return RealtimePolicy(lanes, control, Pace(blend=guidance.blend))
+
+
+def _elsewhere(guidance: GuidanceConfig, control: ControlConfig, robot_id: str):
+    from lwd.serve.client import Elsewhere, RemotePolicy
+
+    return Elsewhere(RemotePolicy(_server(guidance, robot_id), control))
+
+
+def _server(guidance: GuidanceConfig, robot_id: str):
+    from lwd.serve.client import Server
+
+    return Server(
+        url=guidance.policy_url,
+        layout=guidance.layout,
+        key=os.environ.get("LWD_POLICY_KEY", ""),
+        robot=robot_id,
+    )
