@@ -100,6 +100,13 @@ def test_what_is_fitted_is_what_the_networks_take(name, windows):
     assert sizes.critic.text.vocabulary >= sizes.policy.vocabulary
 
 
+def test_the_critic_of_pi05_does_not_see_the_padding_of_actions():
+    _, critic = presets.build("pi05", COMPACT)
+    z, chunk = (jax.ShapeDtypeStruct((3, *rest), np.float32) for rest in ((640,), (10, 32)))
+    q = jax.eval_shape(critic.q, jax.eval_shape(critic.init_q, jax.random.key(0)), z, chunk)
+    assert q.shape == (2, 3)
+
+
 def test_the_preset_without_eyes_keeps_its_statistics(windows):
     made = presets.fit("state", COMPACT, *windows)
     assert isinstance(made, Normaliser)

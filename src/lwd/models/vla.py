@@ -40,7 +40,8 @@ def critic(config: VlmCriticConfig) -> CriticFns:
         init_value=lambda key: vlm_critic.init_value(key, config),
         init_q=init_q,
         value_logits=vlm_critic.value_logits,
-        q=lambda params, z, a: vlm_critic.q(params["heads"], z, a, config),
+        # A policy's actions may be padded with zeros; nothing depends on those.
+        q=lambda params, z, a: vlm_critic.q(params["heads"], z, a[..., : config.action], config),
         encode=encode,
     )
 
