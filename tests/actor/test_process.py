@@ -7,6 +7,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from lwd.episode import payload
 from lwd.episode.types import Outcome
 from lwd.errors import ConfigError, EpisodeError, ServiceError
 from lwd.store import weights
+from lwd.store.heartbeats import Beat
 from lwd.store.objects import Objects
 from lwd.store.rows import WeightsRow
 
@@ -230,9 +232,14 @@ class Client(Fleet):
 
     row: WeightsRow
 
-    def __init__(self, url, *, token=None, robot=""):
+    beats: ClassVar[list[Beat]] = []
+
+    def __init__(self, url, *, token=None, robot="", timeout_s=10.0):
         super().__init__()
         self.rows = [self.row]
+
+    def send_beat(self, beat: Beat) -> None:
+        self.beats.append(beat)
 
     def __enter__(self):
         return self
@@ -260,6 +267,7 @@ def test_a_whole_process_fetches_its_policy_from_the_object_store(tmp_path, monk
     assert [header.policy_version for header in episodes(tmp_path)] == [3, 3]
     cached = tmp_path / "actors" / "r0" / "weights" / f"{Client.row.sha256}.safetensors"
     assert cached.exists()
+    assert {beat.robot for beat in Client.beats} == {"r0"}
 
 
 def start(root: Path, kind: str, quota: int, **options: str) -> subprocess.Popen:

@@ -24,17 +24,17 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
 
-    def add(self, amount: float = 1.0, **labels: str) -> None:
+    def add(self, amount: float | int = 1, **labels: str) -> None:
         """Count."""
         if (found := _metrics.get(self.name)) is not None:
             _at(found, labels).inc(amount)
 
-    def set(self, value: float, **labels: str) -> None:
+    def set(self, value: float | int, **labels: str) -> None:
         """Set a gauge."""
         if (found := _metrics.get(self.name)) is not None:
             _at(found, labels).set(value)
 
-    def observe(self, value: float, **labels: str) -> None:
+    def observe(self, value: float | int, **labels: str) -> None:
         """One more value of a histogram."""
         if (found := _metrics.get(self.name)) is not None:
             _at(found, labels).observe(value)
