@@ -90,6 +90,18 @@ class Critic:
         return json.loads(answer)
 
 
+def curves_along(
+    payload: Path, checkpoints: Path, recipe: str, rate: str
+) -> dict[str, list[float]]:
+    """Mean and quantiles of V over the states of an episode, by a child process of its own."""
+    critic = Critic(checkpoints, recipe, rate)
+    try:
+        found = critic.values(payload)
+    finally:
+        critic.close()
+    return {name: found[name] for name in ("mean", "low", "median", "high")}
+
+
 class Head:
     """The critic of the newest checkpoint, loaded again when there is a newer one."""
 

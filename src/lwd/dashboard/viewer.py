@@ -33,6 +33,12 @@ class Viewer:
         self._episodes.clear()
         self._folder.cleanup()
 
+    def __enter__(self) -> "Viewer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def path(self, row: EpisodeRow) -> Path:
         """The payload as a file, verified by its hash."""
         self.episode(row)
