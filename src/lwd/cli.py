@@ -58,6 +58,8 @@ EXTRAS = {
     "vla": ("PIL", "sentencepiece", "tokenizers"),
     "lerobot": ("av",),
     "serve": ("msgpack", "prometheus_client", "websockets"),
+    "observe": ("tensorboardX",),
+    "rerun": ("rerun",),
 }
 """Packages that only some commands need, by the extra that installs them."""
 

@@ -6,14 +6,14 @@ What a command needs it imports itself.
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from lwd.config import PlaneConfig
 from lwd.config.lerobot import ExportConfig, ImportConfig
-from lwd.errors import ConflictError, EpisodeError
+from lwd.errors import ConflictError, EpisodeError, MissingError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -239,6 +239,60 @@ def _plain(report: object) -> dict[str, object]:
     assert is_dataclass(report)
     assert not isinstance(report, type)
     return asdict(report)
+
+
+@export_.command(name="rerun")
+def export_rerun(
+    episode: Positional[str],
+    path: Positional[Path],
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    values: bool = False,
+    recipe: str = "lwd",
+    rate: Literal["compact", "full"] = "compact",
+) -> None:
+    """Export an episode as a Rerun recording: frames, states, actions, who acted.
+
+    Args:
+        episode: Its id.
+        path: File to write, such as episode.rrd.
+        plane: Which catalog and object store; with values also which run.
+        values: Add what the critic of the newest checkpoint says along the episode.
+        recipe: Recipe of that run.
+        rate: Control preset that it was trained with.
+    """
+    from lwd.dashboard import rerun_file
+    from lwd.dashboard.critic import curves_along
+    from lwd.dashboard.viewer import Viewer
+    from lwd.store.catalog import Catalog
+    from lwd.store.objects import Objects
+
+    with Catalog(plane.catalog) as catalog, Viewer(Objects(plane.objects)) as viewer:
+        row = catalog.episode(episode)
+        if row is None:
+            raise MissingError(f"Episode {episode[:80]} is not in the catalog.")
+        payload = viewer.path(row)
+        curves = curves_along(payload, plane.root / "checkpoints", recipe, rate) if values else {}
+        print(rerun_file.export(viewer.episode(row), path, curves))
+
+
+@export_.command(name="tensorboard")
+def export_tensorboard(
+    path: Positional[Path],
+    plane: Plane = PlaneConfig(),  # noqa: B008
+    follow: bool = False,
+) -> None:
+    """Export the learner's metrics as TensorBoard event files.
+
+    Args:
+        path: Folder for the event files, without any so far.
+        plane: Which run.
+        follow: Go on with what the learner reports until SIGINT or SIGTERM.
+    """
+    from lwd.dashboard import event_files
+    from lwd.store.process import stop_on_signals
+
+    stop = stop_on_signals() if follow else None
+    print(f"{event_files.export(plane.root / 'learner.jsonl', path, follow=stop)} reports: {path}")
 
 
 COMMANDS: tuple[tuple[str, SubcommandApp, str], ...] = (
