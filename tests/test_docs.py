@@ -16,6 +16,7 @@ import tyro
 
 import lwd
 from lwd import cli, exchange, operate, records
+from lwd.fleet import command as robots
 from lwd.learner.recipes import recipe
 from lwd.serve import command as serving
 
@@ -47,7 +48,7 @@ def lines_with(program: str) -> list[str]:
 
 def functions() -> dict[tuple[str, ...], Callable[..., None]]:
     """Words of every subcommand to its function."""
-    plain = (*operate.COMMANDS, *records.COMMANDS, *serving.COMMANDS)
+    plain = (*operate.COMMANDS, *records.COMMANDS, *robots.COMMANDS, *serving.COMMANDS)
     found = {(command.__name__,): command for command in plain}
     found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
     found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}

@@ -17,7 +17,6 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from lwd.config import (
-    ActorConfig,
     DemoConfig,
     DiagnosisConfig,
     EdgeConfig,
@@ -29,6 +28,7 @@ from lwd.config import (
 )
 from lwd.errors import LwdError
 from lwd.exchange import COMMANDS as EXCHANGES
+from lwd.fleet.command import COMMANDS as ROBOTS
 from lwd.operate import COMMANDS, SIM_COMMANDS
 from lwd.prepare import normstats, plan
 from lwd.records import COMMANDS as ABOUT_RECORDS
@@ -39,14 +39,12 @@ from lwd.store.process import follow_parent
 
 Rate = Literal["compact", "full"]
 Scope = Literal["upload", "read", "publish", "consume", "operate"]
-Actor = Annotated[ActorConfig, arg(name="")]
 Plane = Annotated[PlaneConfig, arg(name="")]
 Edge = Annotated[EdgeConfig, arg(name="")]
 Algorithm = Annotated[LearnerConfig, arg(name="")]
 Hosts = Annotated[HostConfig, arg(name="")]
 Demo = Annotated[DemoConfig, arg(name="")]
 Diagnosis = Annotated[DiagnosisConfig, arg(name="")]
-TASKS = DemoConfig().tasks
 UNTIL_ASKED = LearnerConfig(stages={"sft": StageConfig(updates=0, mixture={"demo": 1.0})})
 """Stands for the recipe that `lwd learner` is asked for; recipes load JAX."""
 EXTRAS = {
@@ -64,7 +62,7 @@ EXTRAS = {
 """Packages that only some commands need, by the extra that installs them."""
 
 app = SubcommandApp()
-for operator_command in (*COMMANDS, *ABOUT_RECORDS, *SERVING):
+for operator_command in (*COMMANDS, *ABOUT_RECORDS, *ROBOTS, *SERVING):
     app.command(operator_command)
 app.command(snapshots, name="snapshots", help="Versions of the data set: compare, retain, collect.")
 for exchange_name, exchange, what_for in EXCHANGES:
@@ -89,44 +87,6 @@ def demo(config: Demo = DemoConfig()) -> None:  # noqa: B008
     from lwd.demo.run import run
 
     run(config)
-
-
-@app.command
-def robot(
-    actor: Actor = ActorConfig(),  # noqa: B008
-    plane: Plane = PlaneConfig(),  # noqa: B008
-    tasks: tuple[str, ...] = TASKS,
-    rate: Rate = "compact",
-    held_out: bool = False,
-    intervene: bool = True,
-) -> None:
-    """Run one simulated robot: act, record, spool, reload newer weights between episodes.
-
-    Args:
-        actor: Which robot, and what it records.
-        plane: Where the parts of the data plane are.
-        tasks: Tasks that the robot draws its episodes from.
-        rate: Control preset: 10 Hz with chunks of 10 ticks, or 30 Hz with 30.
-        held_out: Draw scenes from the held-out split.
-        intervene: Online, a simulated human takes over when the policy is stuck.
-    """
-    from lwd.actor.process import main
-    from lwd.episode.types import Kind
-    from lwd.sim.rig import rig
-    from lwd.sim.tasks import task
-
-    for name in tasks:
-        task(name)
-    parts = rig(
-        Kind(actor.kind),
-        tasks,
-        control(rate),
-        robot_id=actor.robot,
-        held_out=held_out,
-        intervene=intervene,
-    )
-    expose(plane.metrics_port)
-    main(actor, plane, parts)
 
 
 @app.command

@@ -33,12 +33,20 @@ EXTRA = "extra/"
 class Policy(Protocol):
     """Chooses chunks of actions."""
 
-    version: int
-    """Version of its weights, at least 1."""
-    normalisation_hash: str
-    """sha256 of the statistics it normalises with."""
-    tokenizer_hash: str
-    """sha256 of its tokenizer."""
+    @property
+    def version(self) -> int:
+        """Version of its weights, at least 1; 0 where a server does not say."""
+        ...
+
+    @property
+    def normalisation_hash(self) -> str:
+        """sha256 of the statistics it normalises with; empty where that is not known."""
+        ...
+
+    @property
+    def tokenizer_hash(self) -> str:
+        """sha256 of its tokenizer; empty where that is not known."""
+        ...
 
     def reset(self, seed: int) -> None:
         """Start an episode; all randomness of the episode comes from `seed`."""
