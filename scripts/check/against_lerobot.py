@@ -185,7 +185,7 @@ def same(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 def main() -> None:
     """Run all checks; the first that fails ends it with a traceback."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--env", type=Path, default=Path(".lerobot"), help="lerobot's environment")
     real = Real(parser.parse_args().env.absolute())
     folder = Path(tempfile.mkdtemp(prefix="lwd-lerobot-"))

@@ -5,6 +5,7 @@ What a command needs it imports itself.
 
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -50,16 +51,23 @@ class Delivery:
 
     def take(self, episode_id: str, payload: bytes) -> None:
         """Spool the payload, and upload it if that was asked for."""
+        if self._uploader is not None:
+            # An uploaded copy of an episode that is not in the catalog was for another catalog.
+            (self._spool.root / "done" / f"{episode_id}.arrow").unlink(missing_ok=True)
         try:
             self._spool.save(episode_id, payload)
         except ConflictError as error:
             # The same recording, made with other settings before a kill: what is spooled stands.
             if not self._spool.path(episode_id).exists():
                 raise EpisodeError(str(error)) from error
-        if self._uploader is None:
-            return
+        if self._uploader is not None:
+            self._upload(self._uploader, episode_id)
+
+    def _upload(self, uploader: "Uploader", episode_id: str) -> None:
+        if reason := self._spool.rejected().get(episode_id):
+            raise EpisodeError(f"it was rejected before: {reason}")
         try:
-            self._uploader.upload(self._spool, episode_id)
+            uploader.upload(self._spool, episode_id)
         except (EpisodeError, ConflictError) as error:
             self._spool.reject(episode_id, str(error))
             raise EpisodeError(str(error)) from error
@@ -97,6 +105,9 @@ def import_lerobot(
     folder = plane.root / "spool" / plain(f"import-{journal.name}", "import")
     try:
         with Spool(folder, config.spool_quota_bytes) as spool, _bar(console) as bar:
+            if uploader is not None:
+                # What a killed run, or one with --no-upload, has spooled.
+                uploader.sweep([spool], threading.Event())
             line = bar.add_task("importing", total=None)
             report = import_dataset(
                 path,

@@ -252,3 +252,35 @@ def test_there_and_back_by_command_line(tmp_path, fleet, monkeypatch, capsys):
         same = ("robot", "task", "kind", "policy_version", "instruction", "rate_hz")
         assert all(str(getattr(header, name)) == str(getattr(row, name)) for name in same)
         assert row.interventions == int((episode.source == 1).sum())
+
+
+def test_a_new_catalog_gets_what_an_old_one_had(tmp_path, fleet, monkeypatch, capsys):
+    fleet.put(recorded(1))
+    fleet.export(tmp_path / "out")
+    root = tmp_path / "elsewhere"
+    words = ["import", "lerobot", str(tmp_path / "out"), "--root", str(root), "--json"]
+    monkeypatch.setattr("sys.argv", ["lwd", *words])
+    main()
+    (root / "catalog.db").unlink()
+    for path in (root / "imports").rglob("journal.jsonl"):
+        path.unlink()
+    main()
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [report["imported"] for report in said] == [1, 1]
+
+
+def test_what_was_only_spooled_is_uploaded_by_the_next_run(tmp_path, fleet, monkeypatch, capsys):
+    (number,) = fleet.put(recorded(1))
+    fleet.export(tmp_path / "out")
+    root = tmp_path / "elsewhere"
+    words = ["lwd", "import", "lerobot", str(tmp_path / "out"), "--root", str(root)]
+    monkeypatch.setattr("sys.argv", [*words, "--no-upload"])
+    main()
+    assert "`lwd edge` uploads them" in capsys.readouterr().out
+    assert not (root / "catalog.db").exists()
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    with Catalog(f"sqlite:///{root / 'catalog.db'}") as catalog:
+        (row,) = catalog.newest_episodes(9)
+    assert row.episode_id != number
+    assert list((root / "spool").rglob("pending/*.arrow")) == []

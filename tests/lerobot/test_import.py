@@ -221,10 +221,13 @@ def test_a_missing_and_a_cut_off_video_are_named(tmp_path, bring):
     (films / "episode_000000.mp4").unlink()
     cut(films / "episode_000001.mp4", 0.5)
     (films / "episode_000002.mp4").write_bytes(b"no video")
+    strange = films / "episode_000003.mp4"
+    strange.write_bytes(strange.read_bytes().replace(b"avc1", b"zzz1"))
     report = bring(root)
-    assert (report.imported, report.skipped) == (1, 3)
+    assert (report.imported, report.skipped) == (0, 4)
     assert "not there" in reasons(report)[0]
     assert all("no whole video" in reasons(report)[index] for index in (1, 2))
+    assert "a codec that PyAV cannot decode" in reasons(report)[3]
 
 
 def test_a_video_that_is_too_short_or_too_slow_is_named(tmp_path, bring):

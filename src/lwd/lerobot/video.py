@@ -33,6 +33,9 @@ class Video:
         except (FFmpegError, OSError, IndexError) as error:
             reason = "not there" if not path.exists() else f"no whole video: {_short(error)}"
             raise EpisodeError(f"video {path.name} is {reason}.") from error
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise EpisodeError(f"video {path.name} has a codec that PyAV cannot decode.")
         self._stream.thread_type = "AUTO"
         self._frames: Iterator[VideoFrame] = iter(())
         self._now: VideoFrame | None = None
