@@ -12,6 +12,7 @@ from lwd.errors import IntegrityError
 
 _LEVEL = 3
 _WIDTHS = (2, 4)
+_SAMPLE = 1 << 20
 
 
 def difference(old: bytes, new: bytes) -> bytes | None:
@@ -20,12 +21,16 @@ def difference(old: bytes, new: bytes) -> bytes | None:
         return None
     flipped = np.frombuffer(old, np.uint8) ^ np.frombuffer(new, np.uint8)
     compressor = zstandard.ZstdCompressor(level=_LEVEL)
-    packed = {
-        width: compressor.compress(np.ascontiguousarray(flipped.reshape(-1, width).T).ravel().data)
-        for width in _WIDTHS  # bytes of a number: bfloat16 or float32, whichever packs better
-    }
-    width = min(packed, key=lambda w: len(packed[w]))
-    return bytes([width]) + packed[width]
+    middle = max(0, len(flipped) // 2 - _SAMPLE // 2) // 4 * 4
+    sample = flipped[middle : middle + _SAMPLE]
+
+    def _packed(flips: np.ndarray, width: int) -> bytes:
+        planes = np.ascontiguousarray(flips.reshape(-1, width).T)
+        return compressor.compress(planes.ravel().data)
+
+    # Bytes of a number: bfloat16 or float32, whichever packs a sample better.
+    width = min(_WIDTHS, key=lambda width: len(_packed(sample, width)))
+    return bytes([width]) + _packed(flipped, width)
 
 
 def apply(old: bytes, delta: bytes) -> bytes:
