@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
@@ -258,8 +258,6 @@ def export_rerun(
     path: Positional[Path],
     plane: Plane = PlaneConfig(),  # noqa: B008
     values: bool = False,
-    recipe: str = "lwd",
-    rate: Literal["compact", "full"] = "compact",
 ) -> None:
     """Export an episode as a Rerun recording: frames, states, actions, who acted.
 
@@ -268,8 +266,6 @@ def export_rerun(
         path: File to write, such as episode.rrd.
         plane: Which catalog and object store; with values also which run.
         values: Add what the critic of the newest checkpoint says along the episode.
-        recipe: Recipe of that run.
-        rate: Control preset that it was trained with.
     """
     from lwd.dashboard import rerun_file
     from lwd.dashboard.critic import curves_along
@@ -282,7 +278,7 @@ def export_rerun(
         if row is None:
             raise MissingError(f"Episode {episode[:80]} is not in the catalog.")
         payload = viewer.path(row)
-        curves = curves_along(payload, plane.root / "checkpoints", recipe, rate) if values else {}
+        curves = curves_along(payload, plane.root / "checkpoints") if values else {}
         print(rerun_file.export(viewer.episode(row), path, curves))
 
 

@@ -90,8 +90,6 @@ def fleet(
 def dashboard(
     plane: Plane = PlaneConfig(),  # noqa: B008
     url: str = "http://127.0.0.1:8080",
-    recipe: str = "lwd",
-    rate: Literal["compact", "full"] = "compact",
     every_s: float = 1.0,
 ) -> None:
     """Show the fleet in a browser: robots, success, episodes, learner; correct episodes, release
@@ -100,8 +98,6 @@ def dashboard(
     Args:
         plane: Which catalog, objects and run; where tokens and certificate are.
         url: Where to listen; others than the loopback need tokens.
-        recipe: Recipe of the run, whose critic gives the values along an episode.
-        rate: Control preset that it was trained with.
         every_s: Seconds between two looks at the catalog.
     """
     from lwd.dashboard.serve import serve
@@ -110,8 +106,6 @@ def dashboard(
     serve(
         plane,
         url,
-        recipe=recipe,
-        rate=rate,
         every_s=every_s,
         started=lambda bound: print(f"open {bound}", flush=True),
     )
