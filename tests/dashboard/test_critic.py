@@ -34,4 +34,4 @@ def test_a_short_episode_keeps_every_tick():
 
 def test_without_a_checkpoint_it_says_where_one_would_be(tmp_path: Path):
     with pytest.raises(ServiceError, match="no checkpoint under"):
-        Critic(tmp_path / "checkpoints", "lwd", "compact").values(tmp_path / "x.arrow")
+        Critic(tmp_path / "checkpoints").values(tmp_path / "x.arrow")

@@ -24,16 +24,17 @@ MOST_TICKS, MOST_LEVELS = 240, 67
 """Columns and rows of the picture of a value distribution; more are averaged together."""
 PATIENCE_S = 300.0
 """Longest wait for an answer: the first one waits for JAX and a compilation."""
-QUANTILES = (0.1, 0.5, 0.9)
+CURVES = ("mean", "low", "median", "high")
+"""Of the value distribution; low and high are its 10 % and 90 % quantiles."""
 
 
 class Critic:
     """The child process; started when it is first asked, and again when it has died."""
 
-    def __init__(self, checkpoints: Path, recipe: str, rate: str) -> None:
+    def __init__(self, checkpoints: Path) -> None:
         self._command = [
             *("nice", "-n", "10", sys.executable, "-m", "lwd.dashboard.critic"),
-            *(str(checkpoints), recipe, rate),
+            str(checkpoints),
         ]
         self._checkpoints, self._lock = checkpoints, threading.Lock()
         self._child: subprocess.Popen[str] | None = None
@@ -90,70 +91,50 @@ class Critic:
         return json.loads(answer)
 
 
-def curves_along(
-    payload: Path, checkpoints: Path, recipe: str, rate: str
-) -> dict[str, list[float]]:
+def curves_along(payload: Path, checkpoints: Path) -> dict[str, list[float]]:
     """Mean and quantiles of V over the states of an episode, by a child process of its own."""
-    critic = Critic(checkpoints, recipe, rate)
+    critic = Critic(checkpoints)
     try:
         found = critic.values(payload)
     finally:
         critic.close()
-    return {name: found[name] for name in ("mean", "low", "median", "high")}
+    return {name: found[name] for name in CURVES}
 
 
 class Head:
     """The critic of the newest checkpoint, loaded again when there is a newer one."""
 
-    def __init__(self, checkpoints: Path, recipe: str, rate: str) -> None:
-        from lwd.config import control
-        from lwd.learner.recipes import recipe as find_recipe
-
-        self._checkpoints = checkpoints
-        self._config = find_recipe(recipe, control(rate))
-        self._loaded: str = ""
+    def __init__(self, checkpoints: Path) -> None:
+        self._checkpoints, self._loaded = checkpoints, ""
 
     def values(self, payload: Path) -> dict[str, Any]:
         """Mean, quantiles and distribution of V over the states of an episode."""
         self._load()
-        import jax
-        import jax.numpy as jnp
-
-        from lwd.learner import value_head
-        from lwd.models.fns import Inputs
-        from lwd.models.tokenizer import tokenize
-
-        episode, divl = decode(payload, images=False), self._trained.stage.divl
-        tokens = tokenize([episode.header.instruction] * len(episode.state))
-        state = self._trained.normaliser.state(episode.state)
-        outputs = jnp.asarray(self._logits(Inputs(jnp.asarray(state), jnp.asarray(tokens))))
-        low, median, high = np.asarray(value_head.quantiles(outputs, QUANTILES, divl)).T
-        mean = np.asarray(value_head.mean(outputs, divl))
-        found = {"mean": mean, "low": low, "median": median, "high": high}
-        answer: dict[str, Any] = {name: _rounded(v) for name, v in found.items()}
-        answer["checkpoint"] = self._trained.at._asdict()
+        episode, trained = decode(payload, images=False), self._trained
+        along, divl = trained.along(episode), trained.stage.divl
+        answer: dict[str, Any] = {name: _rounded(getattr(along, name)) for name in CURVES}
+        answer["checkpoint"] = trained.at._asdict()
         if divl.value == "categorical":
-            probabilities = np.asarray(jax.nn.softmax(outputs, axis=-1))
-            support = (divl.v_min, divl.v_max)
-            answer["distribution"] = thinned(probabilities, support)
+            states = self._inputs(episode, np.arange(episode.ticks + 1), trained.normaliser)
+            answer["distribution"] = thinned(self._ask(states), (divl.v_min, divl.v_max))
         return answer
 
     def _load(self) -> None:
-        from lwd.learner.diagnose.trained import in_blocks, load
-
         newest = ",".join(sorted(p.name for p in self._checkpoints.iterdir() if p.name.isdigit()))
-        if newest != self._loaded:
-            import jax
+        if newest == self._loaded:
+            return
+        import jax
 
-            self._trained = load(self._config, self._checkpoints)
-            critic, networks = self._trained.nets.critic, self._trained.networks
-            ask = jax.jit(
-                lambda inputs: critic.value_logits(
-                    networks.value, critic.encode(networks.q, inputs)
-                )
-            )
-            self._logits = lambda inputs: in_blocks(ask, inputs)
-            self._loaded = newest
+        from lwd.config import COMPACT
+        from lwd.learner.diagnose.trained import in_blocks, inputs, load
+        from lwd.learner.recipes import recipe
+
+        # A checkpoint from before they kept their settings is most likely the demo's.
+        trained = self._trained = load(self._checkpoints, otherwise=recipe("lwd", COMPACT))
+        logits, value = trained.nets.critic.value_logits, trained.networks.value
+        ask = jax.jit(lambda states: jax.nn.softmax(logits(value, states), axis=-1))
+        self._ask = lambda states: in_blocks(ask, states)
+        self._inputs, self._loaded = inputs, newest
 
 
 def thinned(probabilities: np.ndarray, support: tuple[float, float]) -> dict[str, Any]:
@@ -188,11 +169,11 @@ def main(arguments: list[str]) -> None:
     from lwd.store.process import follow_parent
 
     follow_parent()
-    checkpoints, recipe, rate = arguments
+    (checkpoints,) = arguments
     head: Head | None = None
     for line in sys.stdin:
         try:
-            head = head or Head(Path(checkpoints), recipe, rate)
+            head = head or Head(Path(checkpoints))
             answer = head.values(Path(line.strip()))
         except (LwdError, OSError, ValueError) as error:
             answer = {"error": " ".join(str(error).split())}

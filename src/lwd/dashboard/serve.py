@@ -34,8 +34,6 @@ def serve(
     plane: PlaneConfig,
     url: str,
     *,
-    recipe: str = "lwd",
-    rate: str = "compact",
     every_s: float = 1.0,
     stop: threading.Event | None = None,
     started: Callable[[str], None] = lambda url: None,
@@ -57,7 +55,7 @@ def serve(
     if secure != (plane.tls_cert is not None and plane.tls_key is not None):
         raise ConfigError(f"URL {url!r}: https:// needs --tls-cert and --tls-key, http:// neither.")
     allow_connections()
-    with listen(host, port, what="dashboard") as socket, parts_of(plane, recipe, rate) as shared:
+    with listen(host, port, what="dashboard") as socket, parts_of(plane) as shared:
         bound = f"{'https' if secure else 'http'}://{host}:{socket.getsockname()[1]}"
         app = create_app(Parts(**shared, gate=Gate(access, secure=secure), every_s=every_s))
         settings = uvicorn.Config(
@@ -75,12 +73,12 @@ def serve(
 
 
 @contextmanager
-def parts_of(plane: PlaneConfig, recipe: str, rate: str) -> Iterator[dict]:
+def parts_of(plane: PlaneConfig) -> Iterator[dict]:
     """Catalog, board, viewer and critic of a run, closed at the end."""
     engine = open_engine(plane.catalog)
     viewer, critic = (
         Viewer(Objects(plane.objects)),
-        Critic(plane.root / "checkpoints", recipe, rate),
+        Critic(plane.root / "checkpoints"),
     )
     try:
         with Catalog(plane.catalog) as catalog, ServiceClient(plane.service_url) as client:
