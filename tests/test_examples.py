@@ -8,6 +8,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from lwd.episode.types import Outcome
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -37,6 +39,22 @@ def test_the_toy_is_won_more_often_by_the_tilted_policy_about_as_often_as_by_the
     assert "QAM" in capsys.readouterr().out
     for name in ("policy.png", "value.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_an_arm_behind_a_port_acts_records_and_plans_ahead(tmp_path, capsys):
+    run = runpy.run_path(str(EXAMPLES / "02_a_robot_of_your_own.py"))["run"]
+    found = run(tmp_path, think_s=0.25, episodes=1)
+    for one in found.values():
+        assert [episode.header.outcome for episode in one.episodes] == [Outcome.SUCCESS]
+        assert any("limited" in events for e in one.episodes for events in e.events)
+        for episode in one.episodes:
+            assert (episode.header.robot, episode.state.shape[1]) == ("arm-1", 12)
+            assert np.abs(np.diff(episode.action, axis=0)).max() <= 0.35 / 20 + 1e-5
+            assert sum(image is not None for image in episode.images["front"]) > 1
+    planned = [sum(i is not None for i in e.images["front"]) for e in found["ahead"].episodes]
+    assert min(planned) > 3  # a plan started at each of these ticks
+    assert "longest pause between two targets" in capsys.readouterr().out
 
 
 def test_the_example_is_short_enough_to_be_read():
