@@ -23,7 +23,7 @@ test-suites: $(READY) suites
 
 .suites/%/.ready: tests/suites/%.txt pyproject.toml
 	python3 -m venv .suites/$*
-	.suites/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< -e .
+	.suites/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< -e '.[serve]'
 	touch $@
 
 check: $(READY)

@@ -151,8 +151,11 @@ def suite(
     plane: Plane = PlaneConfig(),  # noqa: B008
     tasks: tuple[str, ...] = (),
     cameras_px: int = 0,
+    server: str = "",
+    layout: str = "lwd",
 ) -> None:
-    """Run one robot of another simulator with the suite's own experts: `metaworld`, `ogbench`.
+    """Run one robot of another simulator: `metaworld`, `ogbench`, `libero`. The suite's experts
+    demonstrate; with `--server` and `--kind rollout` a policy server is evaluated.
 
     Args:
         name: Suite; each is installed in an environment of its own by `make suites`.
@@ -161,12 +164,23 @@ def suite(
         tasks: Tasks, or beginnings of their names, that the robot draws its episodes from; all of
             the suite if none is named.
         cameras_px: Side of the images that are kept, in pixels; 0 keeps none.
+        server: Policy server that drives the robot, ws://HOST:PORT: openpi's, or `lwd serve`.
+        layout: Names that the server has for observations: `lwd`, or openpi's `libero`.
     """
+    from rich.console import Console
+
     from lwd.actor.process import main
-    from lwd.suites import load, rig
+    from lwd.eval.intervals import wilson
+    from lwd.serve.client import Server
+    from lwd.suites import load, rig, scores
 
     found = load(name, cameras_px)
-    main(actor, plane, rig(found, tasks, robot_id=actor.robot, cameras=cameras_px > 0))
+    asked = Server(url=server, layout=layout, robot=actor.robot) if server else None
+    looks = cameras_px > 0
+    main(actor, plane, rig(found, tasks, robot_id=actor.robot, cameras=looks, server=asked))
+    for task, (successes, episodes) in scores(plane.root / "spool" / actor.robot).items():
+        low, high = wilson(successes, episodes)
+        Console().print(f"{task}: {successes} of {episodes} succeeded [{low:.0%}, {high:.0%}]")
 
 
 COMMANDS = (chaos, dashboard, fleet, suite)

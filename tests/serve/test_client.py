@@ -1,13 +1,10 @@
 """A robot of ours with somebody else's server."""
 
-import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import websockets.asyncio.server
 
 from actor.point import PointRobot
 from lwd.actor.ledger import Ledger
@@ -20,45 +17,13 @@ from lwd.episode.payload import decode
 from lwd.episode.types import Kind, Outcome
 from lwd.errors import IntegrityError, ServiceError
 from lwd.serve.client import Elsewhere, RemotePolicy, Server
-from lwd.serve.wire import pack, unpack
+from lwd.serve.wire import pack
 from lwd.store.access import issue, load_access
 from processes import free_port, wait_until
+from serve.elsewhere import foreign
 from serve.point import CONTROL, GoalPolicy
 
 SEEN = Observation(state=np.array([0, 0, 1, 2], np.float32))
-
-
-@contextlib.contextmanager
-def foreign(answer, port: int = 0) -> Iterator[tuple[str, list[dict]]]:
-    """A server as openpi's; `answer` makes the replies. Its URL, and what it was sent."""
-    messages: list[dict] = []
-    loop, stop, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-    url: list[str] = []
-
-    async def handler(socket):
-        await socket.send(pack({"reset_pose": [0, 1.5]}))
-        async for data in socket:
-            messages.append(unpack(data))
-            reply = answer(messages[-1])
-            await socket.send(reply)
-            if isinstance(reply, str):
-                await socket.close(1011, "Internal server error.")
-
-    async def main():
-        async with websockets.asyncio.server.serve(handler, "127.0.0.1", port) as server:
-            url.append(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
-    thread.start()
-    assert ready.wait(10)
-    try:
-        yield url[0], messages
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 def go(message: dict) -> bytes:

@@ -12,6 +12,8 @@ import simplejpeg
 
 from lwd.episode import payload
 from lwd.episode.types import Outcome
+from lwd.serve.wire import pack
+from serve.elsewhere import foreign
 
 pytestmark = [pytest.mark.suites, pytest.mark.timeout(600)]
 ENVIRONMENTS = Path(__file__).parents[2] / ".suites"
@@ -73,9 +75,25 @@ def test_libero_knows_its_language_its_success_and_its_cameras(tmp_path):
         assert episode.header.instruction == "turn on the stove"
         assert episode.state.shape[1] == 8
         assert episode.action.shape[1] == 7
-        image = simplejpeg.decode_jpeg(episode.images["image"][0])
+        image = simplejpeg.decode_jpeg(episode.images["base_0_rgb"][0])
         assert image.shape == (128, 128, 3)
         assert image.std() > 20
     assert untouched.header.outcome is Outcome.TIMEOUT
     assert turned.header.outcome is Outcome.SUCCESS
     assert turned.ticks < untouched.ticks
+
+
+def test_libero_asks_openpis_server(tmp_path):
+    held = pack({"actions": np.tile([0.2, 0, 0, 0, 0, 0, -1.0], (10, 1))})
+    flags = ("--kind", "rollout", "--episodes", "1", "--cameras-px", "64", "--layout", "libero")
+    flags += ("--robot", "r0", "--root", str(tmp_path), "--tasks", "libero-spatial-0")
+    with foreign(lambda message: held) as (url, messages):
+        done = run("libero", "-m", "lwd", "suite", "libero", "--server", url, *flags)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "libero-spatial-0: 0 of 1 succeeded [0%, 79%]" in done.stdout
+    assert len(messages) == 22  # the time limit is 220 ticks
+    assert messages[0]["observation/image"].shape == (64, 64, 3)
+    assert messages[0]["observation/state"].shape == (8,)
+    assert "bowl" in messages[0]["prompt"]
+    first, last = (messages[k]["observation/state"][0] for k in (0, -1))
+    assert last > first + 0.05  # the hand has moved where the server said

@@ -6,7 +6,7 @@ other: it spools episodes, and the edge client uploads them.
 """
 
 from lwd.suites.gym import Environment, Expert, GymDemonstrator, GymRobot, GymTask
-from lwd.suites.rig import SUITES, Suite, choose, load, rig
+from lwd.suites.rig import SUITES, Suite, choose, load, rig, scores
 
 __all__ = [
     "SUITES",
@@ -19,4 +19,5 @@ __all__ = [
     "choose",
     "load",
     "rig",
+    "scores",
 ]

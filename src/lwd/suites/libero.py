@@ -23,8 +23,8 @@ TICKS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "liber
 """Limits of an episode that openpi's evaluation uses."""
 SETTLE = 10
 """Ticks that the objects need to fall into place; openpi's evaluation waits as long."""
-CAMERAS = {"agentview": "image", "robot0_eye_in_hand": "wrist_image"}
-"""LIBERO's cameras by the names that openpi's policies for LIBERO know."""
+CAMERAS = {"agentview": "base_0_rgb", "robot0_eye_in_hand": "left_wrist_0_rgb"}
+"""LIBERO's cameras by the names of pi0.5's, as openpi maps them."""
 REST = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
 
 

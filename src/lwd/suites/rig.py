@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +12,10 @@ from lwd.actor.operator import Demonstration, Operator
 from lwd.actor.process import Rig
 from lwd.actor.robot import Robot
 from lwd.config import ControlConfig
+from lwd.episode.payload import header
+from lwd.episode.types import Outcome
 from lwd.errors import ConfigError, unknown
+from lwd.serve.client import Elsewhere, RemotePolicy, Server
 from lwd.suites.gym import GymDemonstrator, GymRobot, GymTask
 
 SUITES = ("metaworld", "ogbench", "libero")
@@ -56,8 +60,18 @@ def choose(suite: Suite, names: Sequence[str]) -> tuple[GymTask, ...]:
     return tuple(chosen) or suite.tasks
 
 
-def rig(suite: Suite, names: Sequence[str], *, robot_id: str, cameras: bool = False) -> Rig:
-    """Parts of a robot that demonstrates tasks of a suite with the suite's experts."""
+def rig(
+    suite: Suite,
+    names: Sequence[str],
+    *,
+    robot_id: str,
+    cameras: bool = False,
+    server: Server | None = None,
+) -> Rig:
+    """Parts of a robot that demonstrates tasks of a suite with the suite's experts.
+
+    With `server` a policy server drives it instead, to record rollouts.
+    """
     chosen = choose(suite, names)
 
     def robot() -> Robot:
@@ -67,4 +81,17 @@ def rig(suite: Suite, names: Sequence[str], *, robot_id: str, cameras: bool = Fa
         assert isinstance(on, GymRobot)
         return Demonstration(partial(GymDemonstrator, on, rng))
 
-    return Rig(robot=robot, operator=operator)
+    if server is None:
+        return Rig(robot=robot, operator=operator)
+    remote = RemotePolicy(server, suite.control)
+    return Rig(robot=robot, policies=lambda: Elsewhere(remote))
+
+
+def scores(spool: Path) -> dict[str, tuple[int, int]]:
+    """Successes and judged episodes of each task, of what a robot has in its spool folder."""
+    found: dict[str, list[bool]] = {}
+    for file in sorted(spool.glob("*/*.arrow")):
+        about = header(file)
+        if about.outcome.judged:
+            found.setdefault(about.task, []).append(about.outcome is Outcome.SUCCESS)
+    return {task: (sum(ends), len(ends)) for task, ends in sorted(found.items())}
