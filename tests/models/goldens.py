@@ -28,5 +28,5 @@ CONFIG = Pi05Config(
 def random_params(seed: int = 0):
     """Parameters that are random everywhere, also where a fresh model has zeros."""
     rng = np.random.default_rng(seed)
-    fresh = pi05.init(jax.random.key(seed), CONFIG)
+    fresh = jax.eval_shape(lambda: pi05.init(jax.random.key(seed), CONFIG))
     return jax.tree.map(lambda x: jnp.asarray(0.1 * rng.normal(size=x.shape), jnp.float32), fresh)

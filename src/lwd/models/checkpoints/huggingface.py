@@ -154,18 +154,45 @@ GEMMA3 = [
 ]
 
 
+_NOT_SEEN = ("head.", "text_model.", "logit_")
+"""What a SigLIP checkpoint holds besides the tower: its pooling head, and the text model."""
+
+
 def read_siglip(tensors: Tensors, config: SiglipConfig) -> Params:
-    """Hugging Face's SigLIP vision model without its pooling head."""
-    flat = read(
-        _without(tensors, "vision_model."), SIGLIP, depth={"": config.depth}, sizes=_vision(config)
-    )
-    return fit(flat, _shapes(init_siglip, config, None), "the SigLIP checkpoint")
+    """Hugging Face's SigLIP, or its vision model; without its pooling head.
+
+    IntegrityError names what is missing, unexpected, or of another shape.
+    """
+    tensors = _without(tensors, "vision_model.")
+    names, depth, sizes = SIGLIP, {"": config.depth}, _vision(config)
+    flat = read(tensors, names, depth=depth, sizes=sizes)
+    known = write(flat, names, depth=depth, sizes=sizes)
+    like = _shapes(init_siglip, config, None)
+    return fit(flat | _strange(tensors, known, _NOT_SEEN), like, "the SigLIP checkpoint")
+
+
+def write_siglip(params: Params, config: SiglipConfig) -> dict[str, np.ndarray]:
+    """The inverse: tensors by the names of Hugging Face's vision model."""
+    tensors = write(flatten(params), SIGLIP, depth={"": config.depth}, sizes=_vision(config))
+    return {f"vision_model.{name}": tensor for name, tensor in tensors.items()}
 
 
 def read_gemma3(tensors: Tensors, config: Gemma3Config) -> Params:
-    """Hugging Face's Gemma3 text model."""
-    flat = read(_without(tensors, "model."), GEMMA3, depth={"": config.depth}, sizes={})
-    return fit(flat, _shapes(init_gemma3, config), "the Gemma3 checkpoint")
+    """Hugging Face's Gemma3 text model; its output head is tied to the embedding.
+
+    IntegrityError names what is missing, unexpected, or of another shape.
+    """
+    tensors = _without(tensors, "model.")
+    flat = read(tensors, GEMMA3, depth={"": config.depth}, sizes={})
+    known = write(flat, GEMMA3, depth={"": config.depth}, sizes={})
+    like = _shapes(init_gemma3, config)
+    return fit(flat | _strange(tensors, known, ("lm_head.",)), like, "the Gemma3 checkpoint")
+
+
+def write_gemma3(params: Params, config: Gemma3Config) -> dict[str, np.ndarray]:
+    """The inverse: tensors by the names of Hugging Face's text model."""
+    tensors = write(flatten(params), GEMMA3, depth={"": config.depth}, sizes={})
+    return {f"model.{name}": tensor for name, tensor in tensors.items()}
 
 
 def read_lerobot(tensors: Tensors, config: Pi05Config) -> Params:
@@ -178,8 +205,8 @@ def read_lerobot(tensors: Tensors, config: Pi05Config) -> Params:
         tensors[_EMBEDDING] = tensors[_TIED]
     flat = read(tensors, PI05, depth=_depth(config), sizes=_sizes(config))
     known = write(flat, PI05, depth=_depth(config), sizes=_sizes(config))
-    strange = {n: t for n, t in tensors.items() if n not in known and not n.startswith(_UNUSED)}
-    return fit({**flat, **strange}, _shapes(pi05.init, config), "the LeRobot checkpoint")
+    strange = _strange(tensors, known, _UNUSED)
+    return fit(flat | strange, _shapes(pi05.init, config), "the LeRobot checkpoint")
 
 
 def write_lerobot(params: Params, config: Pi05Config) -> dict[str, np.ndarray]:
@@ -206,8 +233,11 @@ def _shapes(init: Callable[..., Params], *arguments: object) -> Params:
     return jax.eval_shape(lambda key: init(key, *arguments), jax.random.key(0))
 
 
+def _strange(tensors: Tensors, known: Tensors, unused: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Tensors that the model has no place for."""
+    return {n: t for n, t in tensors.items() if n not in known and not n.startswith(unused)}
+
+
 def _without(tensors: Tensors, prefix: str) -> Mapping[str, np.ndarray]:
-    """The same tensors with a prefix that all of them have taken off."""
-    if tensors and all(name.startswith(prefix) for name in tensors):
-        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+    """The same tensors with a prefix taken off those that have it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
