@@ -20,7 +20,7 @@ from s3_gateway import CREDENTIALS
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "latency.md"
 LINK = {"episode_bytes": 20_000_000, "period_s": 60.0, "episodes": 3}
-EXPERT = {"policy_bytes": 860_000_000, "robots": 1, "episodes": 1, "versions": 3}
+EXPERT = {"policy_bytes": 860_000_000, "robots": 1, "episodes": 1, "versions": 2}
 SCENARIOS = (
     Scenario(name="one host"),
     Scenario(name="one host, 20 MB", episode_bytes=20_000_000, period_s=30.0, episodes=4),
@@ -59,11 +59,13 @@ def measure(scenario: Scenario) -> dict[str, list[float]]:
 
 def _found(folder: Path) -> dict[str, list[float]]:
     published = {entry["version"]: entry for entry in notes(folder / "published.jsonl")}
-    arrived = notes(folder / "robots.jsonl")
+    arrived, fetched = notes(folder / "robots.jsonl"), notes(folder / "fetched.jsonl")
     return {
         "episode to learner": [entry["seconds"] for entry in notes(folder / "episodes.jsonl")],
         "model to actor": [e["at"] - published[e["version"]]["done"] for e in arrived],
         "publishing": [e["done"] - e["started"] for e in published.values()],
+        "fetching": [e["last_byte"] - e["began"] for e in fetched],
+        "CPU of fetching": [e["cpu"] for e in fetched],
     }
 
 

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import signal
 import sys
 import threading
 import time
@@ -19,7 +20,8 @@ from benchmarks.latency.link import NEAR
 from benchmarks.latency.plan import Scenario, note, notes, read
 from benchmarks.record import REPOSITORY
 from lwd.config import PlaneConfig
-from lwd.replay.reader import Options, Reader
+from lwd.replay.options import Options
+from lwd.replay.reader import Reader
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects
 from lwd.store.weights import Trained, publish
@@ -174,5 +176,6 @@ def _await_robots(folder: Path, version: int, robots: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *signal: sys.exit(1))  # its children end with it
     here = Path(sys.argv[1])
     serve(here, read(here))

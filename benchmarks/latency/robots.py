@@ -45,6 +45,18 @@ class Verified:
         raise NotImplementedError
 
 
+class Timed(Objects):
+    """Remembers when its last bytes came."""
+
+    last_byte = 0.0
+
+    def get_range(self, key: str, offset: int, size: int) -> bytes:
+        """As `Objects.get_range`."""
+        data = super().get_range(key, offset, size)
+        self.last_byte = time.time()
+        return data
+
+
 def episode(robot: str, size: int) -> Episode:
     """A 30 s episode of about `size` bytes, nearly all of them images."""
     kept = range(0, TICKS + 1, KEPT_EVERY)
@@ -81,11 +93,14 @@ def act(folder: Path, scenario: Scenario, place: int, over: threading.Event) -> 
     """One robot: an episode now and then, the newest policy at each boundary."""
     service, objects = (folder / "ready").read_text().split("\n")[:2]
     name, files = f"robot-{place:02d}", folder / f"robot-{place:02d}"
-    store = Objects(objects)
+    store = Timed(objects)
 
     def _download(row: WeightsRow) -> tuple[Tensors, Metadata]:
+        began, used = time.time(), time.process_time()
         found = fetch(store, row, folder=files / "weights")
         evict(files / "weights", keep={row.sha256})
+        fetched = {"began": began, "last_byte": store.last_byte, "cpu": time.process_time() - used}
+        note(folder / "fetched.jsonl", robot=name, version=row.version, **fetched)
         return found
 
     def _build(tensors: Tensors, metadata: Metadata, version: int) -> Verified:

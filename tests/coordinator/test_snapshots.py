@@ -1,8 +1,11 @@
 """Decisions about episodes: every way in which a payload can be wrong is named."""
 
+import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lwd.coordinator.snapshots import (
     COMPARED,
@@ -82,7 +85,31 @@ def test_a_notice_names_an_episode():
     assert read_notice(b'{"episode_id": "ab", "sha256": "cd"}') == "ab"
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"[]", b"3", b"{}", b'{"episode_id": 7}'])
+HOSTILE = [
+    b"",
+    b"\xff\xfe",
+    b"[]",
+    b"3",
+    b"{}",
+    b'{"episode_id": 7}',
+    b"[" * 100_000,
+    b'{"episode_id": "\\u0000"}',
+    b'{"episode_id": "\\ud800"}',
+    b'{"episode_id": "' + b"a" * 129 + b'"}',
+]
+
+
+@given(st.binary() | st.text().map(lambda text: json.dumps({"episode_id": text}).encode()))
+def test_a_notice_is_an_id_that_a_catalog_can_be_asked_for_or_none(data):
+    try:
+        episode_id = read_notice(data)
+    except ValueError:
+        return
+    assert len(episode_id) <= 128
+    assert episode_id.encode().find(0) == -1
+
+
+@pytest.mark.parametrize("data", HOSTILE, ids=range(len(HOSTILE)))
 def test_other_bytes_are_not_a_notice(data):
     with pytest.raises(ValueError, match="Not a notice"):
         read_notice(data)

@@ -216,7 +216,8 @@ def _read_notices(plane: Plane, messages: Iterable[Message]) -> dict[str, list[M
         try:
             notices.setdefault(read_notice(message.data), []).append(message)
         except ValueError as error:
-            name = (message.msg_id or sha256_of(message.data))[:128]
+            named = message.msg_id and message.msg_id.isprintable()
+            name = message.msg_id[:128] if named else sha256_of(message.data)
             _answer(message, _give_up(plane, name, str(error)))
     return notices
 

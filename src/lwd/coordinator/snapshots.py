@@ -40,9 +40,9 @@ def read_notice(data: bytes) -> str:
     """Episode id in a notice; ValueError if it is something else."""
     try:
         episode_id = json.loads(data)["episode_id"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"Not a notice of an episode: {data[:80]!r}.") from error
-    if not isinstance(episode_id, str):
+    if not (isinstance(episode_id, str) and episode_id.isprintable() and len(episode_id) <= 128):
         raise ValueError(f"Not a notice of an episode: {data[:80]!r}.")
     return episode_id
 
