@@ -104,6 +104,4 @@ def test_a_port_that_is_taken_is_named(tmp_path):
         taken.listen()
         config, plane = ServeConfig(port=taken.getsockname()[1]), PlaneConfig(root=tmp_path)
         with pytest.raises(ServiceError, match="The policy server cannot listen on"):
-            serve(
-                config, PlaneConfig(root=tmp_path), CONTROL, lambda *_: None, stop=threading.Event()
-            )
+            serve(config, plane, CONTROL, lambda *_: None, stop=threading.Event())
