@@ -2,7 +2,7 @@
 
 import json
 import os
-import statistics
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,8 +12,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.latency.link import inside, shaped
+from benchmarks.latency.page import page, rows
 from benchmarks.latency.plan import Scenario, notes, write
-from benchmarks.record import REPOSITORY, header
+from benchmarks.record import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 from s3_gateway import CREDENTIALS
@@ -29,7 +30,6 @@ SCENARIOS = (
     Scenario(name="expert over the link, BBR", control="bbr", **EXPERT),
     Scenario(name="expert over the link, Reno", control="reno", **EXPERT),
 )
-PAPER = (("episode to learner", "41 s", "148 s"), ("model to actor", "38 s", "55 s"))
 READY_S, DEADLINE_S = 120.0, 1800.0
 
 
@@ -83,34 +83,24 @@ def _wait(condition, seconds: float, process: subprocess.Popen) -> None:
         time.sleep(0.1)
 
 
-def rows(scenario: Scenario, found: dict[str, list[float]], load: float) -> list[str]:
-    """Lines of the table."""
-    lines = []
-    sizes = {"episode to learner": scenario.episode_bytes, "model to actor": scenario.policy_bytes}
-    for path, size in sizes.items():
-        ordered = sorted(found[path])
-        p99 = ordered[round(0.99 * (len(ordered) - 1))]
-        lines.append(
-            f"| {scenario.name} | {path} | {size / 1e6:g} MB | {len(ordered)} | "
-            f"{statistics.median(ordered):.2f} s | {p99:.2f} s | {ordered[-1]:.2f} s | {load:.0f} |"
-        )
-    return lines
-
-
 def main(names: Sequence[str]) -> None:
-    """Measure what is named; the results of the others stay as they were."""
+    """Measure what is named; the results of the others stay as they were. `page` only writes."""
     store = RESULTS.with_suffix(".json")
-    kept = json.loads(store.read_text()) if store.exists() else {}
+    if strange := set(names) - {s.name for s in SCENARIOS} - {"page"}:
+        raise SystemExit(f"{strange}: there are {', '.join(s.name for s in SCENARIOS)}, page.")
     for scenario in SCENARIOS:
         if names and scenario.name not in names:
             continue
         load = os.getloadavg()[0]
         found = measure(scenario)
+        print(*rows(scenario, found, load), sep="\n", flush=True)
+        kept = json.loads(store.read_text()) if store.exists() else {}
         kept[scenario.name] = {"found": found, "load": load}
-        print(*rows(scenario, found, load), found["publishing"], sep="\n", flush=True)
-        store.write_text(json.dumps(kept, indent=1) + "\n")
-    print(header("python -m benchmarks.latency"))
+        store.write_text(json.dumps(kept) + "\n")
+    kept = json.loads(store.read_text()) if store.exists() else {}
+    RESULTS.write_text(page(SCENARIOS, kept, "python -m benchmarks.latency"))
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *signal: sys.exit(1))
     main(sys.argv[1:])
