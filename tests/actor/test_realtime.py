@@ -171,6 +171,20 @@ def test_a_realtime_policy_needs_a_lane():
         RealtimePolicy([], CONTROL)
 
 
+def test_a_policy_never_plans_two_chunks_at_once(driven):
+    drive = driven(2)
+    drive.ticks(2)
+    (flight,) = drive.policy._busy.values()
+    until(flight.chunk.running)
+    thread = threading.Thread(target=drive.policy.reset, args=(1,))
+    thread.start()
+    assert not flight.chunk.done()
+    drive.gates[flight.origin].set()
+    thread.join(10)
+    assert flight.chunk.done()
+    assert not drive.policy.ready()
+
+
 class Gated(PointPolicy):
     """Plans only while the gate is open."""
 

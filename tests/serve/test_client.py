@@ -10,6 +10,7 @@ from actor.point import PointRobot
 from lwd.actor.ledger import Ledger
 from lwd.actor.loop import run_episode
 from lwd.actor.process import Rig, run
+from lwd.actor.realtime import RealtimePolicy
 from lwd.actor.robot import Observation
 from lwd.config import ActorConfig
 from lwd.edge.spool import Spool
@@ -142,3 +143,28 @@ def test_a_process_goes_on_when_its_server_was_away(remote, tmp_path, monkeypatc
         assert not thread.is_alive()
         assert len(spool.pending()) == 2
         assert {decode(spool.path(e)).header.outcome for e in spool.pending()} == {Outcome.SUCCESS}
+
+
+def test_a_robot_plans_over_several_lanes_and_its_server_records_one_episode(
+    remote, serving, tmp_path
+):
+    url = serving(GoalPolicy(6), record=True, executed=1)
+    lanes = [RemotePolicy(Server(url=url, robot="point-0"), CONTROL, lane=n) for n in range(3)]
+    realtime = RealtimePolicy(lanes, CONTROL)
+    robot = PointRobot("point-0", tick_s=0.005)
+    for seed in (1, 2):
+        episode = run_episode(robot, seed, realtime, None, kind=Kind.ONLINE)
+        assert episode is not None
+        assert (episode.header.outcome, episode.header.policy_version) == (Outcome.SUCCESS, 6)
+    realtime.close()
+    for lane in lanes:
+        lane.close()
+    assert [path.name for path in (tmp_path / "spool").iterdir()] == ["point-0"]
+
+
+def test_a_lane_without_an_episode_is_refused(remote, serving):
+    policy = RemotePolicy(Server(url=serving(), robot="nobody"), CONTROL, lane=1)
+    policy.reset(1)
+    with pytest.raises(ServiceError, match="'nobody' has no such episode; its first lane begins"):
+        policy.chunk(SEEN, "go there")
+    policy.close()

@@ -107,8 +107,10 @@ class RealtimePolicy:
         return self._lanes[0].tokenizer_hash
 
     def reset(self, seed: int) -> None:
-        """Start an episode; plans of the last one are never used."""
-        self.close()
+        """Start an episode; plans of the last one that are still under way are waited for, as a
+        policy plans one chunk at a time."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
         for policy in self._lanes:
             policy.reset(seed)
         self._pool = ThreadPoolExecutor(len(self._lanes), "plan")

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,7 +36,13 @@ def guided(
     if guidance.policy_url:
         rig = replace(rig, policies=lambda: _elsewhere(guidance, control, robot_id))
     if guidance.lanes:
-        rig = replace(rig, around=lambda policy: _realtime(policy, guidance, control, robot_id))
+        # One for each policy, not for each episode: lanes keep their connections.
+        rig = replace(
+            rig,
+            around=lru_cache(maxsize=1)(
+                lambda policy: _realtime(policy, guidance, control, robot_id)
+            ),
+        )
     if guidance.device:
         make = rig.robot
         rig = replace(
