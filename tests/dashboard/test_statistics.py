@@ -88,7 +88,7 @@ def test_latencies_follow_an_episode_from_the_robot_to_the_learner():
 def test_a_policys_latency_is_from_its_publication():
     weights = [
         WeightsRow(
-            version=4, sha256="", size_bytes=1, snapshot=1, stage="o", update=1, published_at=50.0
+            version=4, sha256="", size_bytes=1, snapshot=1, stage="online", update=1, published_at=50.0
         )
     ]
     loads = [

@@ -114,8 +114,11 @@ def episode_latencies(
 def model_latency(
     weights: Iterable[WeightsRow], loads: Sequence[LoadRow]
 ) -> dict[str, float | int | None]:
-    """Seconds from the publication of a policy to a robot acting with it."""
-    published = {row.version: row.published_at for row in weights}
+    """Seconds from the publication of a policy online to a robot acting with it.
+
+    Earlier stages do not count: robots are often started long after their publication.
+    """
+    published = {row.version: row.published_at for row in weights if row.stage == "online"}
     newest = [row for row in loads if row.version in published][-NEWEST:]
     return percentiles(row.loaded_at - published[row.version] for row in newest)
 

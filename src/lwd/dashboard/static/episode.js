@@ -129,6 +129,7 @@ function actors(player) {
     if (spans.at(-1)?.to === tick) spans.at(-1).to = tick + 1;
     else spans.push({ from: tick, to: tick + 1 });
   });
+  const who = [...new Set(player.ticks.source)].filter((source) => source !== 0).map((source) => SOURCES[source]).join(" or ");
   const at = (u, tick) => u.valToPos(player.ticks.seconds[Math.min(tick, player.last)], "x", true);
   return {
     under: (u, colour) => {
@@ -139,8 +140,8 @@ function actors(player) {
       u.ctx.fillStyle = colour("ink");
       u.ctx.fillRect(at(u, player.tick) - 1, u.bbox.top, 1.5 * devicePixelRatio, u.bbox.height);
     },
-    keys: spans.length ? [{ name: "not the policy acted", fill: "human", area: true }] : [],
-    words: spans.length ? `Not the policy acted in ${spans.map(({ from, to }) => `ticks ${from} to ${to}`).slice(0, 8).join(", ")}.` : "The policy acted throughout.",
+    keys: spans.length ? [{ name: `${who} acted`, fill: "human", area: true }] : [],
+    words: spans.length ? `${who} acted in ${spans.map(({ from, to }) => `ticks ${from} to ${to}`).slice(0, 8).join(", ")}.` : "The policy acted throughout.",
   };
 }
 
@@ -159,18 +160,19 @@ function showValues(place, found, player) {
   player.listeners.push(() => { curve.redraw(); heat?.redraw(); });
 }
 
+/** The distribution as one picture, a pixel for each column and level, stretched over the plot. */
 function paintDensity(u, spread, seconds, rgb) {
-  const x = (tick) => u.valToPos(seconds[Math.min(tick, seconds.length - 1)], "x", true);
-  spread.ticks.forEach(([from, to], column) => {
-    const left = x(from), width = Math.max(x(to) - left, 1) + 0.6;
-    spread.values.forEach(([low, high], level) => {
-      const weight = spread.density[level][column];
-      if (weight < 4) return;
-      const top = u.valToPos(high, "y", true);
-      u.ctx.fillStyle = `rgba(${rgb}, ${Math.sqrt(weight / 1000).toFixed(3)})`;
-      u.ctx.fillRect(left, top, width, u.valToPos(low, "y", true) - top + 0.6);
-    });
-  });
+  const columns = spread.ticks.length, levels = spread.values.length;
+  const [red, green, blue] = rgb.split(",").map(Number);
+  const picture = new ImageData(columns, levels);
+  spread.density.forEach((row, level) => row.forEach((weight, column) => {
+    picture.data.set([red, green, blue, 255 * Math.sqrt(weight / 1000)], 4 * ((levels - 1 - level) * columns + column));
+  }));
+  const canvas = new OffscreenCanvas(columns, levels);
+  canvas.getContext("2d").putImageData(picture, 0, 0);
+  const [left, right] = [seconds[0], seconds.at(-1)].map((x) => u.valToPos(x, "x", true));
+  const [top, bottom] = [spread.values.at(-1)[1], spread.values[0][0]].map((y) => u.valToPos(y, "y", true));
+  u.ctx.drawImage(canvas, left, top, right - left, bottom - top);
 }
 
 function showActions(place, player) {

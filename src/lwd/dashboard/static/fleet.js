@@ -141,7 +141,7 @@ function write(row, now) {
     const cell = row.cells[i];
     if (i === 0) cell.replaceChildren(el("a", { href: `#/episodes/robot=${encodeURIComponent(r.robot)}` }, text));
     else if (i === 1) cell.replaceChildren(el("span", { class: `state ${r.state}` }, text));
-    else if (i === 4) { cell.textContent = text; cell.classList.toggle("behind", r.behind > 0); }
+    else if (i === 4) { cell.textContent = text; cell.classList.toggle("behind", r.version !== null && r.behind > 0); }
     else if (i === 5 && r.judged) {
       const bar = el("i");
       bar.style.width = percent(r.successes / r.judged).replace(" ", "");
