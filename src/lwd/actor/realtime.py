@@ -87,6 +87,10 @@ class RealtimePolicy:
         self._idle: deque[Policy] = deque()
         self._busy: dict[Policy, _Flight] = {}
         self._plan = np.zeros((0, 0), np.float32)
+        self._target: np.ndarray | None = None
+        """The last one that was given; None after somebody else has moved the robot."""
+        self._held = False
+        """Whether there was none for the last tick."""
         self._tick = self._began = self._origin = 0
         self._slow: deque[float] = deque(maxlen=5)
         """Seconds that the last plans took."""
@@ -131,7 +135,7 @@ class RealtimePolicy:
 
     def discard(self) -> None:
         """Forget the plan and those under way: somebody else has moved the robot."""
-        self._plan = np.zeros((0, 0), np.float32)
+        self._plan, self._target = np.zeros((0, 0), np.float32), None
         self._origin = self._tick
         self._began = self._tick - self._spacing()
 
@@ -165,10 +169,11 @@ class RealtimePolicy:
         """
         self._collect()
         self._tick += 1
-        if not len(self._plan):
+        self._held = not len(self._plan)
+        if self._held:
             return None
-        target, self._plan = self._plan[0], self._plan[1:]
-        return target
+        self._target, self._plan = self._plan[0], self._plan[1:]
+        return self._target
 
     def _spacing(self) -> int:
         """Ticks between two starts, so that the lanes take turns."""
@@ -197,7 +202,10 @@ class RealtimePolicy:
         if flight.origin < self._origin or left >= len(chunk):
             self.planning = replace(self.planning, late=now.late + 1)
             return
-        self._plan = merged(self._plan, chunk[left:], self.pace.blend)
+        before = self._plan
+        if self._held and self._target is not None:
+            before = np.repeat(self._target[None], self.pace.blend, axis=0)
+        self._plan = merged(before, chunk[left:], self.pace.blend)
         self._origin = flight.origin
 
     def _checked(self, chunk: np.ndarray) -> np.ndarray:
