@@ -46,8 +46,10 @@ def test_an_extra_lists_what_pyproject_installs_with_it():
     modules = {
         "orbax-checkpoint": "orbax",
         "pillow": "PIL",
+        "prometheus-client": "prometheus_client",
         "psycopg[binary]": "psycopg",
         "pyyaml": "yaml",
+        "rerun-sdk": "rerun",
     }
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     declared = tomllib.loads(text)["project"]["optional-dependencies"]

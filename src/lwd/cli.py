@@ -55,8 +55,8 @@ EXTRAS = {
     "eval": ("matplotlib", "PIL"),
     "vla": ("PIL", "sentencepiece", "tokenizers"),
     "lerobot": ("av",),
-    "serve": ("msgpack", "prometheus_client", "websockets"),
-    "observe": ("tensorboardX",),
+    "serve": ("fastapi", "msgpack", "prometheus_client", "uvicorn", "websockets"),
+    "observe": ("prometheus_client", "tensorboardX"),
     "rerun": ("rerun",),
 }
 """Packages that only some commands need, by the extra that installs them."""
