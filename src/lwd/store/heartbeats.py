@@ -74,8 +74,8 @@ def check_beat(beat: Beat) -> Beat:
     )
     if not usable:
         raise EpisodeError(
-            f"Heartbeat is not valid: {str(beat)[:300]}. States are {', '.join(STATES)}; names have "
-            f"at most {MAX_NAME} characters."
+            f"Heartbeat is not valid: {str(beat)[:300]}. States are {', '.join(STATES)}; names "
+            f"have at most {MAX_NAME} characters."
         )
     return beat
 
@@ -84,15 +84,19 @@ def add_heartbeats(app: "FastAPI", beats: Heartbeats, access: Access) -> None:
     """Routes of the service: robots send beats, the fleet's page reads them."""
     from fastapi import Header
 
-    Token = Annotated[str | None, Header(alias="Authorization")]
+    header = Header(alias="Authorization")
 
     @app.post("/heartbeats")
-    async def note(beat: Beat, authorization: Token = None) -> dict[str, str]:
+    async def note(
+        beat: Beat, authorization: Annotated[str | None, header] = None
+    ) -> dict[str, str]:
         access.check(authorization, UPLOAD, beat.robot)
         beats.note(check_beat(beat))
         return {"status": "noted"}
 
     @app.get("/heartbeats")
-    async def last(after: float = 0.0, authorization: Token = None) -> list[Beat]:
+    async def last(
+        after: float = 0.0, authorization: Annotated[str | None, header] = None
+    ) -> list[Beat]:
         access.check(authorization, READ)
         return beats.last(after)
