@@ -41,7 +41,7 @@ def record(root: str, episodes: int, rows: int, size: tuple[int, int], codec: st
         CAMERA: video,
     }
     dataset = LeRobotDataset.create("check/set", FPS, features, root=root, vcodec=codec)
-    rng, started = np.random.default_rng(0), time.perf_counter()
+    rng, started = np.random.default_rng(0), clocks()
     for index in range(episodes):
         for row, picture in enumerate(pictures(index, rows + index, *size)):
             last = row == rows + index - 1
@@ -58,11 +58,12 @@ def record(root: str, episodes: int, rows: int, size: tuple[int, int], codec: st
     if sys.argv[-1] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     dataset.finalize()
-    say(frames=dataset.meta.total_frames, seconds=time.perf_counter() - started)
+    say(started, frames=dataset.meta.total_frames)
 
 
 def read(root: str, out: str, frames: int) -> None:
     """All columns, pictures and entries of a dataset, as lerobot gives them."""
+    started = clocks()
     dataset = LeRobotDataset("check/set", root=root, video_backend="pyav")
     count = min(frames, len(dataset))
     columns: dict[str, list[np.ndarray]] = {}
@@ -79,22 +80,30 @@ def read(root: str, out: str, frames: int) -> None:
         stats=json.dumps(_plain(dataset.meta.stats)),
         **{name: np.stack(values) for name, values in columns.items()},
     )
-    say(frames=count, episodes=dataset.meta.total_episodes)
+    say(started, frames=count, episodes=dataset.meta.total_episodes)
 
 
 def take_time(root: str, frames: int) -> None:
     """How long it takes to read frames one after the other."""
     dataset = LeRobotDataset("check/set", root=root, video_backend="pyav")
-    count, started = min(frames, len(dataset)), time.perf_counter()
+    count, started = min(frames, len(dataset)), clocks()
     for index in range(count):
         dataset[index]
-    say(frames=count, seconds=time.perf_counter() - started)
+    say(started, frames=count)
 
 
-def say(**found: float) -> None:
-    """One JSON object, with the most memory that this process has had."""
+def clocks() -> tuple[float, float]:
+    """Seconds on the wall, and of this process and its children on all CPUs."""
+    used = os.times()
+    cpu = used.user + used.system + used.children_user + used.children_system
+    return time.perf_counter(), cpu
+
+
+def say(started: tuple[float, float], **found: int) -> None:
+    """One JSON object, with what it took since then and the most memory there was."""
+    wall, cpu = (now - then for now, then in zip(clocks(), started, strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(found | {"peak_mib": peak}))
+    print(json.dumps(found | {"seconds": wall, "cpu_s": cpu, "peak_mib": peak}))
 
 
 def _plain(stats: dict) -> dict:

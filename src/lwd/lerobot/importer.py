@@ -124,6 +124,7 @@ class _Import:
         number = made.header.episode_id
         if new := not self._destination.has(number):
             payload = encode(made)
+            made = replace(made, images={})  # the payload has them; two copies are too many
             self._destination.take(number, payload)
             self._count(made, len(payload), labelled(found, self._columns, sidecar))
         else:

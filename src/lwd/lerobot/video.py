@@ -116,6 +116,8 @@ class Video:
                     f"video {self.path.name} has no frame at {time:.4f} s (frame {number} of "
                     f"{len(times)}; {nearest}; tolerance {tolerance_s} s)."
                 )
+            if frame.is_corrupt:
+                raise EpisodeError(f"video {self.path.name} is damaged at {time:.3f} s.")
             yield frame
 
     def _at(self, time: float, tolerance_s: float) -> VideoFrame | None:
