@@ -122,7 +122,7 @@ def measure(folder: Path) -> list[str]:
     first = time.perf_counter() - start
     updates = iter(range(10**9))
     size = len(payloads[0])
-    by_task = dict.fromkeys(TASKS[4:], 10)
+    by_task: dict[str, int] = dict.fromkeys(TASKS[4:], 10)
 
     def batch(sampling: Sampling = EVEN, n_step: NStep = 1) -> Callable[[], object]:
         """Draws a batch, and says its losses where that is of use."""

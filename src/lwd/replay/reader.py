@@ -31,6 +31,8 @@ from lwd.store.history import Entry
 from lwd.store.objects import Objects
 from lwd.store.rows import EpisodeRow
 
+__all__ = ["Options", "Reader"]
+
 log = logging.getLogger(__name__)
 
 _COMPLAIN_S = 30.0
