@@ -15,7 +15,7 @@ import pytest
 import tyro
 
 import lwd
-from lwd import cli, exchange, operate, records
+from lwd import cli, exchange, operate, prepare, records
 from lwd.fleet import command as robots
 from lwd.learner.recipes import recipe
 from lwd.serve import command as serving
@@ -49,10 +49,11 @@ def lines_with(program: str) -> list[str]:
 def functions() -> dict[tuple[str, ...], Callable[..., None]]:
     """Words of every subcommand to its function."""
     plain = (*operate.COMMANDS, *records.COMMANDS, *robots.COMMANDS, *serving.COMMANDS)
+    plain = (*plain, prepare.plan)
     found = {(command.__name__,): command for command in plain}
     found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
     found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
-    for module in (cli, exchange, records):
+    for module in (cli, exchange, prepare, records):
         for node in ast.parse(Path(module.__file__).read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.decorator_list:
                 group, _, given = ast.unparse(node.decorator_list[0]).partition(".command")

@@ -125,13 +125,14 @@ def compare(first: Positional[Path], second: Positional[Path], as_json: AsJson =
     _print(differences(read_norm_stats(first), read_norm_stats(second)), as_json)
 
 
-def plan(
+def plan(  # noqa: PLR0913
     machine: Where = Machine(),  # noqa: B008
     preset: Seeing = "pi05",
     rate: Rate = "full",
     batch: int = 64,
-    accumulate: int = 1,
+    parts: int = 1,
     stage: Literal["sft", "offline", "online"] = "sft",
+    reference: Literal["own_vlm", "shared_vlm"] = "own_vlm",
     as_json: AsJson = False,
 ) -> None:
     """Say how much memory a stage takes on each device and whether it fits, before it starts.
@@ -143,14 +144,15 @@ def plan(
         preset: Model preset.
         rate: Control preset: chunks of 10 or of 30 ticks.
         batch: Global batch size.
-        accumulate: Parts of a batch whose gradients are added up.
+        parts: Parts of a batch whose gradients are taken one after another.
         stage: Stage of Algorithm 1; online the vision-language model is frozen.
+        reference: Whether the reference policy keeps a vision-language model of its own.
         as_json: Print one JSON object.
     """
     from lwd.learner.plan import plan as plan_now
 
     planned = plan_now(
-        preset, control(rate), machine, batch=batch, accumulate=accumulate, stage=stage
+        preset, control(rate), machine, batch=batch, parts=parts, stage=stage, reference=reference
     )
     if as_json:
         sizes = {row.name: row.fixed + row.each * planned.samples for row in planned.rows}
@@ -176,7 +178,7 @@ def _show_plan(planned: "Plan") -> None:
     if planned.fits:
         print(f"it fits: {room}; up to {planned.most} samples at a time would")
     elif planned.most:
-        print(f"it does not fit: {room}; {planned.most} samples at a time do: see --accumulate")
+        print(f"it does not fit: {room}; {planned.most} samples at a time do: see --parts")
     else:
         print(f"it does not fit: {room}, not even one sample; more devices: see --devices, --fsdp")
 

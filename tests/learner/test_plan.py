@@ -24,6 +24,10 @@ def fixed(planned) -> dict[str, int]:
     return {row.name: row.fixed for row in planned.rows}
 
 
+def each(planned) -> dict[str, int]:
+    return {row.name: row.each for row in planned.rows}
+
+
 @pytest.fixture(scope="module")
 def offline():
     return plan("tiny", COMPACT, Machine(), batch=8, stage="offline")
@@ -65,7 +69,10 @@ def test_what_is_kept_is_what_differentiation_keeps():
 def test_remat_keeps_less_and_repeats_a_block(offline):
     model = VLA["tiny"](COMPACT.horizon, 201)
     saving = replace(model, policy=replace(model.policy, remat=True))
-    rows = {row.name: row.each for row in planner._activations(saving, "sft", planner.QamConfig())}
+    rows = {
+        row.name: row.each
+        for row in planner._activations(saving, "sft", planner.QamConfig(), "own_vlm")
+    }
     plain = {row.name: row.each for row in plan("tiny", COMPACT, Machine(), batch=1).rows}
     kept, again = list(rows)[1:3]
     assert rows[kept] < plain[kept] / 4
@@ -83,11 +90,15 @@ def test_online_trains_the_expert_alone(offline):
     online = plan("tiny", COMPACT, Machine(), batch=8, stage="online")
     assert fixed(online)["optimiser of the policy"] < fixed(offline)["optimiser of the policy"] / 2
     assert online.total < offline.total
+    shared = plan("tiny", COMPACT, Machine(), batch=8, stage="online", reference="shared_vlm")
+    assert 2 * fixed(shared)["reference policy"] < fixed(online)["reference policy"]
+    caches = [rows["keys and values of the prefix"] for rows in map(each, (online, shared))]
+    assert caches[0] == 2 * caches[1] > 0
 
 
 def test_sharding_and_accumulation_divide():
     whole = plan("tiny", COMPACT, Machine(devices=4, fsdp=1), batch=16)
-    cut = plan("tiny", COMPACT, Machine(devices=4), batch=16, accumulate=2)
+    cut = plan("tiny", COMPACT, Machine(devices=4), batch=16, parts=2)
     assert (whole.samples, cut.samples) == (4, 2)
     assert fixed(whole)["policy"] == pytest.approx(4 * fixed(cut)["policy"], abs=4)
 

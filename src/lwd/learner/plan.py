@@ -26,6 +26,7 @@ from lwd.models.presets import VLA, Vla, sees
 
 GIB = 2**30
 Stage = Literal["sft", "offline", "online"]
+Reference = Literal["own_vlm", "shared_vlm"]
 Size = Callable[[int], int]
 """Batch size to bytes."""
 
@@ -71,52 +72,53 @@ class Plan:
         return max((self.room - fixed) // max(each, 1), 0)
 
 
-def plan(
+def plan(  # noqa: PLR0913
     preset: str,
     control: ControlConfig,
     machine: Machine,
     *,
     batch: int,
-    accumulate: int = 1,
+    parts: int = 1,
     stage: Stage = "sft",
+    reference: Reference = "own_vlm",
     qam_config: QamConfig | None = None,
 ) -> Plan:
     """Memory of a stage of Algorithm 1. ConfigError if the batch cannot be divided.
 
-    `accumulate` is the number of parts of a batch whose gradients are added up.
+    `parts` is the number of parts of a batch whose gradients are taken one after another;
+    `reference` says whether the reference policy keeps a vision-language model of its own.
     """
     if not sees(preset):
         raise ConfigError(f"preset {preset!r} takes a few MiB; plan one of {', '.join(VLA)}.")
-    parts = machine.devices * accumulate
-    if batch < 1 or batch % parts:
+    pieces = machine.devices * parts
+    if batch < 1 or batch % pieces:
         raise ConfigError(
-            f"a batch of {batch} cannot be divided over {machine.devices} devices in {accumulate} "
-            f"parts each; give a multiple of {parts}."
+            f"a batch of {batch} cannot be divided over {machine.devices} devices in {parts} "
+            f"parts each; give a multiple of {pieces}."
         )
     model = VLA[preset](control.horizon, 201)
     steps = qam_config or QamConfig()
     rows = [
-        *_state(model, stage, machine.shards),
+        *_state(model, stage, machine.shards, reference),
         Row("weights of one block and of the embedding, cast", _cast(model), 0),
-        *_activations(model, stage, steps),
+        *_activations(model, stage, steps, reference),
     ]
-    return Plan(machine=machine, rows=tuple(rows), samples=batch // parts)
+    return Plan(machine=machine, rows=tuple(rows), samples=batch // pieces)
 
 
-def _state(model: Vla, stage: Stage, shards: int) -> list[Row]:
+def _state(model: Vla, stage: Stage, shards: int, reference: Reference) -> list[Row]:
     """What a train state holds, and the gradients of the largest network."""
     policy, critic = vla.policy(model.policy), vla.critic(model.critic)
     key = jax.random.key(0)
     theta, phi, psi = (
         size(jax.eval_shape(init, key)) for init in (policy.init, critic.init_q, critic.init_value)
     )
-    trained = theta
-    if stage == "online":
-        trained = size(take(jax.eval_shape(policy.init, key), policy.is_expert))
+    expert = size(take(jax.eval_shape(policy.init, key), policy.is_expert))
+    trained = expert if stage == "online" else theta
     gradients = trained if stage == "sft" else max(trained, phi)
     sizes = {
         "policy": theta,
-        "reference policy": theta,
+        "reference policy": theta if reference == "own_vlm" else expert,
         "critic: V, Q and the target of Q": psi + 2 * phi,
         "optimiser of the policy": 2 * trained,
         "optimisers of V and Q": 2 * (psi + phi),
@@ -135,7 +137,9 @@ def _cast(model: Vla) -> int:
 
 
 @cache
-def _activations(model: Vla, stage: Stage, steps: QamConfig) -> tuple[Row, ...]:
+def _activations(
+    model: Vla, stage: Stage, steps: QamConfig, reference: Reference
+) -> tuple[Row, ...]:
     policy, critic = vla.policy(model.policy), vla.critic(model.critic)
     format_, horizon = model.inputs, model.policy.horizon
     prefix = _growth(lambda n: size(_context(policy, format_, n)))
@@ -144,7 +148,7 @@ def _activations(model: Vla, stage: Stage, steps: QamConfig) -> tuple[Row, ...]:
     else:  # the reference has a cache of its own, and there is a next state
         theirs = _growth(lambda n: _kept_by_q(critic, model, n))
         ours = _growth(lambda n: _kept_by_qam(policy, format_, horizon, n, steps, stage))
-        kept, contexts, states = max(theirs, ours), 2, 2
+        kept, contexts, states = max(theirs, ours), 1 + (reference == "own_vlm"), 2
     live = _one_block(model, stage, steps) if model.policy.remat else 0
     inputs = states * _growth(lambda n: size(_inputs(format_, n)))
     return (

@@ -18,9 +18,9 @@ from lwd.models.inputs.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 
-FAR = 1.5
-"""A state beyond it, normalised by quantiles, is outside of what the statistics were made of: one
-sample in fifty is a little outside of [-1, 1] by definition."""
+FAR = 2.0
+"""A state beyond it, normalised by quantiles, is half a range outside of what the statistics were
+made of; one sample in fifty is a little outside by definition."""
 
 
 @dataclass(frozen=True, kw_only=True)
