@@ -255,3 +255,14 @@ def test_who_may_only_look_gets_no_buttons(page: Page, tmp_path):
         guest.says("v1")
         assert not [b for b in guest.find("main button") if "Promote" in b.text]
         guest.driver.get("about:blank")
+
+
+def test_news_do_not_take_the_focus(page: Page):
+    page.open("policies")
+    page.says("v1")
+    name = "Canary version 1 …"
+    script = "document.querySelector(`[aria-label='${arguments[0]}']`).focus()"
+    page.driver.execute_script(script, name)
+    version = page.fleet.publish(("robot-2",))
+    page.says(f"v{version}")
+    assert page.driver.switch_to.active_element.get_attribute("aria-label") == name

@@ -88,12 +88,19 @@ def test_latencies_follow_an_episode_from_the_robot_to_the_learner():
 def test_a_policys_latency_is_from_its_publication():
     weights = [
         WeightsRow(
-            version=4, sha256="", size_bytes=1, snapshot=1, stage="online", update=1, published_at=50.0
+            version=4,
+            sha256="",
+            size_bytes=1,
+            snapshot=1,
+            stage="online",
+            update=1,
+            published_at=50.0,
         )
     ]
     loads = [
         LoadRow(robot="a", version=4, loaded_at=53.0),
         LoadRow(robot="a", version=9, loaded_at=1.0),
+        LoadRow(robot="a", version=4, loaded_at=4000.0),
     ]
     assert model_latency(weights, loads) == {"p50": 3.0, "p99": 3.0, "count": 1}
 

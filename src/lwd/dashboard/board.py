@@ -118,8 +118,10 @@ class Board:
             self._correct(new, news.amendments, whole=whole)
         if news.amendments != self.amendments or news.weights != self.weights:
             changed |= {"audit", "policies"}
-        if news.loads or news.counts.snapshot != self._since.snapshot:
-            changed |= {"policies", "episodes"}
+        if news.loads:
+            changed |= {"policies"}
+        if news.counts.snapshot != self._since.snapshot:
+            changed |= {"episodes"}
         self.amendments, self.weights = news.amendments, news.weights
         self._loads = (self._loads + news.loads)[-statistics.NEWEST :]
         self._last_load |= {load.robot: load for load in news.loads}

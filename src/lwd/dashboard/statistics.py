@@ -116,10 +116,14 @@ def model_latency(
 ) -> dict[str, float | int | None]:
     """Seconds from the publication of a policy online to a robot acting with it.
 
-    Earlier stages do not count: robots are often started long after their publication.
+    Earlier stages do not count: robots are often started long after their publication. Nor does a
+    robot that starts again and reports the same policy once more.
     """
     published = {row.version: row.published_at for row in weights if row.stage == "online"}
-    newest = [row for row in loads if row.version in published][-NEWEST:]
+    first: dict[tuple[str, int], LoadRow] = {}
+    for row in loads:
+        first.setdefault((row.robot, row.version), row)
+    newest = [row for row in first.values() if row.version in published][-NEWEST:]
     return percentiles(row.loaded_at - published[row.version] for row in newest)
 
 

@@ -26,18 +26,29 @@ class Metric:
 
     def add(self, amount: float | int = 1, **labels: str) -> None:
         """Count."""
-        if (found := _metrics.get(self.name)) is not None:
-            _at(found, labels).inc(amount)
+        if _exposed:
+            self._at(labels).inc(amount)
 
     def set(self, value: float | int, **labels: str) -> None:
         """Set a gauge."""
-        if (found := _metrics.get(self.name)) is not None:
-            _at(found, labels).set(value)
+        if _exposed:
+            self._at(labels).set(value)
 
     def observe(self, value: float | int, **labels: str) -> None:
         """One more value of a histogram."""
-        if (found := _metrics.get(self.name)) is not None:
-            _at(found, labels).observe(value)
+        if _exposed:
+            self._at(labels).observe(value)
+
+    def _at(self, labels: dict[str, str]) -> Any:
+        """The metric of prometheus_client with these labels; a process has only what it notes."""
+        if (made := _made.get(self.name)) is None:
+            import prometheus_client as prometheus
+
+            kinds = {"counter": prometheus.Counter, "gauge": prometheus.Gauge}
+            kind: Any = kinds.get(self.kind, prometheus.Histogram)
+            more = {"buckets": SECONDS} if self.kind == "histogram" else {}
+            made = _made.setdefault(self.name, kind(self.name, self.help, self.labels, **more))
+        return made.labels(**labels) if labels else made
 
 
 EPISODES = Metric(
@@ -95,8 +106,10 @@ EVERY = (
     *(LEARNER, LOOK_S),
 )
 
-_metrics: dict[str, Any] = {}
-"""Metrics of prometheus_client by name; empty until `expose`."""
+_made: dict[str, Any] = {}
+"""Metrics of prometheus_client by name."""
+_exposed: list[int] = []
+"""Ports at which this process serves them."""
 
 
 def expose(port: int | None) -> int | None:
@@ -107,23 +120,13 @@ def expose(port: int | None) -> int | None:
     if port is None:
         return None
     import prometheus_client
-    from prometheus_client import Counter, Gauge, Histogram
 
-    if not _metrics:
-        kinds: dict[str, Any] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
-        for metric in EVERY:
-            more = {"buckets": SECONDS} if metric.kind == "histogram" else {}
-            made = kinds[metric.kind](metric.name, metric.help, metric.labels, **more)
-            _metrics[metric.name] = made
     try:
         server, _ = prometheus_client.start_http_server(port, addr="127.0.0.1")
     except (OSError, OverflowError) as error:
         raise ServiceError(
             f"Metrics cannot be served on 127.0.0.1:{port}: {error}. Give another --metrics-port."
         ) from error
+    _exposed.append(server.server_port)
     log.info("metrics url=http://127.0.0.1:%d/metrics", server.server_port)
     return server.server_port
-
-
-def _at(found: Any, labels: dict[str, str]) -> Any:
-    return found.labels(**labels) if labels else found

@@ -44,6 +44,18 @@ export function moment(at) {
   return new Date(at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
+/** Write a part of the page anew without taking the focus from whoever is in it. */
+export function anew(place, ...children) {
+  const name = (element) => element.getAttribute("aria-label") ?? element.getAttribute("href") ?? element.textContent;
+  const inside = place.contains(document.activeElement) ? name(document.activeElement) : null;
+  place.replaceChildren(...children);
+  if (inside === null) return;
+  [...place.querySelectorAll("a, button, [tabindex]")].find((element) => name(element) === inside)?.focus({ preventScroll: true });
+}
+
+/** Whether somebody reads or operates a part of the page just now, so that it should stay as it is. */
+export const inUse = (place) => place.contains(document.activeElement) || place.querySelector("details[open]") !== null;
+
 export const short = (id) => id.slice(0, 8);
 
 export function table(caption, columns, rows, { cards = false } = {}) {

@@ -1,6 +1,6 @@
 // The newest episodes, by robot, task, kind and outcome.
 
-import { ago, el, moment, say, short } from "./dom.js";
+import { ago, anew, el, moment, say, short } from "./dom.js";
 import { get } from "./server.js";
 
 export const TITLE = "Episodes";
@@ -26,7 +26,7 @@ export function show(state, query = "") {
     const wanted = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
     wanted.set("limit", limit);
     const rows = await get(`/api/episodes?${wanted}`);
-    body.replaceChildren(...rows.map((row) => line(row, state.now())));
+    anew(body, ...rows.map((row) => line(row, state.now())));
     note.textContent = rows.length ? "" : "No episode fits.";
     more.hidden = rows.length < limit || limit >= 500;
   }

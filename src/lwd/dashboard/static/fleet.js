@@ -1,6 +1,6 @@
 // The fleet: what its data come to, and every robot with its last sign of life.
 
-import { ago, el, percent, seconds, span, whole } from "./dom.js";
+import { ago, anew, el, percent, seconds, span, whole } from "./dom.js";
 
 export const TITLE = "Fleet";
 const STEPS = [["produced", "recorded by robots"], ["uploaded", "in the catalog"], ["in_snapshot", "in the data set"], ["sampled", "seen by a learner"]];
@@ -98,7 +98,7 @@ function robotTable(state) {
       const [x, y] = [key(a.robot), key(b.robot)];
       return sign * (x < y ? -1 : x > y ? 1 : a.robot.robot < b.robot.robot ? -1 : 1);
     });
-    body.replaceChildren(...sorted.map((row) => row.element));
+    anew(body, ...sorted.map((row) => row.element));
   }
 
   function sift() {

@@ -1,6 +1,6 @@
 // What the fleet has learned: success of each task over time, and the learner's own curves.
 
-import { el, percent, say } from "./dom.js";
+import { el, inUse, percent, say } from "./dom.js";
 import { get } from "./server.js";
 import { chart } from "./chart.js";
 
@@ -66,7 +66,12 @@ export function show(state) {
   function soon(name, load) {
     const wait = Math.max(0, EVERY_MS - (Date.now() - (last[name] ?? 0)));
     clearTimeout(timers[name]);
-    timers[name] = setTimeout(() => { last[name] = Date.now(); load().catch((error) => say(error.message)); }, wait);
+    timers[name] = setTimeout(() => {
+      const places = name === "success" ? [tasks] : [curves, one];
+      if (places.some(inUse)) { last[name] = Date.now(); soon(name, load); return; }
+      last[name] = Date.now();
+      load().catch((error) => say(error.message));
+    }, wait);
   }
 
   return {

@@ -1,6 +1,6 @@
 // Published policies: who has which, and releases with their reasons.
 
-import { ago, el, moment, say, table } from "./dom.js";
+import { ago, anew, el, moment, say, table } from "./dom.js";
 import { get } from "./server.js";
 import { ask } from "./ask.js";
 
@@ -17,7 +17,7 @@ export function show(state) {
     const found = (await get("/api/policies")).reverse();
     const held = found.find((row) => /^(promoted|rolled back to) /.test(row.note))?.note.startsWith("rolled back");
     summary.textContent = held ? "A roll-back holds: what the learner publishes reaches no robot until something is promoted." : "";
-    place.replaceChildren(found.length ? table("Published policies", COLUMNS, found.map((row, i) => line(row, i === 0, state, load)), { cards: true })
+    anew(place, found.length ? table("Published policies", COLUMNS, found.map((row, i) => line(row, i === 0, state, load)), { cards: true })
       : el("p", { class: "empty" }, "The learner has published nothing yet."));
   }
   return {

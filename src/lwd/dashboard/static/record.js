@@ -1,6 +1,6 @@
 // The record: everything that people have changed, newest first.
 
-import { el, moment, say, short } from "./dom.js";
+import { anew, el, moment, say, short } from "./dom.js";
 import { get } from "./server.js";
 
 export const TITLE = "Record";
@@ -9,7 +9,7 @@ export function show() {
   const list = el("ul", { class: "plain" }, el("li", { class: "empty" }, "Loading …"));
   async function load() {
     const entries = await get("/api/audit");
-    list.replaceChildren(...(entries.length ? entries.map(line) : [el("li", { class: "empty" }, "Nobody has changed anything yet.")]));
+    anew(list, ...(entries.length ? entries.map(line) : [el("li", { class: "empty" }, "Nobody has changed anything yet.")]));
   }
   const again = () => load().catch((error) => say(error.message));
   return {
