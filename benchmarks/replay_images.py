@@ -37,10 +37,10 @@ from lwd.sim.hands import NO_NOISE
 from lwd.sim.robot import SimRobot
 from lwd.store.objects import Objects, sha256_of
 
-SIZE, TICKS, EVERY, FILM = 224, 7200, 6, 600
+SIZE, TICKS, EVERY, FILM = 224, 7200, 6, 300
 """Pixels; ticks of an episode (4 minutes); ticks between kept images; frames that are rendered."""
-EPISODES, BATCH, CORES = 4, 64, 2
-ROUNDS, COLD_ROUNDS, TURN_S = 8, 3, 0.5
+EPISODES, BATCH, CORES = 3, 32, 2
+ROUNDS, COLD_ROUNDS, TURN_S = 5, 3, 0.5
 """Turns of each reader, and how long one lasts at least, so that waiting for a core weighs less."""
 GOP, CRF = 2, 30
 MIXTURE = {"online": 1.0}
