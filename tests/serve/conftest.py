@@ -19,10 +19,17 @@ def serving(tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Starts a server of a policy, or of policies, with settings; gives its URL."""
     with ExitStack() as stack:
 
-        def start(policy: object = None, *, access: Access | None = None, **settings) -> str:
+        def start(
+            policy: object = None,
+            *,
+            access: Access | None = None,
+            tls: tuple[Path, Path] | None = None,
+            **settings,
+        ) -> str:
             policies = policy if isinstance(policy, Policies) else OnePolicy(policy or GoalPolicy())
             config = ServeConfig(**{"port": 0, "upload": False, **settings})
-            plane = PlaneConfig(root=tmp_path)
+            cert, key = tls or (None, None)
+            plane = PlaneConfig(root=tmp_path, tls_cert=cert, tls_key=key)
             return stack.enter_context(in_thread(config, plane, CONTROL, policies, access=access))
 
         yield start

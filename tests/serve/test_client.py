@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+import trustme
 
 from actor.point import PointRobot
 from lwd.actor.ledger import Ledger
@@ -162,9 +163,33 @@ def test_a_robot_plans_over_several_lanes_and_its_server_records_one_episode(
     assert [path.name for path in (tmp_path / "spool").iterdir()] == ["point-0"]
 
 
+def test_a_server_with_a_certificate(remote, serving, tmp_path, monkeypatch):
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    paths = [tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem")]
+    authority.cert_pem.write_to_path(str(paths[0]))
+    issued.cert_chain_pems[0].write_to_path(str(paths[1]))
+    issued.private_key_pem.write_to_path(str(paths[2]))
+    url = serving(GoalPolicy(), tls=tuple(paths[1:]))
+    secure = url.replace("ws://127.0.0.1", "wss://localhost")
+    with pytest.raises(ServiceError, match=r"is away .*CERTIFICATE_VERIFY_FAILED"):
+        remote(secure).chunk(SEEN, "go there")
+    monkeypatch.setenv("SSL_CERT_FILE", str(paths[0]))
+    assert remote(secure).chunk(SEEN, "go there").shape == (5, 2)
+
+
 def test_a_lane_without_an_episode_is_refused(remote, serving):
     policy = RemotePolicy(Server(url=serving(), robot="nobody"), CONTROL, lane=1)
     policy.reset(1)
     with pytest.raises(ServiceError, match="'nobody' has no such episode; its first lane begins"):
         policy.chunk(SEEN, "go there")
     policy.close()
+
+
+def test_a_process_that_ends_waits_for_no_server(remote):
+    stop = threading.Event()
+    server = Server(url=f"ws://127.0.0.1:{free_port()}", patience_s=60.0)
+    policy = RemotePolicy(server, CONTROL, stop=stop)
+    threading.Timer(0.2, stop.set).start()
+    with pytest.raises(ServiceError, match="is away for 0 s"):
+        policy.chunk(SEEN, "go there")

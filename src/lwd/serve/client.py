@@ -51,15 +51,24 @@ class RemotePolicy:
     normalisation_hash = ""
     tokenizer_hash = ""
 
-    def __init__(self, server: Server, control: ControlConfig, *, lane: int = 0) -> None:
+    def __init__(
+        self,
+        server: Server,
+        control: ControlConfig,
+        *,
+        lane: int = 0,
+        stop: threading.Event | None = None,
+    ) -> None:
         """Nothing is connected until the first chunk. `lane` counts the policies that plan for one
-        robot at the same time, each with a connection of its own."""
+        robot at the same time, each with a connection of its own. Once `stop` is set a server that
+        is away is waited for no more."""
         self.version = 0
         """What one of our servers says; 0 where nobody does."""
         self.metadata: dict[str, Any] = {}
         """What the server said when it was connected to."""
         self._server, self._control = server, control
         self._layout, self._lane = layout(server.layout), lane
+        self._stop = stop or threading.Event()
         self._stack = ExitStack()
         self._socket: ClientConnection | None = None
         self._episode, self._number = "", 0
@@ -86,13 +95,13 @@ class RemotePolicy:
                 reason = f"{type(error).__name__}: {error}"
                 if isinstance(error, InvalidStatus) and error.response.status_code < 500:
                     raise ServiceError(self._said(_body(error))) from error
-                if away_s > self._server.patience_s:
+                if away_s > self._server.patience_s or self._stop.is_set():
                     raise ServiceError(
                         f"policy server {self._server.url} is away for {away_s:.0f} s: {reason}. "
                         "Is it running there?"
                     ) from error
                 log.warning("retry server=%s reason=%s", self._server.url, reason)
-                time.sleep(_PAUSES.delay(failures, random.random()))
+                self._stop.wait(_PAUSES.delay(failures, random.random()))
 
     def close(self) -> None:
         """Close the connection."""

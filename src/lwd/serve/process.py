@@ -57,7 +57,8 @@ def serve(
         log.info("start service=%s; waiting for weights", plane.service_url)
         if policies.ready(stop):
             run(config, plane, control, policies, access=access, socket=socket, stop=stop)
-        policies.current()
+        elif not stop.is_set():
+            policies.current()  # says why there is none
     log.info("stop")
 
 

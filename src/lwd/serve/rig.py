@@ -34,13 +34,13 @@ def guided(
     robot's pause when its process ends.
     """
     if guidance.policy_url:
-        rig = replace(rig, policies=lambda: _elsewhere(guidance, control, robot_id))
+        rig = replace(rig, policies=lambda: _elsewhere(guidance, control, robot_id, stop))
     if guidance.lanes:
         # One for each policy, not for each episode: lanes keep their connections.
         rig = replace(
             rig,
             around=lru_cache(maxsize=1)(
-                lambda policy: _realtime(policy, guidance, control, robot_id)
+                lambda policy: _realtime(policy, guidance, control, robot_id, stop)
             ),
         )
     if guidance.device:
@@ -66,7 +66,11 @@ def _beside(robot: Robot, rng: np.random.Generator) -> Operator:
 
 
 def _realtime(
-    policy: Policy, guidance: GuidanceConfig, control: ControlConfig, robot_id: str
+    policy: Policy,
+    guidance: GuidanceConfig,
+    control: ControlConfig,
+    robot_id: str,
+    stop: threading.Event | None,
 ) -> Policy:
     # The client is imported late: a robot that acts with the fleet's weights needs no websockets.
     lanes = [policy]
@@ -74,14 +78,17 @@ def _realtime(
         from lwd.serve.client import RemotePolicy
 
         server = _server(guidance, robot_id)
-        lanes += [RemotePolicy(server, control, lane=n) for n in range(1, guidance.lanes)]
+        more = range(1, guidance.lanes)
+        lanes += [RemotePolicy(server, control, lane=lane, stop=stop) for lane in more]
     return RealtimePolicy(lanes, control, Pace(blend=guidance.blend))
 
 
-def _elsewhere(guidance: GuidanceConfig, control: ControlConfig, robot_id: str):
+def _elsewhere(
+    guidance: GuidanceConfig, control: ControlConfig, robot_id: str, stop: threading.Event | None
+):
     from lwd.serve.client import Elsewhere, RemotePolicy
 
-    return Elsewhere(RemotePolicy(_server(guidance, robot_id), control))
+    return Elsewhere(RemotePolicy(_server(guidance, robot_id), control, stop=stop))
 
 
 def _server(guidance: GuidanceConfig, robot_id: str):
