@@ -243,11 +243,11 @@ def main(arguments: Sequence[str] = ()) -> None:
         f"Exact reference flow and exact critic of the toy, inv_temp {INV_TEMP:g}. The minimum of "
         f"the adjoint-matching loss is found by least squares over {FEATURES} cosines at each flow "
         f"step, {BATCH} paths of the policy so far in each of {ITERATIONS} rounds; seeds: "
-        f"{options.seeds} (mean and range). Policies are sampled with the T of their training; `exact` is "
-        f"the true tilted velocity, which only sampling can spoil. The distance of the shares is "
-        f"the total variation of how often each of the five spots is thrown at. The field error "
-        f"is the squared distance to the exact velocity in units of the reference's; the samples "
-        f"put a floor under it.\n\n"
+        f"{options.seeds} (mean and range). Policies are sampled with the T of their training; "
+        f"`exact` is the true tilted velocity, which only sampling can spoil. The distance of the "
+        f"shares is the total variation of how often each of the five spots is thrown at. The "
+        f"field error is the squared distance to the exact velocity in units of the reference's; "
+        f"the samples put a floor under it.\n\n"
     )
     (REPOSITORY / "benchmarks" / "results" / "ring.md").write_text(text + "\n".join(rows))
 
