@@ -42,6 +42,9 @@ class Memory(NamedTuple):
     planned: float
 
 
+NOTHING = Memory(0, 0)
+
+
 def windows(count: int, side: int) -> tuple[np.ndarray, np.ndarray, dict[str, list[np.ndarray]]]:
     """Random states, chunks and images; speed does not depend on the values."""
     random = np.random.default_rng(0)
@@ -117,7 +120,7 @@ def activations(preset: str) -> float:
 
 
 def row(
-    preset: str, what: str, timed: Timed, compilation: float = 0, memory: Memory = Memory(0, 0)
+    preset: str, what: str, timed: Timed, compilation: float = 0, memory: Memory = NOTHING
 ) -> str:
     """One line of the table."""
     cells = (timed.wall, timed.processor, compilation, *memory)

@@ -1,6 +1,7 @@
 """The presets that see: inputs, networks and the artifact that a robot acts with."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -98,6 +99,32 @@ def test_what_is_fitted_is_what_the_networks_take(name, windows):
     assert sizes.policy.cameras == sizes.critic.cameras
     assert sizes.policy.state == sizes.critic.state
     assert sizes.critic.text.vocabulary >= sizes.policy.vocabulary
+
+
+def test_a_critic_may_have_words_of_its_own(windows, tmp_path, rng):
+    from lwd.models.fns import Inputs
+    from lwd.models.inputs.training import train_tokenizer
+    from lwd.models.vla import observation
+
+    file = tmp_path / "gemma3.json"
+    file.write_bytes(train_tokenizer(["pour the tea"], vocabulary=300))
+    made = presets.fit("tiny", COMPACT, *windows, critic_tokenizer=str(file))
+    images = {name: [np.zeros((8, 8, 3), np.uint8)] for name in presets.ROBOT_CAMERAS}
+    said = [INSTRUCTION]
+    ours, theirs = (
+        each.observe(windows[0][:1], images, said)
+        for each in (presets.fit("tiny", COMPACT, *windows), made)
+    )
+    np.testing.assert_array_equal(ours.tokens, theirs.tokens)
+    assert ours.critic_tokens is None
+    assert (theirs.critic_tokens != theirs.tokens).any()
+    model = presets.VLA["tiny"](COMPACT.horizon, 11)
+    inputs = Inputs(*jax.tree.map(jnp.asarray, theirs))
+    for config, tokens in ((model.policy, theirs.tokens), (model.critic, theirs.critic_tokens)):
+        np.testing.assert_array_equal(observation(inputs, config).tokens, tokens)
+    file.write_bytes(train_tokenizer(["".join(map(chr, range(900, 9000)))], vocabulary=1100))
+    with pytest.raises(ConfigError, match=r"has 1100 tokens, the critic of 'tiny' 1024"):
+        presets.fit("tiny", COMPACT, *windows, critic_tokenizer=str(file))
 
 
 def test_the_critic_of_pi05_does_not_see_the_padding_of_actions():

@@ -23,6 +23,8 @@ class Inputs(NamedTuple):
     """By camera; None for a preset that does not see."""
     image_mask: Mapping[str, Bool[Array, " batch"]] | None = None
     """By camera, whether there is an image."""
+    critic_tokens: Int[Array, "batch tokens"] | None = None
+    """The same words in the critic's vocabulary; None where it has the policy's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from lwd.config import ControlConfig, StateLayout
-from lwd.errors import unknown
+from lwd.errors import ConfigError, unknown
 from lwd.models import state, vla
 from lwd.models.fns import CriticFns, PolicyFns
 from lwd.models.gemma import GemmaConfig
@@ -15,7 +15,7 @@ from lwd.models.gemma3 import Gemma3Config
 from lwd.models.inputs.format import ABSOLUTE, InputFormat
 from lwd.models.inputs.preparation import Preparation
 from lwd.models.inputs.processor import Processor
-from lwd.models.inputs.tokenizers import BUILTIN, load_tokenizer
+from lwd.models.inputs.tokenizers import BUILTIN, Tokenizer, load_tokenizer
 from lwd.models.normaliser import Normaliser
 from lwd.models.pi05 import CAMERAS, Pi05Config
 from lwd.models.siglip import SiglipConfig
@@ -103,12 +103,18 @@ def fit(
     actions: np.ndarray,
     *,
     tokenizer: str = BUILTIN,
+    critic_tokenizer: str = "",
 ) -> Preparation:
     """What makes the inputs of preset `name`, with the statistics of windows [windows, state] and
-    absolute targets [windows, horizon, action] in robot units."""
+    absolute targets [windows, horizon, action] in robot units.
+
+    Tokenizers by path or URL; without one of its own, the critic reads the policy's tokens.
+    """
     if not sees(name):
         return Normaliser.fit(states, actions)
-    return Processor.fit(input_format(name, control), load_tokenizer(tokenizer), states, actions)
+    ours, theirs = load_tokenizer(tokenizer), _of_critic(name, critic_tokenizer)
+    format_ = input_format(name, control)
+    return Processor.fit(format_, ours, states, actions, critic_tokenizer=theirs)
 
 
 def prepare(
@@ -117,12 +123,14 @@ def prepare(
     statistics: Mapping[str, np.ndarray],
     *,
     tokenizer: str = BUILTIN,
+    critic_tokenizer: str = "",
 ) -> Preparation:
     """The same with statistics that `tensors()` gave; IntegrityError names a missing one."""
     if not sees(name):
         return Normaliser.from_tensors(statistics)
+    ours, theirs = load_tokenizer(tokenizer), _of_critic(name, critic_tokenizer)
     format_ = input_format(name, control)
-    return Processor.from_tensors(format_, load_tokenizer(tokenizer), statistics)
+    return Processor.from_tensors(format_, ours, statistics, critic_tokenizer=theirs)
 
 
 def input_format(name: str, control: ControlConfig) -> InputFormat:
@@ -130,6 +138,19 @@ def input_format(name: str, control: ControlConfig) -> InputFormat:
     if name not in VLA:
         raise unknown("preset that sees", name, VLA)
     return VLA[name](control.horizon, 2).inputs
+
+
+def _of_critic(name: str, source: str) -> Tokenizer | None:
+    """Tokenizer of a critic with a vocabulary of its own; ConfigError if that is too small."""
+    if not source:
+        return None
+    found, places = load_tokenizer(source), VLA[name](1, 2).critic.text.vocabulary
+    if found.vocabulary > places:
+        raise ConfigError(
+            f"the tokenizer from {source} has {found.vocabulary} tokens, the critic of {name!r} "
+            f"{places}: they do not match. Give that of its language model."
+        )
+    return found
 
 
 def _on_a_cpu(

@@ -53,11 +53,14 @@ def observation(inputs: Inputs, config: Pi05Config | VlmCriticConfig) -> Observa
             f"the inputs hold no images; the model sees {', '.join(config.cameras)}. Give robots "
             "these cameras, or choose the preset `state`."
         )
+    tokens = inputs.tokens
+    if isinstance(config, VlmCriticConfig) and inputs.critic_tokens is not None:
+        tokens = inputs.critic_tokens
     return Observation(
         images={name: scaled(image) for name, image in inputs.images.items()},
         image_mask=inputs.image_mask,
-        tokens=inputs.tokens,
-        token_mask=inputs.tokens != 0,
+        tokens=tokens,
+        token_mask=tokens != 0,
         # What comes after the robot's own joints and hands is known in simulation only.
         state=inputs.state[:, : config.state] if config.state else None,
     )

@@ -22,3 +22,6 @@ class Prepared(NamedTuple):
     """By camera of the model, [batch, side, side, 3] uint8; None for a preset that does not see."""
     image_mask: Mapping[str, np.ndarray] | None = None
     """By camera of the model, [batch] bool: whether there is an image."""
+    critic_tokens: np.ndarray | None = None
+    """The same words in a critic's vocabulary, [batch, tokens] int32; None where it has the
+    policy's, and on a robot."""

@@ -34,6 +34,9 @@ class Processor:
     tokenizer: Tokenizer
     stats: Mapping[str, NormStats]
     """Of `state` and `actions`, as `format` selects and anchors them."""
+    critic_tokenizer: Tokenizer | None = None
+    """On a learner, of a critic whose language model has a vocabulary of its own (IV-D: Gemma3's
+    beside PaliGemma's); it reads the same prompt."""
     warned: set[str] = field(default_factory=set, compare=False)
     """What a warning was given of; each is given once."""
 
@@ -52,22 +55,34 @@ class Processor:
 
     @classmethod
     def fit(
-        cls, format: InputFormat, tokenizer: Tokenizer, state: np.ndarray, action: np.ndarray
+        cls,
+        format: InputFormat,
+        tokenizer: Tokenizer,
+        state: np.ndarray,
+        action: np.ndarray,
+        *,
+        critic_tokenizer: Tokenizer | None = None,
     ) -> "Processor":
         """Statistics of windows [windows, state] and absolute targets [windows, horizon, action] in
         robot units."""
         relative = relative_to(state, action, format.anchors).reshape(-1, action.shape[-1])
         read = state[:, list(format.state)].astype(np.float64)
         stats = {"state": norm_stats.of(read), "actions": norm_stats.of(relative)}
-        return cls(format=format, tokenizer=tokenizer, stats=stats)
+        theirs = critic_tokenizer
+        return cls(format=format, tokenizer=tokenizer, stats=stats, critic_tokenizer=theirs)
 
     @classmethod
     def from_tensors(
-        cls, format: InputFormat, tokenizer: Tokenizer, tensors: Mapping[str, np.ndarray]
+        cls,
+        format: InputFormat,
+        tokenizer: Tokenizer,
+        tensors: Mapping[str, np.ndarray],
+        *,
+        critic_tokenizer: Tokenizer | None = None,
     ) -> "Processor":
         """With the statistics that `tensors()` gave; IntegrityError names a missing one."""
-        stats = norm_stats.from_tensors(tensors)
-        return cls(format=format, tokenizer=tokenizer, stats=stats)
+        stats, theirs = norm_stats.from_tensors(tensors), critic_tokenizer
+        return cls(format=format, tokenizer=tokenizer, stats=stats, critic_tokenizer=theirs)
 
     @property
     def dimensions(self) -> int:
@@ -96,10 +111,11 @@ class Processor:
     def observe(self, state: np.ndarray, images: Images, instructions: Sequence[str]) -> Prepared:
         """States [batch, state] in robot units, images of any size, and instructions."""
         seen = {m: self._camera(robot, images, len(state)) for m, robot in self.format.cameras}
-        unit = self.state(state)
+        unit, theirs = self.state(state), self.critic_tokenizer
         return Prepared(
             state=unit.astype(np.float32),
-            tokens=self._tokens(unit, instructions),
+            tokens=self._tokens(unit, instructions, self.tokenizer),
+            critic_tokens=None if theirs is None else self._tokens(unit, instructions, theirs),
             images={model: pictures for model, (pictures, _) in seen.items()},
             image_mask={model: mask for model, (_, mask) in seen.items()},
         )
@@ -179,26 +195,28 @@ class Processor:
             )
         self._warn(f"camera {camera}", "camera missing name=%s; the model sees a mask", camera)
 
-    def _tokens(self, state: np.ndarray, instructions: Sequence[str]) -> np.ndarray:
+    def _tokens(
+        self, state: np.ndarray, instructions: Sequence[str], tokenizer: Tokenizer
+    ) -> np.ndarray:
         """[batch, tokens] int32; without a state in the prompt, each instruction once."""
         tokens = np.zeros((len(instructions), self.format.tokens), np.int32)
         known: dict[str, list[int]] = {}
         for row, instruction in enumerate(instructions):
             found = known.get(instruction)
             if found is None:
-                found = self._prompt(instruction, state[row])
+                found = self._prompt(instruction, state[row], tokenizer)
                 if not self.format.discrete_state:
                     known[instruction] = found
             tokens[row, : len(found)] = found
         return tokens
 
-    def _prompt(self, instruction: str, state: np.ndarray) -> list[int]:
+    def _prompt(self, instruction: str, state: np.ndarray, tokenizer: Tokenizer) -> list[int]:
         if not instruction.strip():
             raise ConfigError("the instruction is empty; say what is to be done.")
         text = prompt(instruction, state if self.format.discrete_state else None)
-        found, most = self.tokenizer.encode(text), self.format.tokens
+        found, most = tokenizer.encode(text), self.format.tokens
         if len(found) > most:
-            own = len(self.tokenizer.encode(instruction.strip())) - 1
+            own = len(tokenizer.encode(instruction.strip())) - 1
             raise ConfigError(
                 f"instruction {instruction!r} has {own} tokens, {len(found)} with the rest of the "
                 f"prompt; at most {most} fit. Shorten it by at least {len(found) - most} tokens."
@@ -206,7 +224,7 @@ class Processor:
         if 0 in found:
             raise ConfigError(
                 f"instruction {instruction!r} has characters that the tokenizer from "
-                f"{self.tokenizer.source} does not know; say it with others."
+                f"{tokenizer.source} does not know; say it with others."
             )
         return found
 
