@@ -2,11 +2,23 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from learner.fleet import tiny
+from lwd.config import StateLayout
 from lwd.dashboard.critic import MOST_LEVELS, MOST_TICKS, Critic, thinned
+from lwd.episode.payload import encode
 from lwd.errors import ServiceError
+from lwd.learner import feed
+from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.diagnose.trained import load
+from lwd.learner.recipes import shapes
+from lwd.learner.settings import as_json
+from lwd.models.normaliser import Normaliser
+from lwd.models.presets import ACTION
+from sample_episodes import make_episode
 
 
 def test_a_distribution_is_thinned_without_moving_it():
@@ -35,3 +47,47 @@ def test_a_short_episode_keeps_every_tick():
 def test_without_a_checkpoint_it_says_where_one_would_be(tmp_path: Path):
     with pytest.raises(ServiceError, match="no checkpoint under"):
         Critic(tmp_path / "checkpoints").values(tmp_path / "x.arrow")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> Path:
+    """A checkpoint whose critic says something else in every state."""
+    rng, config = np.random.default_rng(0), tiny()
+    state = jax.tree.map(
+        lambda x: jax.device_put(0.1 * rng.normal(size=x.shape).astype(x.dtype), x.sharding),
+        feed.placed(shapes(config), feed.mesh()),
+    )
+    chunk = (config.control.horizon, ACTION)
+    normaliser = Normaliser(
+        state_mean=np.zeros(StateLayout().size, np.float32),
+        state_scale=np.ones(StateLayout().size, np.float32),
+        action_mean=np.zeros(chunk, np.float32),
+        action_scale=np.ones(chunk, np.float32),
+    )
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    writer, settings = Checkpoints(folder), as_json(config)
+    at = Position("online", 2)
+    writer.save(at, state, normaliser, snapshot=1, policy=1, settings=settings)
+    writer.close()
+    return folder
+
+
+@pytest.mark.slow
+def test_the_child_says_what_the_checkpoint_says(checkpoints: Path, tmp_path: Path):
+    episode = make_episode(12, state=StateLayout().size, action=ACTION)
+    payload = tmp_path / "x.arrow"
+    payload.write_bytes(encode(episode))
+    critic = Critic(checkpoints)
+    try:
+        found = critic.values(payload)
+        with pytest.raises(ServiceError, match=r"No values: .*no\.arrow"):
+            critic.values(tmp_path / "no.arrow")
+        assert critic.values(payload) == found
+    finally:
+        critic.close()
+    along = load(checkpoints).along(episode)
+    for name in ("mean", "low", "median", "high"):
+        np.testing.assert_allclose(found[name], getattr(along, name), atol=2e-3)
+    assert np.ptp(found["mean"]) > 1e-3
+    assert found["checkpoint"] == {"stage": "online", "update": 2}
+    assert np.array(found["distribution"]["density"]).shape == (51, 13)
