@@ -30,6 +30,7 @@ from lwd.learner.state import TrainState, optimisers, rates, start_stage
 from lwd.learner.update import critic_update, extract_policy
 from lwd.models.artifact import pack
 from lwd.models.normaliser import Normaliser
+from lwd.models.sharding import mesh
 from lwd.replay.reader import Options, Reader
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects
@@ -98,7 +99,7 @@ def _learn(
     gates: Sequence[str],
 ) -> tuple[dict[str, TrainState], dict[str, dict[str, float]]]:
     """The offline stage with one critic and a policy for each gate."""
-    functions, chain, over = nets(config), optimisers(stage.optimiser), feed.mesh()
+    functions, chain, over = nets(config), optimisers(stage.optimiser), mesh()
     values = jax.jit(partial(critic_update, nets=functions, optimisers=chain, stage=stage))
     steps = {gate: _policy_step(config, stage, gate) for gate in gates}
     states, seen = dict.fromkeys(gates, critic), {gate: [] for gate in gates}

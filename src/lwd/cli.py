@@ -191,11 +191,12 @@ def learner(
 
 
 def asked_recipe(words: Sequence[str]) -> LearnerConfig:
-    """Settings of the recipe that `--recipe` names: the defaults of the learner's other flags."""
-    from lwd.learner.recipes import recipe
+    """Settings of the recipe and preset that are named: the defaults of the other flags."""
+    from lwd.learner.recipes import recipe, suited
 
-    joined = " ".join(words).replace("--recipe=", "--recipe ").split()
-    return recipe(next((b for a, b in pairwise(joined) if a == "--recipe"), "lwd"))
+    joined = [part for word in words for part in word.split("=", 1)]
+    named = {a: b for a, b in pairwise(joined) if a in ("--recipe", "--preset")}
+    return suited(recipe(named.get("--recipe", "lwd")), named.get("--preset", "state"))
 
 
 @weights.command(name="list")

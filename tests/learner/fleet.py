@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 
 from lwd.config import (
     COMPACT,
@@ -29,8 +30,13 @@ from lwd.store.objects import Objects, episode_key, sha256_of
 from sample_episodes import make_episode
 
 
-def commit(root: Path, *kinds: str, seed: int = 0, **header: Any) -> list[str]:
-    """Put an episode of each kind into the store and make them the next snapshot."""
+def commit(
+    root: Path, *kinds: str, seed: int = 0, cameras: tuple[str, ...] = (), **header: Any
+) -> list[str]:
+    """Put an episode of each kind into the store and make them the next snapshot.
+
+    With `cameras` there is a picture of 32 pixels of each at every other tick and at the end.
+    """
     plane = PlaneConfig(root=root)
     objects, ids = Objects(plane.objects), []
     with Catalog(plane.catalog) as catalog:
@@ -40,6 +46,8 @@ def commit(root: Path, *kinds: str, seed: int = 0, **header: Any) -> list[str]:
             )
             if kind == "demo":
                 episode = replace(episode, source=np.full(12, Source.EXPERT, np.uint8))
+            if cameras:
+                episode = replace(episode, images=_pictures(cameras, seed + number))
             payload = encode(episode)
             row = describe(episode, sha256=sha256_of(payload), size_bytes=len(payload))
             objects.put(episode_key(row.sha256), payload)
@@ -49,6 +57,18 @@ def commit(root: Path, *kinds: str, seed: int = 0, **header: Any) -> list[str]:
         assert token is not None
         catalog.commit_snapshot(ids, token=token)
     return ids
+
+
+def _pictures(cameras: tuple[str, ...], seed: int) -> dict[str, tuple[bytes | None, ...]]:
+    rng = np.random.default_rng(seed)
+
+    def picture() -> bytes:
+        return simplejpeg.encode_jpeg(rng.integers(0, 256, (32, 32, 3), np.uint8))
+
+    return {
+        camera: tuple(picture() if tick % 2 == 0 else None for tick in range(13))
+        for camera in cameras
+    }
 
 
 DIVL, QAM = DivlConfig(atoms=51), QamConfig(steps=2, inv_temp=5.0)

@@ -13,6 +13,7 @@ from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.recipes import shapes
 from lwd.learner.state import TrainState
+from lwd.models.sharding import mesh
 from lwd.store.catalog import Catalog
 from lwd.store.rows import WeightsRow
 
@@ -38,7 +39,7 @@ def reported(root: Path, count: int) -> Callable[[], bool]:
 def saved(root: Path) -> tuple[Position, TrainState]:
     """The newest checkpoint."""
     checkpoints = Checkpoints(root / "checkpoints")
-    restored = checkpoints.restore(feed.placed(shapes(tiny()), feed.mesh()))
+    restored = checkpoints.restore(feed.placed(shapes(tiny()), mesh()))
     checkpoints.close()
     assert restored is not None
     return restored.position, restored.state

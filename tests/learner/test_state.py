@@ -9,9 +9,9 @@ import pytest
 
 from learner.fleet import tiny
 from lwd.config import DivlConfig, OptimiserConfig, StageConfig
-from lwd.learner import feed
+from lwd.learner.compiled import compiled_init
 from lwd.learner.state import TrainState, optimisers, rates, start_stage
-from lwd.learner.train import compiled_init
+from lwd.models.sharding import mesh
 
 STAGE = StageConfig(
     updates=1000,
@@ -26,7 +26,7 @@ CHAIN = optimisers(STAGE.optimiser)
 
 @pytest.fixture(scope="module")
 def state() -> TrainState:
-    return compiled_init(tiny(), feed.mesh())(jax.random.key(0))
+    return compiled_init(tiny(), mesh())(jax.random.key(0))
 
 
 def test_rates_warm_up_peak_and_end_at_a_tenth():

@@ -15,16 +15,16 @@ from learner.fleet import commit, learn, tiny
 from learner.outcome import assert_same, published, reported, reports, saved, versions
 from lwd.config import PlaneConfig
 from lwd.errors import NonFiniteError
-from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.compiled import compiled, without_rates
 from lwd.learner.loss import Loss
 from lwd.learner.recipes import nets
 from lwd.learner.recipes.lwd import LOSSES
 from lwd.learner.state import TrainState
-from lwd.learner.train import compiled, without_rates
 from lwd.learner.update import sft_update, update
 from lwd.learner.watch import Watch
 from lwd.models.artifact import FlowPolicy
+from lwd.models.sharding import mesh
 from lwd.replay.batch import Batch
 from lwd.store import weights
 from lwd.store.catalog import Catalog
@@ -35,7 +35,7 @@ from processes import wait_until
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_stages_of_a_run_share_what_is_compiled_and_report_and_publish_in_order(finished, tmp_path):
-    config, over = tiny(), feed.mesh()
+    config, over = tiny(), mesh()
     offline, online = (
         compiled(update, nets(config), without_rates(config.stage(stage)), over)
         for stage in ("offline", "online")

@@ -304,3 +304,17 @@ def test_optimisers_decay_the_policy_only():
     nothing = {"w": jnp.zeros(3)}
     steps = [t.update(nothing, t.init(params), params)[0]["w"] for t in chain]
     assert [float(step[0]) for step in steps] == [0.5, 0.0, 0.0, 0.0]
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(state, batch):
+    """SFT and TD to rounding; QAM draws other paths for each part, which average out."""
+    parts = replace(STAGE, parts=4)
+    for step in (sft_update, critic_update):
+        whole, metrics = apply(state, batch, step=step)
+        split, again = apply(state, batch, step=step, stage=parts)
+        assert distance(whole, split) < 1e-6, step.__name__
+        for name in metrics:
+            assert float(again[name]) == pytest.approx(float(metrics[name]), abs=1e-4), name
+    new, metrics = apply(state, batch, step=extraction, stage=parts)
+    assert distance(new.policy, state.policy) > 0
+    assert np.isfinite(float(metrics["policy/qam_loss"]))

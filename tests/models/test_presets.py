@@ -83,9 +83,9 @@ def test_another_tokenizer_is_refused(artifact, tmp_path):
 
 def test_inputs_of_other_sizes_are_refused(artifact):
     tensors, metadata = artifact
-    format_ = presets.input_format("small", COMPACT)
+    format_ = presets.input_format("pi05", COMPACT)
     other = {"inputs": format_.to_json(), "input_hash": format_.sha256}
-    with pytest.raises(IntegrityError, match="with image 64, but preset 'tiny' takes 32"):
+    with pytest.raises(IntegrityError, match="with image 224, but preset 'tiny' takes 64"):
         unpack(tensors, metadata | other, COMPACT)
 
 

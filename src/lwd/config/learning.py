@@ -124,6 +124,10 @@ class QamConfig:
     weighting: Literal["constant", "sigma"] | None = None
     """Weight over flow time: `constant`, or Eq. 9's (2 / sigma)^2; None leaves it to the sampler:
     constant for `bridge`, Eq. 9's for `euler`. The optimum is the same."""
+    reference: Literal["own_vlm", "shared_vlm"] = "own_vlm"
+    """What the reference flow sees with: the supervised policy's own vision-language model, which
+    is kept, or the policy's as it is now. The second spares memory and a prefill, and is exact
+    where that model has been frozen since SFT. Presets that do not see have no such part."""
     recompute: Literal["nothing", "elementwise", "everything"] = "elementwise"
     """What of the policy the backward pass evaluates again instead of keeping it for all T steps:
     `everything` keeps one step's activations at a time, for policies of billions of parameters."""
@@ -148,6 +152,7 @@ class QamConfig:
 
 
 QAM_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "reference": ("own_vlm", "shared_vlm"),
     "sampler": ("bridge", "euler"),
     "critic_gradient": ("target_mean", "target_min", "online_mean"),
     "weighting": ("constant", "sigma", None),
@@ -214,13 +219,29 @@ class StageConfig:
     """Policy extraction in this stage."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """Learning rates of this stage."""
+    trained: Literal["all", "expert"] = "all"
+    """Which part of the policy learns: the paper fine-tunes all of it offline, and online freezes
+    its vision-language model and trains the action expert alone (IV-D)."""
+    draws: int = 1
+    """Noises and flow times for each chunk of a supervised batch; what the policy sees is computed
+    once for all of them, so that more of them are cheap where it sees much."""
+    parts: int = 1
+    """Parts of a batch whose gradients are taken one after another, where one pass of the whole
+    batch does not fit into memory."""
     deployed: bool = False
     """Robots act with the policy while it learns; otherwise only its end is published."""
 
     def __post_init__(self) -> None:
-        for name, least in (("updates", 0), ("batch", 1), ("episodes", 0), ("policy_every", 1)):
+        least = {"updates": 0, "batch": 1, "episodes": 0, "policy_every": 1, "draws": 1, "parts": 1}
+        for name, bound in least.items():
             value = getattr(self, name)
-            require(value >= least, f"{name} is {value}; it must be at least {least}.")
+            require(value >= bound, f"{name} is {value}; it must be at least {bound}.")
+        require(
+            self.batch % self.parts == 0,
+            f"batch is {self.batch} and parts is {self.parts}; a batch has equal parts.",
+        )
+        if self.trained not in ("all", "expert"):
+            raise unknown("trained", self.trained, ("all", "expert"))
         require(
             self.updates_per_episode > 0,
             f"updates_per_episode is {self.updates_per_episode}; it must be positive, and inf does "
@@ -247,7 +268,9 @@ class LearnerConfig:
     recipe: str = "lwd"
     """Module of `lwd.learner.recipes` that says what each stage learns by."""
     preset: str = "state"
-    """Model preset."""
+    """Model preset: `state`, or `tiny`, `small` and `pi05`, which see."""
+    tokenizer: str = "builtin"
+    """Path or URL of the tokenizer of a preset that sees; `builtin` is a small one of our own."""
     control: ControlConfig = FULL
     """Rate and chunk length of the policy."""
     seed: int = 0

@@ -21,6 +21,9 @@ class HostConfig:
     """Address at which host 0 gathers the others; unused with one host."""
     silence_s: int = 30
     """Seconds without a sign of life after which a host counts as dead and the job ends."""
+    fsdp: int = 1
+    """Devices that share one copy of the parameters and of what optimisers remember of them; the
+    product with the number of copies is the number of devices of all hosts."""
 
     def __post_init__(self) -> None:
         require(
@@ -108,6 +111,12 @@ class ActorConfig:
     """Episodes of this kind to save in all, over restarts; None means until stopped."""
     spool_quota_bytes: int = 20 << 30
     """Bound of the robot's spool on disk."""
+    cameras: tuple[str, ...] = ()
+    """Cameras whose images are kept, and seen by a policy that sees; none costs no rendering."""
+    image_size: int = 96
+    """Pixels of a side of their images."""
+    image_every: int = 0
+    """Ticks between two kept images; 0 is once a chunk."""
     poll_s: float = 5.0
     """Long poll for newer weights; the service answers at once when there are any."""
     interrupted: Literal["keep", "discard"] = "keep"
@@ -123,6 +132,9 @@ class ActorConfig:
 class DemoConfig:
     """The whole ring on one machine. The defaults take about five minutes on two cores."""
 
+    preset: Literal["state", "tiny", "small"] = "state"
+    """What the policy is: a network on state vectors, or a small VLA on three cameras. That one
+    learns far more slowly: give it fewer tasks, and smaller numbers of everything."""
     out: Path = Path("runs/demo")
     """Folder of the run; an unfinished run in it goes on, a finished one is moved aside."""
     seed: int = 0

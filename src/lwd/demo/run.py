@@ -20,9 +20,10 @@ from lwd.demo.processes import Processes
 from lwd.demo.progress import Observer, Progress, waiting
 from lwd.episode.types import Kind
 from lwd.errors import ConfigError, ServiceError
-from lwd.eval.evaluate import Starts, evaluate
+from lwd.eval.evaluate import SIMULATOR, Bench, Starts, evaluate, seeing
 from lwd.eval.results import Evaluation
-from lwd.learner.recipes import recipe
+from lwd.learner.recipes import recipe, suited
+from lwd.models.presets import cameras, input_format
 from lwd.sim.tasks import task as find_task
 from lwd.store import weights
 from lwd.store.catalog import Catalog
@@ -138,9 +139,17 @@ class Demo:
             *("--kind", kind.value, *quota, "--tasks", *robot.tasks, "--root", self.out),
             *("--queue-url", self.plane.queue_url, "--service-url", self.plane.service_url),
             "--intervene" if self.config.intervene else "--no-intervene",
+            *self._sight(),
             environment=SINGLE_THREAD,
             niceness=5,  # robots shall not starve the learner of its cores
         )
+
+    def _sight(self) -> list[object]:
+        """Flags of a robot whose policy sees: its cameras, and images at every other tick."""
+        if not (seen := cameras(self.config.preset, COMPACT)):
+            return []
+        side = input_format(self.config.preset, COMPACT).image
+        return ["--cameras", *seen, "--image-size", side, "--image-every", 2]
 
     def _any_robot(self) -> bool:
         return any(self.processes.running(robot.name) for robot in self.fleet)
@@ -197,9 +206,7 @@ class Demo:
             row = now.published(stage)
             if row is None:
                 raise ServiceError(f"no weights of stage {stage!r} were published; see the logs.")
-            policies[stage] = self.out / "policies" / f"{stage}.safetensors"
-            policies[stage].parent.mkdir(exist_ok=True)
-            objects.get_to(weights.key(row.sha256), policies[stage], sha256=row.sha256)
+            policies[stage] = weights.fetch(objects, row, folder=self.out / "policies")
         starts = Starts(
             tasks=self.config.tasks,
             episodes=self.config.evaluation_episodes,
@@ -211,8 +218,16 @@ class Demo:
                 policies,
                 starts,
                 workers=2,
+                bench=_bench(self.config),
                 progress=lambda done, total: status.update(f"evaluation {done}/{total}"),
             )
+
+
+def _bench(config: DemoConfig) -> Bench:
+    """The simulator, with the cameras of the preset."""
+    if not (seen := cameras(config.preset, COMPACT)):
+        return SIMULATOR
+    return seeing(seen, input_format(config.preset, COMPACT).image)
 
 
 def _learner(config: DemoConfig, fleet: list[Assignment]) -> LearnerConfig:
@@ -221,7 +236,8 @@ def _learner(config: DemoConfig, fleet: list[Assignment]) -> LearnerConfig:
         "sft": episodes(fleet, Kind.DEMO),
         "offline": episodes(fleet, Kind.DEMO, Kind.PLAY, Kind.ROLLOUT),
     }
-    settings = replace(recipe("lwd", COMPACT, seed=config.seed), report_every=10)
+    settings = suited(recipe("lwd", COMPACT, seed=config.seed), config.preset)
+    settings = replace(settings, report_every=10)
     for stage, count in data.items():
         settings = settings.with_stage(stage, episodes=count)
     for stage in STAGES:
@@ -232,6 +248,7 @@ def _learner(config: DemoConfig, fleet: list[Assignment]) -> LearnerConfig:
 def _flags(learner: LearnerConfig) -> list[str]:
     """The settings in which the demo's learner differs from the recipe, as flags."""
     flags = ["--seed", str(learner.seed), "--report-every", str(learner.report_every)]
+    flags += ["--preset", learner.preset]
     for stage, settings in learner.stages.items():
         for name in ("updates", "episodes", "updates_per_episode"):
             flags += [f"--{stage}.{name.replace('_', '-')}", str(getattr(settings, name))]

@@ -60,11 +60,13 @@ class Starts:
         ]
 
 
-def held_out_robot(task: str, control: ControlConfig) -> Robot:
+def held_out_robot(
+    task: str, control: ControlConfig, *, cameras: tuple[str, ...] = (), image_size: int = 96
+) -> Robot:
     """Simulated robot whose scenes were never trained on."""
     from lwd.sim.robot import SimRobot  # MuJoCo loads in the workers only
 
-    return SimRobot(task, control=control, held_out=True)
+    return SimRobot(task, control=control, held_out=True, cameras=cameras, image_size=image_size)
 
 
 def flow_policy(control: ControlConfig) -> Build:
@@ -83,6 +85,11 @@ class Bench:
 
 
 SIMULATOR = Bench()
+
+
+def seeing(cameras: tuple[str, ...], image_size: int) -> Bench:
+    """The simulator with cameras, for policies that see."""
+    return Bench(robot=partial(held_out_robot, cameras=cameras, image_size=image_size))
 
 
 def evaluate(

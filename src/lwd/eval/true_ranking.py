@@ -16,7 +16,6 @@ from lwd.eval.evaluate import Starts
 from lwd.learner.diagnose.bootstrap import Estimate, correlation, estimate, totals
 from lwd.learner.diagnose.trained import Trained
 from lwd.models.fns import Inputs
-from lwd.models.tokenizer import tokenize
 from lwd.sim.robot import Moment, SimRobot
 
 log = logging.getLogger(__name__)
@@ -170,9 +169,11 @@ class _Episode:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Q [chunks] and returns [chunks, continuations] of chunks executed from one state."""
         self._robot.restore(moment)
-        state = self._robot.observe().state[None].repeat(effort.chunks, axis=0)
-        tokens = tokenize([self._task.instruction]).repeat(effort.chunks, axis=0)
-        inputs = Inputs(trained.normaliser.state(state), tokens)  # pyright: ignore
+        seen = self._robot.observe()
+        state = seen.state[None].repeat(effort.chunks, axis=0)
+        images = {name: [image] * effort.chunks for name, image in seen.images.items()}
+        said = [self._task.instruction] * effort.chunks
+        inputs = Inputs(*trained.normaliser.observe(state, images, said))  # pyright: ignore
         noise = trained.noise(rng, effort.chunks)
         offset = SHIFT * rng.standard_normal((effort.chunks, 1, noise.shape[-1]), np.float32)
         offset[: effort.chunks // 2] = 0.0

@@ -36,7 +36,7 @@ def robot(
     from lwd.actor.process import main
     from lwd.episode.types import Kind
     from lwd.serve.rig import guided
-    from lwd.sim.rig import rig
+    from lwd.sim.rig import Circumstances, rig
     from lwd.sim.tasks import task
     from lwd.store.metrics import expose
     from lwd.store.process import stop_on_signals
@@ -51,6 +51,9 @@ def robot(
         robot_id=actor.robot,
         held_out=held_out,
         intervene=intervene,
+        circumstances=Circumstances(
+            cameras=actor.cameras, image_size=actor.image_size, image_every=actor.image_every
+        ),
     )
     joints = StateLayout().joints
     expose(plane.metrics_port)

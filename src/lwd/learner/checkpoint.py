@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from lwd.errors import ConfigError, IntegrityError
 from lwd.learner.state import TrainState
 from lwd.models.fns import Params
-from lwd.models.normaliser import Normaliser
+from lwd.models.inputs.preparation import Preparation
 
 _PRIORITIES = "priorities"
 
@@ -31,7 +31,8 @@ class Saved(NamedTuple):
 
     position: Position
     state: TrainState
-    normaliser: Normaliser
+    statistics: dict[str, np.ndarray]
+    """`Preparation.tensors` of what made its inputs."""
     snapshot: int
     """Version that was bound: a resumed run draws the same batches from it."""
     policy: int
@@ -48,7 +49,8 @@ class Parts(NamedTuple):
     position: Position
     networks: dict[str, Params]
     """By their names in `TrainState`."""
-    normaliser: Normaliser
+    statistics: dict[str, np.ndarray]
+    """`Preparation.tensors` of what made its inputs."""
 
 
 class Checkpoints:
@@ -63,7 +65,7 @@ class Checkpoints:
         self,
         position: Position,
         state: TrainState,
-        normaliser: Normaliser,
+        normaliser: Preparation,
         *,
         snapshot: int,
         policy: int,
@@ -85,6 +87,14 @@ class Checkpoints:
             ),
         )
 
+    def position(self) -> Position | None:
+        """Where the newest checkpoint stands, which says what shapes it has; None without one."""
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        reached = self._reached(step)
+        return Position(reached["stage"], reached["update"])
+
     def restore(self, like: TrainState) -> Saved | None:
         """The newest checkpoint in the shapes and places of `like`; None where there is none.
 
@@ -95,11 +105,11 @@ class Checkpoints:
             return None
         reached = self._reached(step)
         self._check_shapes(step, like)
-        state, normaliser = self._read(step, ocp.args.StandardRestore(like))
+        state, statistics = self._read(step, ocp.args.StandardRestore(like))
         return Saved(
             Position(reached["stage"], reached["update"]),
             state,
-            normaliser,
+            statistics,
             reached["snapshot"],
             reached["policy"],
             self.settings(step),
@@ -148,11 +158,11 @@ class Checkpoints:
             )
         return reached
 
-    def _read(self, step: int, state: ocp.args.CheckpointArgs) -> tuple[Any, Normaliser]:
-        """The networks that `state` asks for, and the normaliser."""
+    def _read(self, step: int, state: ocp.args.CheckpointArgs) -> tuple[Any, dict[str, np.ndarray]]:
+        """The networks that `state` asks for, and the statistics of their inputs."""
         found = self._restore(step, state=state, normaliser=ocp.args.StandardRestore())
         tensors = {name: np.asarray(tensor) for name, tensor in found["normaliser"].items()}
-        return found["state"], Normaliser.from_tensors(tensors)
+        return found["state"], tensors
 
     def _restore(self, step: int, **items: ocp.args.CheckpointArgs) -> Any:
         """Some of what `save` wrote; IntegrityError if it cannot be read."""

@@ -6,52 +6,58 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from lwd.learner.state import Transitions
 from lwd.models.fns import Inputs
-from lwd.models.normaliser import Normaliser
-from lwd.models.tokenizer import tokenize
+from lwd.models.inputs.preparation import Preparation
+from lwd.models.sharding import everywhere, rows, shardings
 from lwd.replay.batch import Batch
 
 
-def mesh() -> Mesh:
-    """All devices of all hosts on one data axis; parameters are replicated over it."""
-    return Mesh(np.array(jax.devices()), ("data",))
-
-
-def transitions(batch: Batch, normaliser: Normaliser, over: Mesh) -> Transitions:
+def transitions(batch: Batch, normaliser: Preparation, over: Mesh) -> Transitions:
     """This host's rows of the global batch, as network inputs on the mesh."""
-    return _placed(batch, normaliser, NamedSharding(over, PartitionSpec("data")))
+    return _placed(batch, normaliser, rows(over))
 
 
-def whole(batch: Batch, normaliser: Normaliser, over: Mesh) -> Transitions:
+def whole(batch: Batch, normaliser: Preparation, over: Mesh) -> Transitions:
     """Rows that every host has, as network inputs on every device."""
     return _placed(batch, normaliser, everywhere(over))
 
 
-def _placed(batch: Batch, normaliser: Normaliser, sharding: NamedSharding) -> Transitions:
-    put = partial(jax.make_array_from_process_local_data, sharding)
-    tokens = put(_tokens(batch.instruction))
+def _placed(batch: Batch, normaliser: Preparation, sharding: NamedSharding) -> Transitions:
+    put, said = (
+        partial(jax.make_array_from_process_local_data, sharding),
+        batch.instruction.tolist(),
+    )
+    now = normaliser.observe(batch.state, batch.images or {}, said)
+    then = normaliser.observe(batch.next_state, batch.next_images or {}, said)
+    mask, own = batch.action_mask, batch.action.shape[-1]
+    if normaliser.dimensions > own:
+        mask = mask[:, :, None] & (np.arange(normaliser.dimensions) < own)
     return Transitions(
-        inputs=Inputs(put(normaliser.state(batch.state)), tokens),
+        inputs=Inputs(*jax.tree.map(put, now)),
         action=put(normaliser.action(batch.state, batch.action)),
-        action_mask=put(batch.action_mask),
+        action_mask=put(mask),
         returns=put(batch.returns),
         discount=put(batch.discount),
-        next_inputs=Inputs(put(normaliser.state(batch.next_state)), tokens),
+        next_inputs=Inputs(*jax.tree.map(put, then)),
     )
 
 
-def everywhere(over: Mesh) -> NamedSharding:
-    """A whole copy on every device."""
-    return NamedSharding(over, PartitionSpec())
-
-
 def placed(shapes: Any, over: Mesh) -> Any:
-    """Shapes and types with a place: whole copies on every device. What a checkpoint is read as."""
-    place = everywhere(over)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+    """Shapes and types with their places: what a checkpoint is read as, on whatever mesh."""
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        shapes, shardings(shapes, over),
+    )  # fmt: skip
+
+
+def gathered(tree: Any) -> Any:
+    """Whole arrays in the memory of every host, one array at a time."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda x: multihost_utils.process_allgather(x, tiled=True), tree)
 
 
 def smallest(version: int) -> int:
@@ -66,12 +72,6 @@ def largest(version: int) -> int:
     if jax.process_count() == 1:
         return version
     return int(multihost_utils.process_allgather(np.int64(version)).max())
-
-
-def _tokens(instructions: np.ndarray) -> np.ndarray:
-    """[batch, tokens] int32; each distinct instruction is tokenised once."""
-    distinct, index = np.unique(instructions, return_inverse=True)
-    return tokenize(distinct.tolist())[index]
 
 
 def any_host(flag: bool) -> bool:

@@ -37,7 +37,8 @@ def judge(
 ) -> Critic:
     """Every head's Q of chunks, at `inputs`."""
     params = chosen(state, config)
-    return lambda a: critic.q(params, inputs, a)
+    seen = critic.encode(params, inputs)
+    return lambda a: critic.q(params, seen, a)
 
 
 def worth(

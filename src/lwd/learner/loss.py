@@ -10,7 +10,7 @@ from lwd.config import LearnerConfig, StageConfig
 from lwd.learner.state import Nets, Networks, Optimisers, Rates, TrainState, Transitions
 from lwd.models.acts import Acting
 from lwd.models.fns import Params
-from lwd.models.normaliser import Normaliser
+from lwd.models.inputs.preparation import Preparation
 from lwd.replay.batch import Batch
 from lwd.replay.reader import Reader
 
@@ -46,7 +46,7 @@ class Data(NamedTuple):
     stage: StageConfig
     nets: Nets
     reader: Reader
-    normaliser: Normaliser
+    normaliser: Preparation
     mesh: Mesh
 
 

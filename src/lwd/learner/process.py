@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +14,17 @@ from lwd.config import HostConfig, LearnerConfig, PlaneConfig
 from lwd.errors import LwdError, ServiceError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
-from lwd.learner.recipes import losses
-from lwd.learner.state import TrainState
+from lwd.learner.recipes import losses, nets
+from lwd.learner.state import TrainState, trained
 from lwd.learner.train import Stopped, train
-from lwd.models.artifact import pack
-from lwd.models.normaliser import Normaliser
+from lwd.models.acts import Acting
+from lwd.models.artifact import frozen, pack
+from lwd.models.fns import Params
+from lwd.models.inputs.preparation import Preparation
+from lwd.models.presets import cameras, input_format, sees
+from lwd.models.sharding import mesh
 from lwd.replay.bindings import Bindings
-from lwd.replay.reader import Reader
+from lwd.replay.reader import Options, Reader
 from lwd.store import metrics, weights
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects
@@ -39,7 +44,7 @@ def run(
 ) -> bool:
     """Train until the last stage is done (True) or `stop()` is true (False)."""
     if hosts.hosts > 1:
-        _join(hosts)
+        join(hosts)
     try:
         with Catalog(plane.catalog) as catalog:
             return _train(catalog, plane, learner, hosts, stop)
@@ -71,13 +76,18 @@ def _train(
         hosts=hosts.hosts,
         seed=learner.seed,
         barrier=feed.smallest,
+        options=_options(learner),
     )
     checkpoints = Checkpoints(plane.root / "checkpoints")
     bindings = Bindings(reader, plane.root / "bindings.jsonl", keep=hosts.host == 0)
     report = Metrics(plane.root / "learner.jsonl") if hosts.host == 0 else _silent
-    publish = partial(_publish, catalog, objects, reader, learner) if hosts.host == 0 else _keep
+    release = partial(_release, catalog, objects, reader, learner) if hosts.host == 0 else _keep
+    publish = partial(_publish, learner, release)
     try:
-        train(learner, reader, checkpoints, bindings, publish=publish, report=report, stop=stop)
+        train(
+            learner, reader, checkpoints, bindings,
+            publish=publish, report=report, stop=stop, over=mesh(hosts.fsdp),
+        )  # fmt: skip
         return True
     except Stopped:
         log.info("learner stopped")
@@ -89,6 +99,14 @@ def _train(
     finally:
         checkpoints.close()
         reader.close()
+
+
+def _options(learner: LearnerConfig) -> Options:
+    """Batches have the images that the preset sees."""
+    if not sees(learner.preset):
+        return Options()
+    side = input_format(learner.preset, learner.control).image
+    return Options(cameras=cameras(learner.preset, learner.control), image_size=side)
 
 
 class Metrics:
@@ -111,41 +129,53 @@ def _silent(at: Position, means: dict[str, float]) -> None:
     """Hosts other than 0 do not report."""
 
 
-def _keep(state: TrainState, normaliser: Normaliser, at: Position) -> int:
-    """Hosts other than 0 do not publish."""
+def _publish(
+    learner: LearnerConfig,
+    release: Callable[[Params, Acting, Preparation, Position], int],
+    state: TrainState,
+    normaliser: Preparation,
+    at: Position,
+) -> int:
+    """Every host takes part in gathering what only host 0 releases."""
+    acting = losses(learner.recipe)[at.stage].acting
+    assert acting is not None, "a loss without a policy is not published"
+    how = acting(state.networks, learner.stage(at.stage))
+    theta, extra = feed.gathered((state.policy, how.extra))
+    return release(theta, replace(how, extra=extra), normaliser, at)
+
+
+def _keep(theta: Params, acting: Acting, normaliser: Preparation, at: Position) -> int:
+    """Hosts other than 0 release nothing."""
     return 0
 
 
-def _publish(
+def _release(  # noqa: PLR0913
     catalog: Catalog,
     objects: Objects,
     reader: Reader,
     learner: LearnerConfig,
-    state: TrainState,
-    normaliser: Normaliser,
+    theta: Params,
+    acting: Acting,
+    normaliser: Preparation,
     at: Position,
 ) -> int:
-    acting = losses(learner.recipe)[at.stage].acting
-    assert acting is not None, "a loss without a policy is not published"
-    tensors, metadata = pack(
-        state.policy,
-        normaliser,
-        preset=learner.preset,
-        control=learner.control,
-        acting=acting(state.networks, learner.stage(at.stage)),
-    )
+    """Hand a policy to the fleet; what the stage does not train is sent once."""
+    preset, control, settings = learner.preset, learner.control, learner.stage(at.stage)
+    tensors, metadata = pack(theta, normaliser, preset=preset, control=control, acting=acting)
+    wanted = trained(nets(learner).policy, settings)
     row = weights.publish(
         objects,
         catalog,
         tensors,
         metadata,
         weights.Trained(at.stage, at.update, reader.version),
+        frozen=frozen(tensors, wanted) if wanted else (),
         canary=learner.canary,
     )
     return row.version
 
 
-def _join(hosts: HostConfig) -> None:
+def join(hosts: HostConfig) -> None:
     """Form the group of hosts; ServiceError when they do not find each other."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from lwd.algorithms.flow import Mask
 from lwd.config import OptimiserConfig, StageConfig
-from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
+from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns, combine, take
 
 
 class Transitions(NamedTuple):
@@ -67,6 +67,11 @@ class Networks(NamedTuple):
     target_q: Params
     extra: dict[str, Params]
 
+    @property
+    def beta(self) -> Params:
+        """The whole reference: what it shares with the policy is the policy's."""
+        return combine(self.reference, self.policy)
+
 
 class TrainState(NamedTuple):
     """Everything that an update reads and writes."""
@@ -74,7 +79,7 @@ class TrainState(NamedTuple):
     policy: Params
     """theta, the flow that robots run."""
     reference: Params
-    """beta, fixed after SFT (Algorithm 1, line 3)."""
+    """beta, fixed after SFT (Algorithm 1, line 3); without what it shares with the policy."""
     value: Params
     """psi, the categorical value distribution."""
     target_value: Params | None
@@ -93,6 +98,11 @@ class TrainState(NamedTuple):
     def networks(self) -> Networks:
         """The networks without their training."""
         return Networks(*(getattr(self, name) for name in Networks._fields))
+
+    @property
+    def beta(self) -> Params:
+        """The whole reference."""
+        return self.networks.beta
 
 
 class Rates(NamedTuple):
@@ -135,7 +145,9 @@ def init(
     critic: CriticFns,
     chain: Optimisers,
     extra: dict[str, Params] | None = None,
+    *,
     average_value: bool = False,
+    share_vlm: bool = False,
 ) -> TrainState:
     """Fresh networks beside `extra`; targets start as copies (Algorithm 1, line 4)."""
     extra = extra or {}
@@ -143,7 +155,7 @@ def init(
     theta, psi, phi = policy.init(policy_key), critic.init_value(value_key), critic.init_q(q_key)
     return TrainState(
         policy=theta,
-        reference=jax.tree.map(jnp.copy, theta),
+        reference=jax.tree.map(jnp.copy, take(theta, policy.is_expert) if share_vlm else theta),
         value=psi,
         target_value=jax.tree.map(jnp.copy, psi) if average_value else None,
         q=phi,
@@ -154,9 +166,17 @@ def init(
     )
 
 
-def start_stage(state: TrainState, chain: Optimisers) -> TrainState:
-    """The same networks with fresh optimisers and the update count at zero."""
-    fresh = _remember_nothing(chain, state.policy, state.value, state.q, state.extra)
+def trained(policy: PolicyFns, stage: StageConfig) -> Callable[[str], bool] | None:
+    """Which parameters of the policy, by path, a stage trains; None for all."""
+    return policy.is_expert if stage.trained == "expert" else None
+
+
+def start_stage(
+    state: TrainState, chain: Optimisers, trained: Callable[[str], bool] | None = None
+) -> TrainState:
+    """The same networks with fresh optimisers, of what is `trained`, and no updates done."""
+    theta = state.policy if trained is None else take(state.policy, trained)
+    fresh = _remember_nothing(chain, theta, state.value, state.q, state.extra)
     return state._replace(optimiser=fresh, update=jnp.zeros((), jnp.int32))
 
 

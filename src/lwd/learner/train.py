@@ -5,25 +5,32 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import jax
-from jax import Array
 from jax.sharding import Mesh
 
-from lwd.config import LearnerConfig, OptimiserConfig, StageConfig
+from lwd.config import LearnerConfig, StageConfig
 from lwd.errors import ConfigError, unknown
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
-from lwd.learner.diagnose.probe import probe
-from lwd.learner.loss import ROW_LOSS, Data, HowToAct, Metrics, Relabel, Step, plainly
-from lwd.learner.recipes import fresh, losses, nets, shapes
+from lwd.learner.compiled import (
+    Update,
+    compiled,
+    compiled_init,
+    compiled_probe,
+    compiled_start,
+    without_rates,
+)
+from lwd.learner.loss import ROW_LOSS, Data, Metrics, Relabel
+from lwd.learner.recipes import losses, nets, preparation, shapes
 from lwd.learner.settings import as_json, changes
-from lwd.learner.state import Nets, Rates, TrainState, Transitions, optimisers, rates, start_stage
+from lwd.learner.state import TrainState, Transitions, rates, trained
 from lwd.learner.watch import Watch
-from lwd.models.normaliser import Normaliser
+from lwd.models.inputs.preparation import Preparation
+from lwd.models.presets import fit
+from lwd.models.sharding import mesh, require_division
 from lwd.replay.bindings import Bindings
 from lwd.replay.memory import PARTS
 from lwd.replay.reader import Reader
@@ -52,17 +59,14 @@ class Stopped(Exception):
 class Publish(Protocol):
     """Hands a policy to the fleet and returns its version, 0 on hosts that leave it to another."""
 
-    def __call__(self, state: TrainState, normaliser: Normaliser, at: Position) -> int: ...
+    def __call__(self, state: TrainState, normaliser: Preparation, at: Position) -> int: ...
 
-
-Update = Callable[[TrainState, Transitions, Array, Rates], tuple[TrainState, Metrics]]
-"""A jitted step with its settings."""
 
 Report = Callable[[Position, dict[str, float]], None]
 """Receives the mean of every metric since the last report."""
 
 
-def train(
+def train(  # noqa: PLR0913
     config: LearnerConfig,
     reader: Reader,
     checkpoints: Checkpoints,
@@ -71,13 +75,14 @@ def train(
     publish: Publish,
     report: Report,
     stop: Callable[[], bool] = lambda: False,
+    over: Mesh | None = None,
 ) -> TrainState:
     """Algorithm 1 from the newest checkpoint, or from the start where there is none.
 
     Returns the state after the last stage. Raises `Stopped` once `stop()` is true on any host and
     NonFiniteError after `max_skipped` updates in a row that could not be applied.
     """
-    learner = Learner(config, bindings, reader, checkpoints, report, stop)
+    learner = Learner(config, bindings, reader, checkpoints, report, stop, over or mesh())
     at, state, normaliser = learner.resume()
     stages = list(config.stages)
     for stage in stages[stages.index(at.stage) :]:
@@ -86,7 +91,7 @@ def train(
         if at.update == 0:
             learner.wait_for_data(stage)
             learner.check_data(stage)
-            normaliser = normaliser or fit_normaliser(reader)
+            normaliser = normaliser or fit_normaliser(config, reader)
             state = learner.start(state, stage)
         assert normaliser is not None
         state = learner.run(at, state, normaliser, publish)
@@ -104,6 +109,7 @@ class Learner:
         checkpoints: Checkpoints,
         report: Report,
         stop: Callable[[], bool],
+        over: Mesh,
     ) -> None:
         self.config, self.reader, self.checkpoints = config, reader, checkpoints
         self.bindings, self.report, self.stop = bindings, report, stop
@@ -112,19 +118,25 @@ class Learner:
             if part not in PARTS:
                 raise unknown("replay part", part, PARTS)
         self.losses = losses(config.recipe)
-        self.nets, self.mesh = nets(config), feed.mesh()
+        self.nets, self.mesh = nets(config), over
+        for name, stage in config.stages.items():
+            require_division(stage.batch, over, f"{name}.batch")
         self.policy = 0
         """Version that was published last."""
 
-    def resume(self) -> tuple[Position, TrainState, Normaliser | None]:
+    def resume(self) -> tuple[Position, TrainState, Preparation | None]:
         """Where to go on: the newest checkpoint, on the snapshot that it was saved on, or a fresh
         start."""
-        saved = self.checkpoints.restore(feed.placed(shapes(self.config), self.mesh))
+        at = self.checkpoints.position()
+        saved = None
+        if at is not None:
+            self.config.stage(at.stage)
+            like = feed.placed(shapes(self.config, at.stage), self.mesh)
+            saved = self.checkpoints.restore(like)
         if saved is None:
             self.bindings.forget()
             state = compiled_init(self.config, self.mesh)(jax.random.key(self.config.seed))
             return Position(next(iter(self.config.stages)), 0), state, None
-        self.config.stage(saved.position.stage)
         self.policy = saved.policy
         changed = changes(saved.settings or {}, as_json(self.config))
         if saved.settings is not None and changed:
@@ -134,12 +146,14 @@ class Learner:
             time.sleep(POLL_S)
         if saved.priorities:
             self.reader.restore_priorities(saved.priorities)
-        return saved.position, saved.state, saved.normaliser
+        return saved.position, saved.state, preparation(self.config, saved.statistics)
 
     def start(self, state: TrainState, stage: str) -> TrainState:
         """The state of update 0, placed as every later one so that one compilation serves all."""
-        optimiser = self.config.stage(stage).optimiser
-        return compiled_start(self.losses[stage].start, optimiser, self.mesh)(state)
+        settings = self.config.stage(stage)
+        wanted = trained(self.nets.policy, settings)
+        begin = compiled_start(self.losses[stage].start, settings.optimiser, self.mesh, wanted)
+        return begin(state)
 
     def wait_for_data(self, stage: str) -> None:
         """Until the snapshot holds enough episodes of every part that `stage` samples, and of the
@@ -169,7 +183,7 @@ class Learner:
             )  # fmt: skip
 
     def run(
-        self, at: Position, state: TrainState, normaliser: Normaliser, publish: Publish
+        self, at: Position, state: TrainState, normaliser: Preparation, publish: Publish
     ) -> TrainState:
         """The updates of one stage from `at`, with reports, checkpoints and publications."""
         settings = self.config.stage(at.stage)
@@ -205,7 +219,7 @@ class Learner:
         self,
         at: Position,
         state: TrainState,
-        normaliser: Normaliser,
+        normaliser: Preparation,
         publish: Publish,
         seen: Callable[[Position, TrainState], dict[str, float]],
     ) -> None:
@@ -237,7 +251,7 @@ class Learner:
         found = look(state, batch, key)
         return means | {name: float(value) for name, value in found.items()}
 
-    def _save(self, at: Position, state: TrainState, normaliser: Normaliser) -> None:
+    def _save(self, at: Position, state: TrainState, normaliser: Preparation) -> None:
         self.watch.settle()
         self.checkpoints.save(
             at, state, normaliser,
@@ -245,7 +259,7 @@ class Learner:
             priorities=self.reader.priorities(),
         )  # fmt: skip
 
-    def _relabel(self, stage: str, state: TrainState, normaliser: Normaliser) -> Relabel:
+    def _relabel(self, stage: str, state: TrainState, normaliser: Preparation) -> Relabel:
         """What the loss of a stage says about every batch once it has looked at all data."""
         prepare, settings = self.losses[stage].prepare, self.config.stage(stage)
         if prepare is None:
@@ -296,64 +310,7 @@ def _require_losses(stage: StageConfig, name: str, metrics: Metrics) -> None:
         )
 
 
-@cache
-def compiled_init(config: LearnerConfig, mesh: Mesh) -> Callable[[Array], TrainState]:
-    """Key to the state before the first update."""
-    return jax.jit(partial(fresh, config), out_shardings=feed.everywhere(mesh))
-
-
-@cache
-def compiled_start(
-    start: Callable[[TrainState], TrainState], optimiser: OptimiserConfig, mesh: Mesh
-) -> Callable[[TrainState], TrainState]:
-    """What happens to the networks at the start of a stage, with optimisers that begin anew."""
-    chain = optimisers(optimiser)
-    return jax.jit(
-        lambda state: start_stage(start(state), chain), out_shardings=feed.everywhere(mesh)
-    )
-
-
-@cache
-def compiled(step: Step, nets: Nets, static: StageConfig, mesh: Mesh) -> Update:
-    """`step` with its settings, compiled at its first call and once in a process."""
-    chain = optimisers(static.optimiser)
-    return jax.jit(
-        partial(step, nets=nets, optimisers=chain, stage=static),
-        donate_argnums=0,
-        out_shardings=feed.everywhere(mesh),
-    )
-
-
-@cache
-def compiled_probe(
-    nets: Nets, static: StageConfig, acting: HowToAct | None, mesh: Mesh
-) -> Callable[..., Metrics]:
-    """The look at the critic, compiled like an update."""
-    look = partial(probe, nets=nets, stage=static, acting=acting or plainly)
-    return jax.jit(look, out_shardings=feed.everywhere(mesh))
-
-
-def without_rates(stage: StageConfig) -> StageConfig:
-    """What an update is compiled for: stages that differ only in `Rates` or in data share it."""
-    peaks = replace(stage.optimiser, policy_lr=0.0, critic_lr=0.0, warmup=0)
-    divl = replace(stage.divl, tau_base=0.5, n_step=1)
-    return replace(
-        stage,
-        updates=0,
-        mixture={"demo": 1.0},
-        task_balanced=False,
-        loss_adaptive=float(stage.loss_adaptive > 0),
-        episodes=0,
-        fresh=0,
-        updates_per_episode=math.inf,
-        policy_every=1,
-        divl=divl,
-        optimiser=peaks,
-        deployed=False,
-    )
-
-
-def fit_normaliser(reader: Reader) -> Normaliser:
+def fit_normaliser(config: LearnerConfig, reader: Reader) -> Preparation:
     """From every window of the demonstrations in the bound snapshot."""
-    demonstrations = reader.windows("demo")
-    return Normaliser.fit(demonstrations.state, demonstrations.action)
+    seen = reader.windows("demo")
+    return fit(config.preset, config.control, seen.state, seen.action, tokenizer=config.tokenizer)

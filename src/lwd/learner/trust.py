@@ -36,7 +36,7 @@ def trusted(
             lambda a, w: nets.policy.velocity(params, context, a, w), noise, config.steps
         )
 
-    ours, theirs = chunks(state.policy), chunks(state.reference)
+    ours, theirs = chunks(state.policy), chunks(state.beta)
     ahead = gate.ascend(ours, gradient(ours), batch.action_mask, config.gate_step)
     q = judge(nets.critic, state, batch.inputs, config)
     is_open, metrics = gate.credible_gain(q(ahead), q(theirs), config.gate)

@@ -5,7 +5,7 @@ are not finite leaves everything but the update count as it was.
 """
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,9 @@ from lwd.algorithms.ema import ema
 from lwd.config import QamConfig, StageConfig
 from lwd.learner import heads, value_head
 from lwd.learner.loss import ROW_LOSS, Metrics
-from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
+from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions, trained
 from lwd.learner.trust import trusted
-from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
+from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns, combine, take
 
 
 def update(
@@ -62,31 +62,37 @@ def learn_values(
     stage: StageConfig,
 ) -> tuple[TrainState, Metrics]:
     """Distributional implicit value learning (Algorithm 2, lines 2-6)."""
-    q_replay = critic.q(state.target_q, batch.inputs, batch.action).min(0)
+    now, then = (critic.encode(state.target_q, seen) for seen in (batch.inputs, batch.next_inputs))
+    q_replay = critic.q(state.target_q, now, batch.action).min(0)
 
     def value_loss(psi: Params) -> tuple[Array, Metrics]:  # Eq. 12
-        outputs = critic.value_logits(psi, batch.inputs)
+        outputs = critic.value_logits(psi, now)
         return value_head.loss(outputs, q_replay, rates.tau_base, stage.divl)
 
     psi, value_state, value_metrics = descend(
         "value", value_loss, state.value, optimisers.value, state.optimiser.value, rates.critic
     )
     averaged = _average(state.target_value, psi, stage.optimiser.value_ema_rate)
-    outputs = critic.value_logits(psi if averaged is None else averaged, batch.next_inputs)
+    outputs = critic.value_logits(psi if averaged is None else averaged, then)
     bootstrap, bootstrap_metrics = value_head.bootstrap(outputs, rates.tau_base, stage.divl)
     y, target_metrics = divl.td_target(  # Eq. 19
         batch.returns, batch.discount, bootstrap, stage.divl.target_clip
     )
 
-    def q_loss(phi: Params) -> tuple[Array, Metrics]:  # Eq. 15
-        q = critic.q(phi, batch.inputs, batch.action)
+    def q_loss(phi: Params, rows: Transitions, y: Array) -> tuple[Array, Metrics]:  # Eq. 15
+        q = critic.q(phi, critic.encode(phi, rows.inputs), rows.action)
         loss, metrics = divl.critic_loss(q, y)
         if not stage.loss_adaptive:
             return loss, metrics
         return loss, metrics | {ROW_LOSS: jnp.square(q.astype(jnp.float32) - y).mean(axis=0)}
 
     phi, q_state, q_metrics = descend(
-        "critic", q_loss, state.q, optimisers.q, state.optimiser.q, rates.critic
+        "critic",
+        in_parts(q_loss, stage.parts, batch, y),
+        state.q,
+        optimisers.q,
+        state.optimiser.q,
+        rates.critic,
     )
     new = state._replace(
         value=psi,
@@ -108,16 +114,35 @@ def extract_policy(
     stage: StageConfig,
 ) -> tuple[TrainState, Metrics]:
     """Q-learning with adjoint matching (Algorithm 2, lines 7-11)."""
-    gradient = _action_gradient(nets.critic, state, batch.inputs, stage.qam)
-    gradient, trust_metrics = trusted(gradient, state, batch, key, nets, stage.qam)
-    policy_loss = partial(
-        _adjoint_matching, state.reference, batch, key, nets.policy, stage.qam, gradient
+    keys = jax.random.split(key, stage.parts) if stage.parts > 1 else key[None]
+
+    def loss(theta: Params, rows: Transitions, key: Array) -> tuple[Array, Metrics]:
+        gradient = _action_gradient(nets.critic, state, rows.inputs, stage.qam)
+        gradient, trust_metrics = trusted(gradient, state, rows, key[0], nets, stage.qam)
+        loss, metrics = _adjoint_matching(
+            theta, state.beta, rows, key[0], nets.policy, stage.qam, gradient
+        )
+        return loss, metrics | trust_metrics
+
+    return train_policy(
+        in_parts(loss, stage.parts, batch, keys), state, rates, nets, optimisers, stage
     )
-    theta, policy_state, metrics = descend(
-        "policy", policy_loss, state.policy, optimisers.policy, state.optimiser.policy, rates.policy
-    )
-    optimiser = state.optimiser._replace(policy=policy_state)
-    return state._replace(policy=theta, optimiser=optimiser), metrics | trust_metrics
+
+
+def train_policy(
+    loss: Callable[[Params], tuple[Array, Metrics]],
+    state: TrainState,
+    rates: Rates,
+    nets: Nets,
+    optimisers: Optimisers,
+    stage: StageConfig,
+) -> tuple[TrainState, Metrics]:
+    """One gradient step on the part of the policy that the stage trains."""
+    theta, after, metrics = descend(
+        "policy", loss, state.policy, optimisers.policy, state.optimiser.policy, rates.policy,
+        trained(nets.policy, stage),
+    )  # fmt: skip
+    return state._replace(policy=theta, optimiser=state.optimiser._replace(policy=after)), metrics
 
 
 def sft_update(
@@ -133,21 +158,24 @@ def sft_update(
     """Flow matching on demonstrations (Algorithm 1, line 2; Eq. 34)."""
     policy = nets.policy
     noise_key, time_key = jax.random.split(key)
-    noise = jax.random.normal(noise_key, batch.action.shape)
-    times = jax.random.uniform(time_key, batch.action.shape[:1])
+    size, *chunk = batch.action.shape
+    noise = jax.random.normal(noise_key, (size, stage.draws, *chunk))
+    times = jax.random.uniform(time_key, (size, stage.draws))
 
-    def loss(theta: Params) -> tuple[Array, Metrics]:
-        context = policy.encode(theta, batch.inputs)
-        return flow.sft_loss(
-            lambda a, w: policy.velocity(theta, context, a, w),
-            batch.action, noise, times, batch.action_mask,
-        )  # fmt: skip
+    def loss(theta: Params, rows: Transitions, noise: Array, times: Array) -> tuple[Array, Metrics]:
+        context = policy.encode(theta, rows.inputs)
 
-    theta, policy_state, metrics = descend(
-        "policy", loss, state.policy, optimisers.policy, state.optimiser.policy, rates.policy
-    )
-    new = state._replace(policy=theta, optimiser=state.optimiser._replace(policy=policy_state))
-    return commit(state, new, metrics)
+        def of_a_draw(noise: Array, times: Array) -> tuple[Array, Metrics]:
+            return flow.sft_loss(
+                lambda a, w: policy.velocity(theta, context, a, w),
+                rows.action, noise, times, rows.action_mask,
+            )  # fmt: skip
+
+        each = jax.vmap(of_a_draw, in_axes=1)(noise, times)
+        return jax.tree.map(lambda x: x.mean(axis=0), each)
+
+    whole = in_parts(loss, stage.parts, batch, noise, times)
+    return commit(state, *train_policy(whole, state, rates, nets, optimisers, stage))
 
 
 def _average(target: Params | None, psi: Params, rate: float | None) -> Params | None:
@@ -167,12 +195,16 @@ def _action_gradient(
 
 
 def _adjoint_matching(
-    beta: Params, batch: Transitions, key: Array, policy: PolicyFns, config: QamConfig,
-    action_gradient: Callable[[Array], Array], theta: Params,
+    theta: Params, beta: Params, batch: Transitions, key: Array, policy: PolicyFns,
+    config: QamConfig, action_gradient: Callable[[Array], Array],
 ) -> tuple[Array, Metrics]:  # fmt: skip
     """Eq. 9 on chunks that the current policy generates."""
     noise_key, path_key = jax.random.split(key)
-    context, fixed = policy.encode(theta, batch.inputs), policy.encode(beta, batch.inputs)
+    context = policy.encode(theta, batch.inputs)
+    if config.reference == "shared_vlm":
+        fixed = jax.lax.stop_gradient(context)
+    else:
+        fixed = policy.encode(beta, batch.inputs)
     loss, metrics = qam.adjoint_matching_loss(
         lambda a, w: policy.velocity(theta, context, a, w),
         lambda a, w: policy.velocity(beta, fixed, a, w),
@@ -196,16 +228,55 @@ def descend(
     optimiser: optax.GradientTransformation,
     optimiser_state: optax.OptState,
     rate: Array,
+    wanted: Callable[[str], bool] | None = None,
 ) -> tuple[Params, optax.OptState, Metrics]:
-    """One gradient step on the network `name`; metrics gain the norms of gradient and step."""
-    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
-    steps, optimiser_state = optimiser.update(grads, optimiser_state, params)
-    new = jax.tree.map(lambda p, step: p - rate * step, params, steps)
+    """One gradient step on the network `name`; metrics gain the norms of gradient and step.
+
+    Parameters whose path is not `wanted` stay, and cost neither gradients nor memory of the
+    optimiser.
+    """
+    mine, frozen = params, None
+    if wanted is not None:
+        mine, frozen = take(params, wanted), take(params, lambda path: not wanted(path))
+
+    def loss_of_mine(mine: Params) -> tuple[Array, Metrics]:
+        return loss(mine if frozen is None else combine(mine, frozen))
+
+    (_, metrics), grads = jax.value_and_grad(loss_of_mine, has_aux=True)(mine)
+    steps, optimiser_state = optimiser.update(grads, optimiser_state, mine)
+    new = jax.tree.map(lambda p, step: p - rate * step, mine, steps)
+    new = new if frozen is None else combine(new, frozen)
     norms = {
         f"{name}/grad_norm": optax.tree.norm(grads),
         f"{name}/step_norm": rate * optax.tree.norm(steps),
     }
     return new, optimiser_state, metrics | norms
+
+
+def in_parts(
+    loss: Callable[..., tuple[Array, Metrics]], parts: int, *rows: Any
+) -> Callable[[Params], tuple[Array, Metrics]]:
+    """Mean of `loss(params, *rows)` over equal parts of the rows, and of its metrics; metrics of
+    each row stay those.
+
+    The parts are taken one after another and evaluated again in the backward pass, so that only
+    one of them needs memory at a time. ValueError where the rows do not divide.
+    """
+    if parts == 1:
+        return lambda params: loss(params, *rows)
+    if len(jax.tree.leaves(rows[0])[0]) % parts:
+        raise ValueError(
+            f"a batch of {len(jax.tree.leaves(rows[0])[0])} rows does not divide into {parts} "
+            "parts; choose parts that divide the batch."
+        )
+    split = jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), rows)
+
+    def whole(params: Params) -> tuple[Array, Metrics]:
+        part = jax.checkpoint(lambda _, part: (None, loss(params, *part)))
+        _, found = jax.lax.scan(part, None, split)
+        return jax.tree.map(lambda x: x.mean(0) if x.ndim == 1 else x.reshape(-1), found)
+
+    return whole
 
 
 def commit(old: TrainState, new: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:

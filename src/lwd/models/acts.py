@@ -122,9 +122,11 @@ def _steered(parts: Parts, draws: Draws, settings: Settings) -> Chunk:
 
 
 def _best_of_n(parts: Parts, draws: Draws, settings: Settings) -> Chunk:
+    critic, judge = parts.extra["critic"], parts.critic
+    seen = judge.encode(critic, parts.inputs)
     chunks, _ = best_of_n(
         velocity(parts.policy, parts.params, parts.inputs),
-        lambda a: parts.critic.q(parts.extra["critic"], parts.inputs, a),
+        lambda a: judge.q(critic, seen, a),
         draws,
         steps=parts.steps,
         reduce=settings["reduce"],

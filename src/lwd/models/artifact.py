@@ -65,6 +65,12 @@ def pack(
     return tensors, metadata | {f"act.{k}": str(v) for k, v in acting.settings.items()}
 
 
+def frozen(tensors: Mapping[str, Any], trained: Callable[[str], bool]) -> list[str]:
+    """Names of an artifact's tensors of the policy that are not `trained`, by their path."""
+    own = "policy/"
+    return [n for n in tensors if n.startswith(own) and not trained(n.removeprefix(own))]
+
+
 class Unpacked(NamedTuple):
     """What an artifact holds, checked."""
 

@@ -43,7 +43,7 @@ def tiny(horizon: int, atoms: int) -> Vla:
     """A third of a million parameters, for tests: learns in minutes, sees little."""
     blocks = GemmaConfig(width=64, depth=2, mlp=128, heads=4, kv_heads=1, head_dim=16)
     text = _text(width=64, depth=2, mlp=128)
-    vision = SiglipConfig(width=64, depth=1, mlp=128, heads=4, patch=8, image=32)
+    vision = SiglipConfig(width=64, depth=1, mlp=128, heads=4, patch=16, image=64)
     return _on_a_cpu(blocks, blocks, text, vision, horizon=horizon, atoms=atoms)
 
 
@@ -94,6 +94,13 @@ def sees(name: str) -> bool:
     if name not in PRESETS:
         raise unknown("model preset", name, PRESETS)
     return name in VLA
+
+
+def cameras(name: str, control: ControlConfig) -> tuple[str, ...]:
+    """Cameras of the robot that preset `name` sees with; none for one on state vectors."""
+    if not sees(name):
+        return ()
+    return tuple(robot for _, robot in input_format(name, control).cameras if robot)
 
 
 def fit(

@@ -23,7 +23,8 @@ def policy(config: Pi05Config) -> PolicyFns:
 def critic(config: VlmCriticConfig) -> CriticFns:
     """V and Q on the state z of one backbone, which the tree of Q has.
 
-    V learns a head on z as it is: only Q's loss changes the backbone.
+    V learns a head on z as it is: only Q's loss changes the backbone. Chunks may have more
+    dimensions than the robot, as padding.
     """
 
     def init_q(key: Array) -> Params:
@@ -40,7 +41,6 @@ def critic(config: VlmCriticConfig) -> CriticFns:
         init_value=lambda key: vlm_critic.init_value(key, config),
         init_q=init_q,
         value_logits=vlm_critic.value_logits,
-        # A policy's actions may be padded with zeros; nothing depends on those.
         q=lambda params, z, a: vlm_critic.q(params["heads"], z, a[..., : config.action], config),
         encode=encode,
     )

@@ -33,6 +33,8 @@ class Circumstances:
 
     cameras: tuple[str, ...] = ()
     image_size: int = 96
+    image_every: int = 0
+    """As `lwd.actor.recorder.Recording` has it."""
     speed: float | None = None
     """Robot seconds per second; None is as fast as possible."""
     disturbance: DisturbanceConfig = UNTROUBLED
@@ -82,7 +84,7 @@ def rig(
         robot=robot,
         operator=None if alone else operator,
         build=partial(_policy, control) if acts else None,
-        recording=Recording(held_out=held_out),
+        recording=Recording(held_out=held_out, image_every=circumstances.image_every),
     )
 
 

@@ -202,7 +202,7 @@ def tilt(
     points = (1 - w) * noise + w * policy[0]
     ours, theirs = (
         trained.velocity(params, grid.inputs, points, times)
-        for params in (trained.networks.policy, trained.networks.reference)
+        for params in (trained.networks.policy, trained.networks.beta)
     )
     squares = {
         "endpoint": np.square(policy - reference).mean((0, 2, 3)),

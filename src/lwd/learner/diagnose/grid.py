@@ -11,7 +11,7 @@ from lwd.episode.windows import chunks, episode_windows, rewards_to_go
 from lwd.errors import ConfigError
 from lwd.learner.diagnose.trained import inputs
 from lwd.models.fns import Inputs
-from lwd.models.normaliser import Normaliser
+from lwd.models.inputs.preparation import Preparation
 from lwd.replay.sampler import NStep
 
 
@@ -62,7 +62,7 @@ def finished(episodes: Sequence[Episode]) -> list[Episode]:
 
 def grid(
     episodes: Sequence[Episode],
-    normaliser: Normaliser,
+    normaliser: Preparation,
     *,
     horizon: int,
     discount: float,
@@ -84,7 +84,7 @@ def grid(
 def _rows(
     episode: Episode,
     number: int,
-    normaliser: Normaliser,
+    normaliser: Preparation,
     horizon: int,
     discount: float,
     n_step: NStep,

@@ -89,7 +89,7 @@ def _chunks(
     )
     noise = noise.reshape(draws, samples * rows, *chunk)
     ours = act_of(acting.act).sample(parts, noise, acting.settings)
-    theirs = replace(parts, params=state.reference).flow(noise[0])
+    theirs = replace(parts, params=state.beta).flow(noise[0])
     shape = (samples, rows, *chunk)
     return ours.reshape(shape), theirs.reshape(shape)
 

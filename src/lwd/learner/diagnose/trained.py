@@ -1,6 +1,6 @@
 """The networks of a checkpoint, asked with arrays in network units and answering with arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +16,15 @@ from lwd.errors import ConfigError
 from lwd.learner import feed, value_head
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.heads import judge, reduced, worth
-from lwd.learner.recipes import losses, nets, shapes
+from lwd.learner.recipes import losses, nets, preparation, shapes
 from lwd.learner.settings import from_json
 from lwd.learner.state import Nets, Networks
 from lwd.models.acts import Acting, Parts, act_of
 from lwd.models.artifact import FLOW_STEPS
 from lwd.models.fns import Inputs, Params
-from lwd.models.normaliser import Normaliser
-from lwd.models.tokenizer import tokenize
+from lwd.models.inputs.preparation import Preparation
+from lwd.models.presets import cameras
+from lwd.models.sharding import mesh
 
 ROWS = 1024
 """Rows that are evaluated at a time, at most; fewer are filled up to a power of two, so that few
@@ -49,7 +50,7 @@ class Trained:
 
     nets: Nets
     networks: Networks
-    normaliser: Normaliser
+    normaliser: Preparation
     at: Position
     config: LearnerConfig
     acting: Acting
@@ -80,7 +81,7 @@ class Trained:
         """[rows, draws, horizon, action] standard normal draws, as many as an act of a robot
         needs for each chunk."""
         draws = act_of(self.acting.act).draws(self.acting.settings)
-        shape = (rows, draws, *self.normaliser.action_mean.shape)
+        shape = (rows, draws, self.control.horizon, self.normaliser.dimensions)
         return rng.standard_normal(shape, np.float32)
 
     def sample(self, inputs: Inputs, noise: np.ndarray) -> np.ndarray:
@@ -102,8 +103,19 @@ class Trained:
         return Values(*in_blocks(self._values, inputs).T)
 
     def along(self, episode: Episode) -> Values:
-        """What V says of every state of an episode, [ticks + 1] (Fig. 9)."""
-        return self.values(inputs(episode, np.arange(episode.ticks + 1), self.normaliser))
+        """What V says of every state of an episode, [ticks + 1] (Fig. 9).
+
+        A critic that sees is asked where there are images; its last answer holds until the next.
+        """
+        rows = seen_rows(episode, self.cameras)
+        found = self.values(inputs(episode, rows, self.normaliser))
+        latest = np.searchsorted(rows, np.arange(episode.ticks + 1), side="right") - 1
+        return Values(*(column[latest] for column in found))
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Of the robot, what the networks see with."""
+        return cameras(self.config.preset, self.control)
 
     @cached_property
     def _heads(self) -> Callable[..., jax.Array]:
@@ -131,7 +143,7 @@ class Trained:
 
     @cached_property
     def _sample_reference(self) -> Callable[..., jax.Array]:
-        return jax.jit(lambda inputs, z: self._parts(self.networks.reference, inputs).flow(z))
+        return jax.jit(lambda inputs, z: self._parts(self.networks.beta, inputs).flow(z))
 
     def _parts(self, params: Params, inputs: Inputs) -> Parts:
         return Parts(
@@ -154,9 +166,10 @@ class Trained:
         target = of.value if of.target_value is None else of.target_value
 
         def values(inputs: Inputs) -> jax.Array:
-            found, tau_base = outputs(of.value, inputs), stage.divl.tau_base
+            seen = self.nets.critic.encode(of.target_q, inputs)
+            found, tau_base = outputs(of.value, seen), stage.divl.tau_base
             mean = value_head.mean(found, stage.divl)
-            at_tau, _ = value_head.bootstrap(outputs(target, inputs), tau_base, stage.divl)
+            at_tau, _ = value_head.bootstrap(outputs(target, seen), tau_base, stage.divl)
             spread = value_head.quantiles(found, (0.1, 0.5, 0.9), stage.divl)
             return jnp.concatenate([jnp.stack([mean, at_tau], axis=-1), spread], axis=-1)
 
@@ -190,7 +203,7 @@ def _load(
             f"{folder} holds no checkpoint with its settings; train first, give another folder, or "
             f"name the recipe of an older run."
         )
-    wanted = feed.placed(shapes(config).networks, feed.mesh())
+    wanted = feed.placed(shapes(config).networks, mesh())
     found = checkpoints.networks(wanted._asdict(), step=step)
     if found is None:
         raise ConfigError(f"{folder} holds no checkpoint; train first, or give another folder.")
@@ -198,7 +211,7 @@ def _load(
     return Trained(
         nets=nets(config),
         networks=networks,
-        normaliser=found.normaliser,
+        normaliser=preparation(config, found.statistics),
         at=found.position,
         config=config,
         acting=_acting(config, found.position.stage, networks),
@@ -214,10 +227,26 @@ def _acting(config: LearnerConfig, stage: str, networks: Networks) -> Acting:
     return Acting()
 
 
-def inputs(episode: Episode, rows: np.ndarray, normaliser: Normaliser) -> Inputs:
+def seen_rows(episode: Episode, cameras: Sequence[str]) -> np.ndarray:
+    """States of an episode of which all of `cameras` have an image; ConfigError if the first has
+    none."""
+    none = (None,) * (episode.ticks + 1)
+    kept = zip(*(episode.images.get(camera, none) for camera in cameras), strict=True)
+    seen = np.array([None not in row for row in kept]) if cameras else np.ones(len(none), bool)
+    if not seen[0]:
+        raise ConfigError(
+            f"episode {episode.header.episode_id} has no images of {', '.join(cameras)}, which "
+            "the networks see with; its images are "
+            f"{', '.join(sorted(episode.images)) or 'none'}."
+        )
+    return np.flatnonzero(seen)
+
+
+def inputs(episode: Episode, rows: np.ndarray, normaliser: Preparation) -> Inputs:
     """Network inputs of some states of an episode."""
-    tokens = tokenize([episode.header.instruction]).repeat(len(rows), axis=0)
-    return Inputs(normaliser.state(episode.state[rows]), tokens)  # pyright: ignore
+    images = {name: [kept[row] for row in rows] for name, kept in episode.images.items()}
+    said = [episode.header.instruction] * len(rows)
+    return Inputs(*normaliser.observe(episode.state[rows], images, said))  # pyright: ignore
 
 
 def in_blocks(function: Callable[..., jax.Array], *rows: Inputs | np.ndarray) -> np.ndarray:

@@ -3,17 +3,20 @@
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Protocol, cast, runtime_checkable
 
 import jax
+import numpy as np
 from jax import Array
 
-from lwd.config import COMPACT, ControlConfig, LearnerConfig
+from lwd.config import COMPACT, ControlConfig, LearnerConfig, OptimiserConfig, StageConfig
 from lwd.errors import unknown
 from lwd.learner.loss import Loss
-from lwd.learner.state import Nets, TrainState, init, optimisers
-from lwd.models.presets import build
+from lwd.learner.state import Nets, TrainState, init, optimisers, start_stage, trained
+from lwd.models.inputs.preparation import Preparation
+from lwd.models.presets import build, prepare, sees
 
 
 @runtime_checkable
@@ -38,6 +41,24 @@ def recipe(name: str, control: ControlConfig = COMPACT, *, seed: int = 0) -> Lea
     return _module(name).settings(control, seed=seed)
 
 
+def suited(config: LearnerConfig, preset: str) -> LearnerConfig:
+    """The same recipe on another preset. One that sees gets smaller batches, and where robots act
+    while it learns, only its expert does (IV-D); `pi05`, which is fine-tuned and does not start
+    from nothing, also gets the paper's rates."""
+    if not sees(preset):
+        return replace(config, preset=preset)
+
+    def stage_of(stage: StageConfig) -> StageConfig:
+        part = "expert" if stage.deployed else "all"
+        if preset == "pi05":
+            qam = replace(stage.qam, recompute="everything")
+            return replace(stage, batch=64, trained=part, qam=qam, optimiser=OptimiserConfig())
+        return replace(stage, batch=32, draws=4, trained=part)
+
+    stages = {name: stage_of(stage) for name, stage in config.stages.items()}
+    return replace(config, preset=preset, stages=stages)
+
+
 def losses(name: str) -> Mapping[str, Loss]:
     """What each stage of the recipe `name` learns by."""
     return _module(name).LOSSES
@@ -49,21 +70,36 @@ def nets(config: LearnerConfig) -> Nets:
     return Nets(*build(config.preset, config.control, atoms=divl.outputs))
 
 
+def preparation(config: LearnerConfig, statistics: Mapping[str, np.ndarray]) -> Preparation:
+    """What makes the inputs of a policy that was trained with these statistics."""
+    return prepare(config.preset, config.control, statistics, tokenizer=config.tokenizer)
+
+
 def fresh(config: LearnerConfig, key: Array) -> TrainState:
-    """The state before the first update; every checkpoint of the recipe has its shapes."""
+    """The state before the first update of the first stage."""
     functions, chain = nets(config), optimisers(next(iter(config.stages.values())).optimiser)
     extra, inits = {}, dict.fromkeys(loss.extra for loss in losses(config.recipe).values())
     for number, begin in enumerate(inits, start=1):
         extra |= begin(jax.random.fold_in(key, number), functions)
     rates = [stage.optimiser.value_ema_rate for stage in config.stages.values()]
     averaged = any(rate is not None for rate in rates)
-    return init(key, *functions, chain, extra, average_value=averaged)
+    shared = any(stage.qam.reference == "shared_vlm" for stage in config.stages.values())
+    state = init(key, *functions, chain, extra, average_value=averaged, share_vlm=shared)
+    return start_stage(state, chain, trained(functions.policy, next(iter(config.stages.values()))))
 
 
 @cache
-def shapes(config: LearnerConfig) -> TrainState:
-    """`fresh` without its numbers: the shape and type of every array."""
-    return jax.eval_shape(lambda: fresh(config, jax.random.key(0)))
+def shapes(config: LearnerConfig, stage: str | None = None) -> TrainState:
+    """The shape and type of every array in `stage`, the first one if none is named."""
+    settings = config.stage(stage or next(iter(config.stages)))
+
+    def at_its_start() -> TrainState:
+        state = fresh(config, jax.random.key(0))
+        return start_stage(
+            state, optimisers(settings.optimiser), trained(nets(config).policy, settings)
+        )
+
+    return jax.eval_shape(at_its_start)
 
 
 def _module(name: str) -> Recipe:

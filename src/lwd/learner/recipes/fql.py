@@ -60,7 +60,7 @@ def update(
 ) -> tuple[TrainState, Metrics]:
     """Learn the values of the batch, then the one-step policy from them and the reference."""
     valued, value_metrics = learn_values(state, batch, rates, nets.critic, optimisers, stage)
-    new, metrics = distil(valued, valued.reference, batch, key, rates, nets, optimisers, stage)
+    new, metrics = distil(valued, valued.beta, batch, key, rates, nets, optimisers, stage)
     return commit(state, new, value_metrics | metrics)
 
 

@@ -68,8 +68,12 @@ def algorithm_2(stage: StageConfig, number: int) -> Step:
 
 
 def fix_reference(state: TrainState) -> TrainState:
-    """The reference is the supervised policy (Algorithm 1, line 3)."""
-    return state._replace(reference=jax.tree.map(jnp.copy, state.policy))
+    """The reference is the supervised policy (Algorithm 1, line 3), as far as it has an own one."""
+    kept = jax.tree.map(
+        lambda old, new: None if old is None else jnp.copy(new),
+        state.reference, state.policy, is_leaf=lambda leaf: leaf is None,
+    )  # fmt: skip
+    return state._replace(reference=kept)
 
 
 LOSSES = {

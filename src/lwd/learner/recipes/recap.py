@@ -27,6 +27,7 @@ from lwd.learner.state import Nets, Networks, Optimisers, Rates, TrainState, Tra
 from lwd.learner.update import commit, descend, sft_update
 from lwd.models.acts import Acting
 from lwd.models.fns import Params
+from lwd.models.sharding import everywhere
 from lwd.models.tokenizer import INDICATORS
 from lwd.replay.batch import Batch
 
@@ -175,7 +176,7 @@ def _advantage_of(state: TrainState, data: Data) -> Callable[[Batch], np.ndarray
     """Batch to the advantages of its windows, on the host."""
     atoms = _atoms(data.stage)
 
-    @partial(jax.jit, out_shardings=feed.everywhere(data.mesh))
+    @partial(jax.jit, out_shardings=everywhere(data.mesh))
     def advantage(psi: Params, batch: Transitions) -> Array:
         now, then = (
             recap.expected(data.nets.critic.value_logits(psi, inputs), atoms)
@@ -198,7 +199,7 @@ def _atoms(stage: StageConfig) -> Array:
 
 def from_reference(state: TrainState) -> TrainState:
     """Every round starts from the supervised policy."""
-    return state._replace(policy=jax.tree.map(jnp.copy, state.reference))
+    return state._replace(policy=jax.tree.map(jnp.copy, state.beta))
 
 
 def guided(networks: Networks, stage: StageConfig) -> Acting:

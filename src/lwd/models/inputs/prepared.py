@@ -7,7 +7,7 @@ import numpy as np
 
 Image = np.ndarray | bytes
 """[height, width, 3] uint8, or a JPEG of it, as episodes keep them."""
-Images = Mapping[str, Sequence[Image | None]]
+Images = Mapping[str, Sequence[Image | None] | np.ndarray]
 """By camera of the robot, an image for each row of a batch; None where there is none."""
 
 

@@ -1,0 +1,65 @@
+"""A run of the real learner on images, from a catalog to a policy that acts on what it sees."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from learner.fleet import commit, learn, tiny
+from learner.outcome import published, reports
+from lwd.config import COMPACT, PlaneConfig, StateLayout
+from lwd.learner.diagnose.trained import load
+from lwd.learner.recipes import recipe, suited
+from lwd.models import presets
+from lwd.models.artifact import FlowPolicy
+from lwd.models.presets import ROBOT_CAMERAS
+from lwd.store import weights
+from lwd.store.objects import Objects
+from models.mini import mini
+
+
+@pytest.fixture
+def mini_preset(monkeypatch):
+    monkeypatch.setitem(presets.VLA, "mini", mini)
+    monkeypatch.setattr(presets, "PRESETS", (*presets.PRESETS, "mini"))
+    return "mini"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_policy_that_sees_is_trained_published_and_acts(tmp_path, mini_preset):
+    root = tmp_path / "run"
+    commit(root, "demo", "demo", "rollout", "online", cameras=ROBOT_CAMERAS)
+    config = tiny(updates=1, preset=mini_preset).with_stage("online", trained="expert", updates=2)
+    assert learn(root, config)
+    assert [report["stage"] for report in reports(root)] == ["sft", "offline", "online", "online"]
+
+    rows, objects = published(root), Objects(PlaneConfig(root=root).objects)
+    assert rows[-1].size_bytes < 0.5 * rows[0].size_bytes, "what is frozen is sent once"
+    tensors, metadata = weights.fetch(objects, rows[-1], folder=tmp_path / "robot")
+    offline, _ = weights.fetch(objects, rows[1], folder=tmp_path / "robot")
+    policy = FlowPolicy(tensors, metadata, 1, control=COMPACT)
+
+    def act(brightness: int) -> np.ndarray:
+        images = {name: np.full((32, 32, 3), brightness, np.uint8) for name in ROBOT_CAMERAS}
+        policy.reset(0)
+        state = np.zeros(StateLayout().size, np.float32)
+        seen = SimpleNamespace(state=state, images=images)
+        return policy.chunk(seen, "put the red can on the shelf")
+
+    assert act(200).shape == (10, 16)
+    assert np.isfinite(act(200)).all()
+    expert = [name for name in tensors if name.startswith("policy/") and "mlp_1" in name]
+    vlm = [name for name in tensors if name.startswith("policy/PaliGemma/img")]
+    assert any((tensors[name] != offline[name]).any() for name in expert)
+    assert all((tensors[name] == offline[name]).all() for name in vlm)
+    assert load(root / "checkpoints").cameras == ROBOT_CAMERAS
+
+
+def test_a_recipe_for_a_preset_that_sees_freezes_it_online():
+    tiny_settings, full = (suited(recipe("lwd"), name) for name in ("tiny", "pi05"))
+    for settings in (tiny_settings, full):
+        trained = {name: stage.trained for name, stage in settings.stages.items()}
+        assert trained == {"sft": "all", "offline": "all", "online": "expert"}
+    assert full.stage("offline").optimiser.policy_lr == 2e-5
+    assert suited(recipe("lwd"), "state") == recipe("lwd")
