@@ -134,6 +134,19 @@ def test_the_critic_of_pi05_does_not_see_the_padding_of_actions():
     assert q.shape == (2, 3)
 
 
+def test_the_statistics_of_a_pretrained_policy_are_taken(windows, tmp_path, caplog):
+    from lwd.models.inputs.norm_stats import write_norm_stats
+
+    fitted, file = presets.fit("pi05", COMPACT, *windows), tmp_path / "norm_stats.json"
+    write_norm_stats(file, fitted.stats)
+    assert presets.prepare_as("pi05", COMPACT, file).sha256 == fitted.sha256
+    assert caplog.text == ""
+    still = fitted.stats["state"]._replace(q99=fitted.stats["state"].q01)
+    write_norm_stats(file, fitted.stats | {"state": still})
+    presets.prepare_as("pi05", COMPACT, file)
+    assert "constant: state 0: never changes" in caplog.text
+
+
 def test_the_preset_without_eyes_keeps_its_statistics(windows):
     made = presets.fit("state", COMPACT, *windows)
     assert isinstance(made, Normaliser)

@@ -1,8 +1,10 @@
 """Policy and critic by name: a network on state vectors, and three sizes of the one that sees."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -13,13 +15,17 @@ from lwd.models.fns import CriticFns, PolicyFns
 from lwd.models.gemma import GemmaConfig
 from lwd.models.gemma3 import Gemma3Config
 from lwd.models.inputs.format import ABSOLUTE, InputFormat
+from lwd.models.inputs.norm_stats import read_norm_stats
 from lwd.models.inputs.preparation import Preparation
 from lwd.models.inputs.processor import Processor
+from lwd.models.inputs.review import review
 from lwd.models.inputs.tokenizers import BUILTIN, Tokenizer, load_tokenizer
 from lwd.models.normaliser import Normaliser
 from lwd.models.pi05 import CAMERAS, Pi05Config
 from lwd.models.siglip import SiglipConfig
 from lwd.models.vlm_critic import VlmCriticConfig
+
+log = logging.getLogger(__name__)
 
 ACTION = 16
 """Action dimensions: 2 x (7 joint targets, gripper opening)."""
@@ -138,6 +144,30 @@ def prepare(
     ours, theirs = load_tokenizer(tokenizer), _of_critic(name, critic_tokenizer)
     format_ = input_format(name, control)
     return Processor.from_tensors(format_, ours, statistics, critic_tokenizer=theirs)
+
+
+def prepare_as(
+    name: str,
+    control: ControlConfig,
+    norm_stats: Path,
+    *,
+    tokenizer: str = BUILTIN,
+    critic_tokenizer: str = "",
+) -> Preparation:
+    """The same with the norm_stats.json that a pretrained policy came with, whatever is odd about
+    it in the log; IntegrityError if it is none, ConfigError if it is of another robot."""
+    format_, stats = input_format(name, control), read_norm_stats(norm_stats)
+    place = {at: n for n, at in enumerate(format_.state)}
+    made = Processor(
+        format=format_,
+        tokenizer=load_tokenizer(tokenizer),
+        stats=stats,
+        critic_tokenizer=_of_critic(name, critic_tokenizer),
+    )
+    for found in review(made.stats, anchored=[place.get(at, ABSOLUTE) for at in format_.anchors]):
+        at = found.quantity if found.dimension is None else f"{found.quantity} {found.dimension}"
+        log.warning("norm stats file=%s %s: %s: %s", norm_stats, found.kind, at, found.message)
+    return made
 
 
 def input_format(name: str, control: ControlConfig) -> InputFormat:

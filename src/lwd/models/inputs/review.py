@@ -12,7 +12,7 @@ from lwd.models.inputs.running import Spread
 Frame = Literal["absolute", "relative", "unclear"]
 CLIPPED = 0.02
 """Share of samples at the smallest or largest value from which on a range counts as clipped."""
-REACH = 3.0
+REACH = 5.0
 """Distance of the farthest sample from 0, in network units, from which on there are outliers."""
 UNITS = {np.degrees(1.0): "degrees and radians", 1000.0: "mm and m", 100.0: "cm and m"}
 """Ratios of ranges that tell of other units."""
