@@ -3,6 +3,7 @@
 import contextlib
 import threading
 
+import httpx
 import numpy as np
 import pytest
 import trustme
@@ -58,16 +59,22 @@ def test_a_robot_of_ours_reaches_its_goal_with_openpis_server(remote):
     assert {key for message in messages for key in message} == {"observation/state", "prompt"}
 
 
-def test_our_own_server_is_told_robot_and_episode(remote, serving, tmp_path):
+@pytest.mark.parametrize("records", [True, False])
+def test_our_own_server_is_told_robot_and_episode(remote, serving, tmp_path, records):
     url = serving(GoalPolicy(6), record=True, executed=5)
-    policy = remote(url, robot="point-0")
+    policy = remote(url, robot="point-0", records=records)
     for seed in (1, 2):
         episode = run_episode(PointRobot(), seed, policy, None, kind=Kind.ONLINE)
         assert episode is not None
         assert (episode.header.outcome, episode.header.policy_version) == (Outcome.SUCCESS, 6)
     policy.close()
-    pending = tmp_path / "spool" / "point-0" / "pending"
-    wait_until(lambda: list(pending.glob("*.arrow")), "the first episode, as the server saw it")
+    known = httpx.get(f"{url.replace('ws', 'http', 1)}/robots").json()
+    assert [(robot["robot"], robot["recorded_as"] == "") for robot in known] == [
+        ("point-0", records)
+    ]
+    if not records:
+        pending = tmp_path / "spool" / "point-0" / "pending"
+        wait_until(lambda: list(pending.glob("*.arrow")), "the first episode, as the server saw it")
 
 
 def test_a_refused_key_is_an_error_at_once(remote, serving, tmp_path):
@@ -150,7 +157,8 @@ def test_a_robot_plans_over_several_lanes_and_its_server_records_one_episode(
     remote, serving, tmp_path
 ):
     url = serving(GoalPolicy(6), record=True, executed=1)
-    lanes = [RemotePolicy(Server(url=url, robot="point-0"), CONTROL, lane=n) for n in range(3)]
+    server = Server(url=url, robot="point-0", records=False)
+    lanes = [RemotePolicy(server, CONTROL, lane=n) for n in range(3)]
     realtime = RealtimePolicy(lanes, CONTROL)
     robot = PointRobot("point-0", tick_s=0.005)
     for seed in (1, 2):

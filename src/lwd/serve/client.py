@@ -39,6 +39,8 @@ class Server:
     """API key."""
     robot: str = ""
     """Name that one of our servers is told."""
+    records: bool = True
+    """The robot records its episodes itself: one of our servers does not do so a second time."""
     timeout_s: float = 10.0
     """Longest wait for one answer."""
     patience_s: float = 20.0
@@ -72,6 +74,7 @@ class RemotePolicy:
         self._stack = ExitStack()
         self._socket: ClientConnection | None = None
         self._episode, self._number = "", 0
+        self._closed = False
 
     def reset(self, seed: int) -> None:
         """Start an episode; one of our servers is told, openpi's has no such thing."""
@@ -89,13 +92,14 @@ class RemotePolicy:
             try:
                 return self._chunk(self._answer(observation, instruction))
             except (OSError, WebSocketException) as error:
-                self.close()
+                self._hang_up()
                 failures += 1
                 away_s = time.monotonic() - started
                 reason = f"{type(error).__name__}: {error}"
                 if isinstance(error, InvalidStatus) and error.response.status_code < 500:
                     raise ServiceError(self._said(_body(error))) from error
-                if away_s > self._server.patience_s or self._stop.is_set():
+                ends = self._closed or self._stop.is_set()
+                if ends or away_s > self._server.patience_s:
                     raise ServiceError(
                         f"policy server {self._server.url} is away for {away_s:.0f} s: {reason}. "
                         "Is it running there?"
@@ -104,7 +108,11 @@ class RemotePolicy:
                 self._stop.wait(_PAUSES.delay(failures, random.random()))
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; whoever waits for the server in another thread gives up."""
+        self._closed = True
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         self._stack.close()
         self._socket = None
 
@@ -113,7 +121,7 @@ class RemotePolicy:
         socket = self._socket or self._connected()
         message = sent(self._layout, observation, instruction, sizes=self._server.sizes)
         if self.metadata.get("server") == "lwd":
-            message["lwd/episode_id"] = self._episode
+            message |= {"lwd/episode_id": self._episode, "lwd/records": self._server.records}
             if self._server.robot:
                 message["lwd/robot_id"] = self._server.robot
             if self._lane:
@@ -146,7 +154,7 @@ class RemotePolicy:
         try:
             return unpack(data)
         except RequestError as error:
-            self.close()
+            self._hang_up()
             raise IntegrityError(self._said(str(error))) from error
 
     def _chunk(self, reply: dict[str, Any]) -> np.ndarray:

@@ -196,7 +196,9 @@ class Serving:
             self.end(session, Outcome.INTERRUPTED)
         policy = self.policies.current()
         self.episodes += 1
+        # An episode that was ended from outside, or that the robot records itself, is not recorded.
         known = request.episode and request.episode == session.ended
+        known = known or request.own.get("lwd/records") is True
         session.running = running = Running(
             key=request.episode,
             policy=policy,
