@@ -169,7 +169,8 @@ def _show_plan(planned: "Plan") -> None:
     from rich.table import Table
 
     gib, machine = 2**30, planned.machine
-    table = Table("on each device", "GiB", caption=f"{planned.samples} samples at a time")
+    caption = f"{planned.samples} samples at a time; networks cut in {machine.shards} (--fsdp)"
+    table = Table("on each device", "GiB", caption=caption)
     for row in planned.rows:
         table.add_row(row.name, f"{(row.fixed + row.each * planned.samples) / gib:.2f}")
     table.add_row("all of it", f"{planned.total / gib:.2f}", style="bold")
