@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,3 +191,11 @@ def test_the_format_travels_as_json_and_has_a_hash():
     for wrong in ("", "[]", '{"image": 3}', FORMAT.to_json().replace('"image"', '"picture"')):
         with pytest.raises(IntegrityError, match="input format cannot be read"):
             InputFormat.from_json(wrong)
+
+
+def test_the_format_that_the_page_shows_is_one():
+    page = Path(__file__).parents[3] / "docs" / "models.md"
+    shown = page.read_text().partition("```json\n")[2].partition("```")[0]
+    format_ = InputFormat.from_json(shown)
+    assert [robot for _, robot in format_.cameras] == ["top", "", "wrist"]
+    assert format_.relative
