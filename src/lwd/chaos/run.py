@@ -38,8 +38,9 @@ ROBOT = "chaos-"
 LOOK_S = 0.02
 DOCTOR_S = 45.0
 """Time between two visits of the doctor during the storm."""
-CALM_S = 90.0
-"""Longest wait, after the last fault, in which nothing arrives."""
+CALM_S = 600.0
+"""Longest wait, after the last fault, in which nothing arrives: on a busy machine a process takes
+minutes to start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,22 +131,23 @@ def run(config: ChaosConfig) -> Result:
 def storm(ground: Ground, injector: Injector, faults: Sequence[Fault]) -> frozenset[str]:
     """Let every fault happen at its time; return when all are over.
 
-    The doctor comes every now and then, as it would by night; hashes of what it found damaged.
+    The doctor comes every now and then, as it would by night, and is not called while it is still
+    there; hashes of what it found damaged.
     """
     started, left = time.monotonic(), list(reversed(faults))
-    rounds, found = [], set()
+    called, visits = started, []
     with ThreadPoolExecutor(1, "doctor") as pool:
-        while left or not injector.idle:
+        while left or not injector.idle or not all(visit.done() for visit in visits):
             while left and left[-1].at_s <= time.monotonic() - started:
                 injector.happen(left.pop())
             injector.tend()
             ground.fleet.tend()
-            if time.monotonic() - started > DOCTOR_S * (len(rounds) + 1):
-                rounds.append(pool.submit(heal, ground))
+            gone = all(visit.done() for visit in visits)
+            if left and gone and time.monotonic() - called > DOCTOR_S:
+                called = time.monotonic()
+                visits.append(pool.submit(heal, ground))
             time.sleep(LOOK_S)
-    for round_ in rounds:
-        found |= round_.result()
-    return frozenset(found)
+    return frozenset().union(*(visit.result() for visit in visits))
 
 
 def calm(ground: Ground, arrived: Callable[[], bool], progress: Callable[[], object]) -> None:
