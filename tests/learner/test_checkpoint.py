@@ -73,6 +73,25 @@ def test_a_checkpoint_holds_networks_position_snapshot_and_policy(opened, state)
     assert Normaliser.from_tensors(saved.statistics).sha256 == NORMALISER.sha256
 
 
+def test_a_checkpoint_holds_what_was_known_of_losses_or_nothing(opened, state):
+    assert opened.restore(like(tiny())).priorities == {}
+    known = {
+        "update": np.array([-1, 7]),
+        "episode": np.arange(32, dtype=np.uint8).reshape(2, 16),
+        "loss": np.array([0.5, 0.25], np.float32),
+    }
+    opened.save(
+        Position("online", 8), state, NORMALISER,
+        snapshot=4, policy=2, settings={}, priorities=known,
+    )  # fmt: skip
+    opened._manager.wait_until_finished()
+    found = opened.restore(like(tiny())).priorities
+    assert found.keys() == known.keys()
+    for name, array in known.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
 def test_there_is_nothing_to_restore_at_first(tmp_path):
     checkpoints = Checkpoints(tmp_path / "none")
     assert checkpoints.restore(like(tiny())) is None

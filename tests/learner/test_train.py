@@ -14,10 +14,10 @@ import pytest
 from learner.fleet import commit, learn, tiny
 from learner.outcome import assert_same, published, reported, reports, saved, versions
 from lwd.config import PlaneConfig
-from lwd.errors import NonFiniteError
+from lwd.errors import ConfigError, NonFiniteError
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.compiled import compiled, without_rates
-from lwd.learner.loss import Loss
+from lwd.learner.loss import ROW_LOSS, Loss
 from lwd.learner.recipes import nets
 from lwd.learner.recipes.lwd import LOSSES
 from lwd.learner.state import TrainState
@@ -233,3 +233,21 @@ def test_only_skipped_updates_in_a_row_count(caplog):
         watch.add(seen(np.nan), rows("e7"))
     with pytest.raises(NonFiniteError, match=r"3 updates in a row .* in loss; .* episodes e7\."):
         watch.means()
+
+
+def test_losses_of_applied_updates_are_fed_back_with_their_draw():
+    """The one before last as soon as an update is dispatched, the last one when that is settled."""
+    fed = []
+    watch = Watch(max_skipped=9, feedback=lambda draw, loss: fed.append((draw, loss.tolist())))
+    for draw, loss in ((5, 1.0), (6, np.nan), (7, 2.0)):
+        watch.add(seen(loss) | {ROW_LOSS: jnp.array([loss, 0.5])}, rows("e1", "e2"), draw)
+        assert draw not in dict(fed)
+    assert fed == [(5, [1.0, 0.5])]
+    watch.settle()
+    assert fed == [(5, [1.0, 0.5]), (7, [2.0, 0.5])]
+    assert watch.means() == {"loss": 1.5, "norm": 1.0}
+
+
+def test_draws_cannot_adapt_to_losses_that_nobody_computes(root):
+    with pytest.raises(ConfigError, match=r"loss_adaptive is 0\.5 in stage sft, which learns no Q"):
+        learn(root, SFT_ONLY.with_stage("sft", loss_adaptive=0.5))

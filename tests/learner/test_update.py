@@ -25,6 +25,7 @@ from learner.nets import (
 )
 from lwd.algorithms.flow import euler_sample
 from lwd.config import DivlConfig, OptimiserConfig
+from lwd.learner.loss import ROW_LOSS
 from lwd.learner.state import TrainState, Transitions, optimisers
 from lwd.learner.update import critic_update, extract_policy, sft_update, update
 
@@ -304,6 +305,17 @@ def test_optimisers_decay_the_policy_only():
     nothing = {"w": jnp.zeros(3)}
     steps = [t.update(nothing, t.init(params), params)[0]["w"] for t in chain]
     assert [float(step[0]) for step in steps] == [0.5, 0.0, 0.0, 0.0]
+
+
+def test_losses_of_rows_are_there_where_draws_adapt_to_them(state, batch):
+    stage = replace(STAGE, loss_adaptive=1.0)
+    _, metrics = apply(state, batch, step=critic_update, stage=stage)
+    losses = metrics[ROW_LOSS]
+    assert losses.shape == (BATCH,)
+    assert float(losses.std()) > 0
+    heads = jax.tree.leaves(jax.eval_shape(NETS.critic.q, state.q, batch.inputs, batch.action))
+    assert float(losses.mean()) * heads[0].shape[0] == pytest.approx(float(metrics["critic/loss"]))
+    assert ROW_LOSS not in apply(state, batch, step=critic_update)[1]
 
 
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(state, batch):

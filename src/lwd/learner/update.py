@@ -84,7 +84,7 @@ def learn_values(
         loss, metrics = divl.critic_loss(q, y)
         if not stage.loss_adaptive:
             return loss, metrics
-        return loss, metrics | {ROW_LOSS: jnp.square(q.astype(jnp.float32) - y).mean(axis=0)}
+        return loss, metrics | {ROW_LOSS: jnp.square(q.astype(jnp.float32) - y[None]).mean(axis=0)}
 
     phi, q_state, q_metrics = descend(
         "critic",
