@@ -59,3 +59,17 @@ def test_rerun_reads_the_recording_of_an_episode(tmp_path: Path):
     for entity in ("/camera/head", "/action/executed", "/value/mean", "/source", "/header"):
         assert entity in shown.stdout
     assert episode.header.episode_id in shown.stdout
+
+
+def test_weights_and_biases_gets_an_offline_run(tmp_path: Path):
+    pytest.importorskip("wandb", reason="the extra `wandb` is not installed")
+    code = "import sys; from pathlib import Path; from lwd.dashboard.wandb_run import export\n"
+    code += "print(export(Path(sys.argv[1]), Path(sys.argv[2])))"
+    source = tmp_path / "learner.jsonl"
+    source.write_text(report("sft", 10, loss=2.0) + "\n" + report("rl", 10, q=0.5) + "\n")
+    command = [sys.executable, "-c", code, str(source), str(tmp_path / "out")]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    (path,) = Path(made.stdout.split()[-1]).glob("run-*.wandb")
+    data = path.read_bytes()
+    for word in (b"loss", b"stage", b'"sft"', b'"rl"'):
+        assert word in data
