@@ -58,6 +58,7 @@ EXTRAS = {
     "serve": ("fastapi", "msgpack", "prometheus_client", "uvicorn", "websockets"),
     "observe": ("prometheus_client", "tensorboardX"),
     "rerun": ("rerun",),
+    "wandb": ("wandb",),
 }
 """Packages that only some commands need, by the extra that installs them."""
 

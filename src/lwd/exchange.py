@@ -302,6 +302,22 @@ def export_tensorboard(
     print(f"{event_files.export(plane.root / 'learner.jsonl', path, follow=stop)} reports: {path}")
 
 
+@export_.command(name="wandb")
+def export_wandb(
+    path: Positional[Path],
+    plane: Plane = PlaneConfig(),  # noqa: B008
+) -> None:
+    """Export the learner's metrics as an offline run of Weights & Biases; `wandb sync` sends it.
+
+    Args:
+        path: Folder under which the run is written.
+        plane: Which run.
+    """
+    from lwd.dashboard.wandb_run import export
+
+    print(export(plane.root / "learner.jsonl", path))
+
+
 COMMANDS: tuple[tuple[str, SubcommandApp, str], ...] = (
     ("import", import_, "Bring recordings in other formats into the fleet's data."),
     ("export", export_, "Write the fleet's data in other formats."),
