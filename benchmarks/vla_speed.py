@@ -1,12 +1,16 @@
-"""The presets that see, on this machine: time to compile, to learn from and to act; and memory, as
-planned and as XLA says. `python -m benchmarks.vla_speed` writes benchmarks/results/vla_speed.md.
+"""Time of an update of the small VLAs on a CPU, of compiling it, and of one robot's chunk.
 
-`pi05` is too large for a CPU; only its memory is planned here.
+`python -m benchmarks.vla_speed` writes benchmarks/results/vla_speed.md. Wall time is what the
+machine leaves; processor time, of all threads together, says what the work is.
 """
 
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,153 +18,174 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.record import header
-from lwd.actor.robot import Observation
-from lwd.algorithms import flow
-from lwd.config import COMPACT, FULL, StateLayout
-from lwd.config.machine import Machine
-from lwd.learner.plan import GIB, plan
+from lwd.config import COMPACT, StageConfig, StateLayout
+from lwd.learner.recipes import nets, recipe, suited
+from lwd.learner.state import (
+    Nets,
+    Optimisers,
+    TrainState,
+    Transitions,
+    init,
+    optimisers,
+    rates,
+    start_stage,
+    trained,
+)
+from lwd.learner.update import critic_update, extract_policy, sft_update
 from lwd.models.artifact import FlowPolicy, pack
 from lwd.models.fns import Inputs
-from lwd.models.presets import ROBOT_CAMERAS, VLA, build, fit
+from lwd.models.presets import ACTION, ROBOT_CAMERAS, fit, input_format
 
-BATCH, ROUNDS, CAMERA = 64, 5, 96
-"""Samples, repetitions, and side of a camera's image in px."""
-INSTRUCTION = "put the red can on the shelf"
+PRESETS = ("tiny", "small")
+ROUNDS, WARM_UP, CHUNKS = 15, 2, 30
 
 
 class Timed(NamedTuple):
-    """Fastest of the repetitions, in ms."""
+    """Medians over the rounds, in seconds."""
 
     wall: float
     processor: float
+    """Of all threads."""
+    compilation: float
+    """Processor time of compiling, once."""
 
 
-class Memory(NamedTuple):
-    """MiB that XLA reserves besides arguments and results, and those that were planned."""
+def batch(preset: str, rows: int) -> Transitions:
+    """Random transitions of a preset's sizes; speed does not depend on the values."""
+    rng, sizes = np.random.default_rng(0), input_format(preset, COMPACT)
 
-    taken: float
-    planned: float
-
-
-NOTHING = Memory(0, 0)
-
-
-def windows(count: int, side: int) -> tuple[np.ndarray, np.ndarray, dict[str, list[np.ndarray]]]:
-    """Random states, chunks and images; speed does not depend on the values."""
-    random = np.random.default_rng(0)
-    states = random.normal(size=(count, StateLayout().size)).astype(np.float32)
-    actions = random.normal(size=(count, COMPACT.horizon, 16)).astype(np.float32)
-    images = {
-        name: [random.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count)]
-        for name in ROBOT_CAMERAS
-    }
-    return states, actions, images
-
-
-def fastest(call: Callable[[], Any]) -> Timed:
-    """After one call that does not count."""
-    jax.block_until_ready(call())
-    times = []
-    for _ in range(ROUNDS):
-        wall, processor = time.perf_counter(), time.process_time()
-        jax.block_until_ready(call())
-        times.append((time.perf_counter() - wall, time.process_time() - processor))
-    return Timed(*(1e3 * min(column) for column in zip(*times, strict=True)))
-
-
-def measure(preset: str) -> list[str]:
-    """Lines of the table for one preset."""
-    policy, _ = build(preset, COMPACT)
-    states, actions, images = windows(BATCH, CAMERA)
-    made = fit(preset, COMPACT, states, actions)
-    params = jax.jit(policy.init)(jax.random.key(0))
-    prepared = made.observe(states, images, [INSTRUCTION] * BATCH)
-    inputs = Inputs(*jax.tree.map(jnp.asarray, prepared))
-    chunk, w = jnp.asarray(made.action(states, actions)), jnp.linspace(0, 1, BATCH)
-
-    def loss(theta: Any) -> jax.Array:
-        context = policy.encode(theta, inputs)
-        mask = jnp.ones(chunk.shape[:2], bool)
-        return flow.sft_loss(
-            lambda a, w: policy.velocity(theta, context, a, w), chunk, chunk, w, mask
-        )[0]
-
-    lines = []
-    for what, function in (("forward", loss), ("forward and backward", jax.grad(loss))):
-        start = time.process_time()
-        compiled = jax.jit(function).lower(params).compile()
-        seconds = time.process_time() - start
-        timed = fastest(lambda compiled=compiled: compiled(params))
-        analysis = compiled.memory_analysis()
-        assert analysis is not None, "XLA has no analysis of memory for this device"
-        taken = analysis.temp_size_in_bytes / 2**20
-        memory = Memory(taken, 0.0 if function is loss else activations(preset))
-        lines.append(row(preset, f"SFT loss, {what}, batch {BATCH}", timed, seconds, memory))
-    lines.append(
-        row(
-            preset,
-            f"inputs of a batch of {BATCH}, cameras {CAMERA} px",
-            fastest(lambda: made.observe(states, images, [INSTRUCTION] * BATCH).tokens),
+    def inputs() -> Inputs:
+        shape = (rows, sizes.image, sizes.image, 3)
+        tokens = np.zeros((rows, sizes.tokens), np.int32)
+        tokens[:, :9] = rng.integers(1, sizes.vocabulary, (rows, 9))
+        return Inputs(
+            jnp.asarray(rng.normal(size=(rows, len(sizes.state))), jnp.float32),
+            jnp.asarray(tokens),
+            {m: jnp.asarray(rng.integers(0, 256, shape, np.uint8)) for m, _ in sizes.cameras},
+            {m: jnp.ones(rows, bool) for m, _ in sizes.cameras},
         )
+
+    return Transitions(
+        inputs=inputs(),
+        action=jnp.asarray(rng.normal(size=(rows, COMPACT.horizon, ACTION)), jnp.float32),
+        action_mask=jnp.ones((rows, COMPACT.horizon), bool),
+        returns=jnp.zeros(rows),
+        discount=jnp.full(rows, 0.997),
+        next_inputs=inputs(),
     )
-    artifact = pack(params, made, preset=preset, control=COMPACT)
-    robot = FlowPolicy(*artifact, 1, control=COMPACT)
-    seen = Observation(state=states[0], images={name: images[name][0] for name in images})
-    start = time.process_time()
-    robot.chunk(seen, INSTRUCTION)
-    seconds = time.process_time() - start
-    timed = fastest(lambda: robot.chunk(seen, INSTRUCTION))
-    return [*lines, row(preset, "a robot's chunk: inputs, prefix, 10 steps", timed, seconds)]
 
 
-def activations(preset: str) -> float:
-    """MiB that `lwd plan` says the supervised loss keeps."""
-    found = plan(preset, COMPACT, Machine(), batch=BATCH, stage="sft")
-    return sum(row.each for row in found.rows) * found.samples / 2**20
+def qam_update(
+    state: TrainState,
+    batch: Transitions,
+    key: jax.Array,
+    rates: Any,
+    *,
+    nets: Nets,
+    optimisers: Optimisers,
+    stage: StageConfig,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """The policy's half of an update."""
+    return extract_policy(state, batch, key, rates, nets, optimisers, stage)
 
 
-def row(
-    preset: str, what: str, timed: Timed, compilation: float = 0, memory: Memory = NOTHING
-) -> str:
-    """One line of the table."""
-    cells = (timed.wall, timed.processor, compilation, *memory)
-    return f"| {preset} | {what} | {' | '.join(f'{x:.1f}' if x else '' for x in cells)} |"
+def updates(preset: str) -> dict[str, tuple[Callable[..., Any], StageConfig]]:
+    """Each kind of update with the settings of its stage."""
+    stages = suited(recipe("lwd"), preset).stages
+    online = stages["online"]
+    sharing = replace(online, qam=replace(online.qam, reference="shared_vlm"))
+    return {
+        f"SFT, {stages['sft'].draws} draws": (sft_update, stages["sft"]),
+        "DIVL": (critic_update, stages["offline"]),
+        "QAM, all of the policy": (qam_update, stages["offline"]),
+        "QAM, the expert": (qam_update, online),
+        "QAM, the expert, shared reference": (qam_update, sharing),
+    }
 
 
-def planned() -> str:
-    """What `lwd plan` says."""
-    lines = ["| preset | stage | batch | devices | GiB on each | samples that fit in 80 GiB |"]
-    lines.append("|---" * 6 + "|")
-    for preset, control in (("tiny", COMPACT), ("small", COMPACT), ("pi05", FULL)):
-        for stage in ("sft", "offline", "online"):
-            for devices in (1, 8) if preset == "pi05" else (1,):
-                found = plan(preset, control, Machine(devices=devices), batch=BATCH, stage=stage)
-                size = f"{found.total / GIB:.3g} | {found.most}"
-                lines.append(f"| {preset} | {stage} | {BATCH} | {devices} | {size} |")
-    return "\n".join(lines)
+def measured(step: Any, stage: StageConfig, functions: Nets, preset: str) -> Timed:
+    """Compile and run an update."""
+    chain, data, rate = optimisers(stage.optimiser), batch(preset, stage.batch), rates(stage)(0)
+
+    def begin(key: jax.Array) -> TrainState:
+        share = stage.qam.reference == "shared_vlm"
+        state = init(key, functions.policy, functions.critic, chain, share_vlm=share)
+        return start_stage(state, chain, trained(functions.policy, stage))
+
+    state = jax.jit(begin)(jax.random.key(0))
+    jitted = jax.jit(partial(step, nets=functions, optimisers=chain, stage=stage))
+    started = time.process_time()
+    call = jitted.lower(state, data, jax.random.key(0), rate).compile()
+    compilation, wall, processor = time.process_time() - started, [], []
+    for number in range(WARM_UP + ROUNDS):
+        begun = (time.perf_counter(), time.process_time())
+        jax.block_until_ready(call(state, data, jax.random.key(number), rate))
+        if number >= WARM_UP:
+            wall.append(time.perf_counter() - begun[0])
+            processor.append(time.process_time() - begun[1])
+    return Timed(statistics.median(wall), statistics.median(processor), compilation)
+
+
+def acting(preset: str, functions: Nets) -> Timed:
+    """One robot's chunk: images to joint targets."""
+    rng, size = np.random.default_rng(0), StateLayout().size
+    states = rng.normal(size=(64, size)).astype(np.float32)
+    targets = rng.normal(size=(64, COMPACT.horizon, ACTION)).astype(np.float32)
+    params = jax.jit(functions.policy.init)(jax.random.key(0))
+    fitted = fit(preset, COMPACT, states, targets)
+    policy = FlowPolicy(*pack(params, fitted, preset=preset, control=COMPACT), 1, control=COMPACT)
+    side = input_format(preset, COMPACT).image
+    images = {name: rng.integers(0, 256, (side, side, 3), np.uint8) for name in ROBOT_CAMERAS}
+    seen = SimpleNamespace(state=states[0], images=images)
+    started = time.process_time()
+    policy.chunk(seen, "put the red can on the shelf")
+    compilation, wall, processor = time.process_time() - started, [], []
+    for _ in range(CHUNKS):
+        begun = (time.perf_counter(), time.process_time())
+        policy.chunk(seen, "put the red can on the shelf")
+        wall.append(time.perf_counter() - begun[0])
+        processor.append(time.process_time() - begun[1])
+    return Timed(statistics.median(wall), statistics.median(processor), compilation)
 
 
 def main() -> None:
-    lines = [line for preset in ("tiny", "small") for line in measure(preset)]
-    sizes = ", ".join(
-        f"{name} {sum(x.size for x in jax.tree.leaves(shapes)) / 1e6:.2f} M"
-        for name in VLA
-        for shapes in [jax.eval_shape(build(name, COMPACT)[0].init, jax.random.key(0))]
-    )
+    """Measure every preset and write the table."""
+    lines = [
+        "| preset | what | batch | wall | processor | compilation, processor |",
+        "|---|---|---|---|---|---|",
+    ]
+    sizes = []
+    for preset in PRESETS:
+        functions = nets(suited(recipe("lwd"), preset))
+        counts = [
+            sum(x.size for x in jax.tree.leaves(jax.eval_shape(make, jax.random.key(0)))) / 1e6
+            for make in (
+                functions.policy.init,
+                functions.critic.init_q,
+                functions.critic.init_value,
+            )
+        ]
+        sizes.append("`{}`: policy {:.2f} M, critic {:.2f} M, V {:.2f} M".format(preset, *counts))
+        found = {
+            name: (stage.batch, measured(step, stage, functions, preset))
+            for name, (step, stage) in updates(preset).items()
+        }
+        found["a robot's chunk, 10 flow steps"] = (1, acting(preset, functions))
+        for name, (rows, timed) in found.items():
+            lines.append(
+                f"| {preset} | {name} | {rows} | {1e3 * timed.wall:.1f} ms | "
+                f"{1e3 * timed.processor:.1f} ms | {timed.compilation:.1f} s |"
+            )
+            print(lines[-1], flush=True)
     text = (
-        f"# Presets that see\n\n{header('python -m benchmarks.vla_speed')}\n"
-        f"Parameters of the policy: {sizes}. Float32 on the CPU, chunks of {COMPACT.horizon}. The "
-        f"fastest of {ROUNDS} repetitions; where other processes share the machine, wall times say "
-        "more about them, and processor time, summed over threads, is what to compare. `pi05` at "
-        "full size on a GPU: not measured.\n\n"
-        "| preset | what | ms | ms of processor time | compilation, s of processor time | "
-        "temporary memory, MiB | planned, MiB |\n|---|---|---|---|---|---|---|\n"
-        + "\n".join(lines)
-        + "\n\n"
-        f"## Memory as `lwd plan` says it\n\n{planned()}\n"
+        f"# Time of the small VLAs on a CPU\n\n{header('python -m benchmarks.vla_speed')}\n"
+        f"Three cameras of 64 px, chunks of {COMPACT.horizon} x {ACTION}, float32, T = 4 flow "
+        f"steps of QAM; medians of {ROUNDS} updates or {CHUNKS} chunks. Processor time is that of "
+        "all threads: where the load average is above the number of cores, wall time says more of "
+        f"the machine than of the update. Parameters: {'; '.join(sizes)}.\n\n"
     )
-    path = Path(__file__).parent / "results" / "vla_speed.md"
-    path.write_text(text)
+    text += "\n".join(lines) + "\n"
+    Path(__file__).with_name("results").joinpath("vla_speed.md").write_text(text)
     print(text)
 
 
