@@ -22,7 +22,7 @@ def export(
 
     `values` are curves over its ticks + 1 states, such as the critic's `mean`, `low` and `high`.
     """
-    import rerun as rr
+    import rerun as rr  # pyright: ignore[reportMissingImports]
 
     make_folder(path.absolute().parent)
     aside = path.with_name(f".{path.name}.part")
@@ -37,7 +37,7 @@ def export(
 
 
 def _log(recording, episode: Episode, values: Mapping[str, Sequence[float]]) -> None:
-    import rerun as rr
+    import rerun as rr  # pyright: ignore[reportMissingImports]
 
     def over(ticks: np.ndarray) -> list:
         return [

@@ -16,7 +16,7 @@ def export(reports: Path, folder: Path) -> Path:
     `wandb sync` sends it from there, whenever somebody wants that. ConfigError if there is nothing
     to read.
     """
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     read, step = Reports(reports), Steps()
     if not read.look():
