@@ -20,8 +20,9 @@ class GuidanceConfig:
     blend: int = 5
     """Ticks over which a chunk that was planned meanwhile takes over."""
     device: str = ""
-    """What a person takes over with: `keyboard`, `gamepad`, `gamepad:/dev/input/js1`, `expert`, or
-    another plugin; empty for nobody, or for the simulated operator of `--intervene`."""
+    """What a person takes over with: `keyboard`, `gamepad`, `gamepad:/dev/input/js1`, `web`,
+    `expert`, or another plugin; empty for nobody, or for the simulated operator of
+    `--intervene`."""
 
     def __post_init__(self) -> None:
         require(self.lanes >= 0, f"lanes is {self.lanes}; it must not be negative.")

@@ -27,8 +27,10 @@ def serve(
     from lwd.serve.policies import served
     from lwd.serve.process import serve as run
     from lwd.serve.warm import example
+    from lwd.store.metrics import expose
 
     chosen = control(rate)
+    expose(plane.metrics_port)
 
     def build(tensors: dict, metadata: dict, version: int) -> FlowPolicy:
         return FlowPolicy(tensors, metadata, version, control=chosen)
