@@ -14,6 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 _PIECE = 16 * 1024
 """Bytes that pass at once: latency counts once for each."""
+PATIENCE_S = 300.0
+"""Longest time that a change of a link may take, on a machine that is busy with other things."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ class Links:
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10.0)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_S)
 
 
 class _Link:
