@@ -160,7 +160,7 @@ def test_what_is_pressed_between_episodes_is_about_none_of_them():
 
 
 def test_a_person_takes_over_from_a_policy_that_plans_ahead():
-    robot = attended(Scripted({3: Press.TAKE_OVER, 6: Press.HAND_BACK}), PointRobot(tick_s=0.002))
+    robot = attended(Scripted({3: Press.TAKE_OVER, 6: Press.HAND_BACK}), PointRobot(tick_s=0.02))
     policy = RealtimePolicy([PointPolicy(gain=0.0)], robot.control)
     episode = episode_of(robot, policy)
     policy.close()

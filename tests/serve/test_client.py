@@ -160,7 +160,7 @@ def test_a_robot_plans_over_several_lanes_and_its_server_records_one_episode(
     server = Server(url=url, robot="point-0", records=False)
     lanes = [RemotePolicy(server, CONTROL, lane=n) for n in range(3)]
     realtime = RealtimePolicy(lanes, CONTROL)
-    robot = PointRobot("point-0", tick_s=0.005)
+    robot = PointRobot("point-0", tick_s=0.02)
     for seed in (1, 2):
         episode = run_episode(robot, seed, realtime, None, kind=Kind.ONLINE)
         assert episode is not None

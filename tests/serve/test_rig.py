@@ -31,7 +31,9 @@ def test_by_default_nothing_changes():
 
 
 def test_a_process_acts_with_a_server_over_several_lanes(serving, tmp_path):
-    rig = guide(Rig(robot=PointRobot), policy_url=serving(GoalPolicy(4)), lanes=2)
+    rig = guide(
+        Rig(robot=lambda: PointRobot(tick_s=0.02)), policy_url=serving(GoalPolicy(4)), lanes=2
+    )
     assert rig.policies is not None
     actor = ActorConfig(robot="arm", kind="online", episodes=2)
     with Ledger(tmp_path / "l", "arm") as ledger, Spool(tmp_path / "s" / "arm") as spool:

@@ -119,7 +119,7 @@ def test_a_message_that_is_too_large_closes_only_its_own_connection(serving):
 
 
 def test_a_client_that_says_nothing_or_no_http_holds_nobody_up(serving):
-    url = serving(silence_s=0.3)
+    url = serving(silence_s=1.5)
     host, port = urlparse(url).hostname, urlparse(url).port
     with socket.create_connection((host, port)), socket.create_connection((host, port)) as odd:
         odd.sendall(b"\x00\x01 no http at all\r\n\r\n")
@@ -128,7 +128,7 @@ def test_a_client_that_says_nothing_or_no_http_holds_nobody_up(serving):
             with pytest.raises(websockets.exceptions.ConnectionClosedOK) as closed:
                 robot.socket.recv(timeout=10)
             assert closed.value.rcvd is not None
-            assert closed.value.rcvd.reason == "silent for 0.3 s"
+            assert closed.value.rcvd.reason == "silent for 1.5 s"
 
 
 def test_a_state_that_changes_its_size_in_an_episode_is_refused(serving):
