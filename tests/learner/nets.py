@@ -18,7 +18,7 @@ STAGE = StageConfig(
     qam=QamConfig(steps=4, inv_temp=2.0),
 )
 CHAIN = optimisers(STAGE.optimiser)
-SLOPE = jnp.array([[0.4, 0.0], [-0.2, 0.0]])
+SLOPE = np.array([[0.4, 0.0], [-0.2, 0.0]], np.float32)
 """dQ/da of the known critic."""
 
 
