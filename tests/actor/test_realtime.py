@@ -235,8 +235,8 @@ def test_without_a_plan_the_robot_holds_and_then_the_episode_is_interrupted():
     realtime.close()
     assert episode is not None
     assert episode.header.outcome is Outcome.INTERRUPTED
-    held = [tick for tick, events in enumerate(episode.events) if HELD in events]
-    assert held[-5:] == list(range(episode.ticks - 5, episode.ticks))
+    held = [tick for tick, events in enumerate(episode.events) if HELD in events][-5:]
+    assert held == list(range(episode.ticks - 5, episode.ticks))
     assert np.isnan(episode.action_policy[held]).all()
     assert (episode.action[held] == episode.action[held[0] - 1]).all()
     assert robot.stopped == 1

@@ -1,5 +1,6 @@
 """The real openpi-client 0.1.2, in an environment of its own, drives our server unchanged."""
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -23,13 +24,15 @@ def python() -> Path:
     """The interpreter of openpi-client's environment, which is made once beside ours."""
     folder = Path(sys.prefix) / CLIENT.replace("==", "-")
     found = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        install = [found, "-m", "pip", "install", "--quiet", CLIENT, "typing_extensions"]
-        done = subprocess.run(install, capture_output=True, text=True, timeout=150)
-        if done.returncode:
-            pytest.skip(f"{CLIENT} cannot be installed: {done.stderr[-200:]}")
-        (folder / "ready").touch()
+    with folder.with_suffix(".lock").open("w") as lock:  # other workers wait for the first one
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").exists():
+            venv.create(folder, with_pip=True, clear=True)
+            install = [found, "-m", "pip", "install", "--quiet", CLIENT, "typing_extensions"]
+            done = subprocess.run(install, capture_output=True, text=True, timeout=150)
+            if done.returncode:
+                pytest.skip(f"{CLIENT} cannot be installed: {done.stderr[-200:]}")
+            (folder / "ready").touch()
     return found
 
 
