@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from lwd.config.pretrained import PretrainedConfig
 from lwd.config.require import require, require_each, require_not_negative, require_positive
 from lwd.config.robots import FULL, ControlConfig
 from lwd.errors import unknown
@@ -271,6 +272,8 @@ class LearnerConfig:
     """Model preset: `state`, or `tiny`, `small` and `pi05`, which see."""
     tokenizer: str = "builtin"
     """Path or URL of the tokenizer of a preset that sees; `builtin` is a small one of our own."""
+    pretrained: PretrainedConfig = field(default_factory=PretrainedConfig)
+    """What a preset that sees begins with; a resumed run has its own."""
     control: ControlConfig = FULL
     """Rate and chunk length of the policy."""
     seed: int = 0

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -24,12 +25,13 @@ from lwd.learner.compiled import (
     without_rates,
 )
 from lwd.learner.loss import ROW_LOSS, Data, Metrics, Relabel
+from lwd.learner.pretrained import begin_with
 from lwd.learner.recipes import losses, nets, preparation, shapes
 from lwd.learner.settings import as_json, changes
 from lwd.learner.state import TrainState, Transitions, rates, trained
 from lwd.learner.watch import Watch
 from lwd.models.inputs.preparation import Preparation
-from lwd.models.presets import fit
+from lwd.models.presets import fit, prepare_as
 from lwd.models.sharding import mesh, require_division
 from lwd.replay.bindings import Bindings
 from lwd.replay.memory import PARTS
@@ -136,6 +138,10 @@ class Learner:
         if saved is None:
             self.bindings.forget()
             state = compiled_init(self.config, self.mesh)(jax.random.key(self.config.seed))
+            state = begin_with(
+                state, self.config.pretrained, self.config.preset, self.config.control,
+                jax.random.fold_in(jax.random.key(self.config.seed), 1),
+            )  # fmt: skip
             return Position(next(iter(self.config.stages)), 0), state, None
         self.policy = saved.policy
         changed = changes(saved.settings or {}, as_json(self.config))
@@ -311,6 +317,11 @@ def _require_losses(stage: StageConfig, name: str, metrics: Metrics) -> None:
 
 
 def fit_normaliser(config: LearnerConfig, reader: Reader) -> Preparation:
-    """From every window of the demonstrations in the bound snapshot."""
+    """From every window of the demonstrations in the bound snapshot, or as it came with the policy
+    that the run begins with."""
+    begun = config.pretrained
+    words = {"tokenizer": config.tokenizer, "critic_tokenizer": begun.critic_tokenizer}
+    if begun.norm_stats:
+        return prepare_as(config.preset, config.control, Path(begun.norm_stats), **words)
     seen = reader.windows("demo")
-    return fit(config.preset, config.control, seen.state, seen.action, tokenizer=config.tokenizer)
+    return fit(config.preset, config.control, seen.state, seen.action, **words)

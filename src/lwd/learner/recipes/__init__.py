@@ -72,7 +72,11 @@ def nets(config: LearnerConfig) -> Nets:
 
 def preparation(config: LearnerConfig, statistics: Mapping[str, np.ndarray]) -> Preparation:
     """What makes the inputs of a policy that was trained with these statistics."""
-    return prepare(config.preset, config.control, statistics, tokenizer=config.tokenizer)
+    theirs = config.pretrained.critic_tokenizer
+    return prepare(
+        config.preset, config.control, statistics,
+        tokenizer=config.tokenizer, critic_tokenizer=theirs,
+    )  # fmt: skip
 
 
 def fresh(config: LearnerConfig, key: Array) -> TrainState:
