@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.record import header
+from lwd.actor.robot import Observation
 from lwd.config import COMPACT, StageConfig, StateLayout
 from lwd.learner.recipes import nets, recipe, suited
 from lwd.learner.state import (
@@ -136,7 +136,7 @@ def acting(preset: str, functions: Nets) -> Timed:
     policy = FlowPolicy(*pack(params, fitted, preset=preset, control=COMPACT), 1, control=COMPACT)
     side = input_format(preset, COMPACT).image
     images = {name: rng.integers(0, 256, (side, side, 3), np.uint8) for name in ROBOT_CAMERAS}
-    seen = SimpleNamespace(state=states[0], images=images)
+    seen = Observation(state=states[0], images=images)
     started = time.process_time()
     policy.chunk(seen, "put the red can on the shelf")
     compilation, wall, processor = time.process_time() - started, [], []
