@@ -22,7 +22,7 @@ from lwd.models.fns import Inputs
 from lwd.models.presets import ACTION, build
 from lwd.models.tokenizer import tokenize
 
-BATCH, ROUNDS, WARM_UP = 256, 60, 3
+BATCH, ROUNDS, WARM_UP = 256, 20, 2
 OPTIMISER = OptimiserConfig()
 
 
