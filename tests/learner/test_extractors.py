@@ -280,6 +280,7 @@ def test_an_update_of_the_real_networks_keeps_every_shape_and_its_artifact_is_wh
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", ["fql", "best_of_n"])
 def test_robots_act_with_what_the_recipe_publishes(name, root, tmp_path):
     assert learn(root, small(name, updates=1))
