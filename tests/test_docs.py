@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import tyro
+from tyro.extras import SubcommandApp
 
 import lwd
-from lwd import cli, exchange, operate, prepare, records
-from lwd.fleet import command as robots
+from lwd import cli
+from lwd.cli.processes import asked_recipe
 from lwd.learner.recipes import recipe
-from lwd.serve import command as serving
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -46,26 +46,18 @@ def lines_with(program: str) -> list[str]:
     return sorted(line for line in found if line.startswith(f"{program} "))
 
 
-def functions() -> dict[tuple[str, ...], Callable[..., None]]:
-    """Words of every subcommand to its function."""
-    plain = (*operate.COMMANDS, *records.COMMANDS, *robots.COMMANDS, *serving.COMMANDS)
-    plain = (*plain, prepare.plan)
-    found = {(command.__name__,): command for command in plain}
-    found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
-    found |= {("sim", command.__name__): command for command in operate.SIM_COMMANDS}
-    for module in (cli, exchange, prepare, records):
-        for node in ast.parse(Path(module.__file__).read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.decorator_list:
-                group, _, given = ast.unparse(node.decorator_list[0]).partition(".command")
-                named = re.search(r"name='(\w+)'", given)
-                name = named[1] if named else node.name
-                found[(name,) if group == "app" else (group.rstrip("_"), name)] = getattr(
-                    module, node.name
-                )
+def functions(group: SubcommandApp, words: tuple[str, ...] = ()) -> dict[tuple[str, ...], Callable]:
+    """Words of every command in a group to its function."""
+    found = {}
+    for name, command in group._subcommands.items():
+        if isinstance(command.target, SubcommandApp):
+            found |= functions(command.target, (*words, name))
+        else:
+            found[*words, name] = command.target
     return found
 
 
-FUNCTIONS = functions()
+FUNCTIONS = functions(cli.app)
 
 
 def parse(line: str) -> None:
@@ -76,7 +68,7 @@ def parse(line: str) -> None:
     _, *words = shlex.split(line)
     path = next((path for path in FUNCTIONS if list(path) == words[: len(path)]), None)
     if path is None:
-        if words in (["sim"], ["--help"]):
+        if words == ["--help"] or words in [[*path[:1]] for path in FUNCTIONS]:
             return
         sys.exit(f"{line}: there is no such command")
 
@@ -86,7 +78,7 @@ def parse(line: str) -> None:
 
     given = words[len(path) :]
     if given not in ([], ["--help"]):
-        settings = {"algorithm": cli.asked_recipe(given)} if path == ("learner",) else {}
+        settings = {"algorithm": asked_recipe(given)} if path == ("learner",) else {}
         tyro.cli(functools.partial(nothing, **settings), args=given)
 
 

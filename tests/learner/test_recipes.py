@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lwd.cli import asked_recipe
+from lwd.cli.processes import asked_recipe
 from lwd.config import DivlConfig
 from lwd.errors import ConfigError
 from lwd.learner.recipes import losses, names, recipe

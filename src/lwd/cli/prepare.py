@@ -1,7 +1,4 @@
-"""Commands before a policy is trained: statistics of the data, memory of the model.
-
-`lwd.cli` gives them their names. What a command needs it imports itself.
-"""
+"""Commands before a policy is trained: statistics of the data, memory of the model."""
 
 import json
 import sys
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from lwd.cli.flags import AsJson, Plane, Rate
 from lwd.config import PlaneConfig, control
 from lwd.config.machine import Machine
 from lwd.errors import ConfigError, PayloadError
@@ -24,11 +22,8 @@ if TYPE_CHECKING:
     from lwd.models.inputs.measure import Measured
     from lwd.models.inputs.review import Finding
 
-Plane = Annotated[PlaneConfig, arg(name="")]
 Where = Annotated[Machine, arg(name="")]
-AsJson = Annotated[bool, arg(name="json")]
 Seeing = Literal["tiny", "small", "pi05"]
-Rate = Literal["compact", "full"]
 
 normstats = SubcommandApp()
 

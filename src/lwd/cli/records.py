@@ -1,7 +1,4 @@
-"""Commands about what the fleet has recorded: the catalog, the object store, and who made what.
-
-`lwd.cli` gives them their names. What a command needs it imports itself.
-"""
+"""Commands about what the fleet has recorded: the catalog, the object store, and who made what."""
 
 import getpass
 import json
@@ -17,12 +14,11 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from lwd.cli.flags import AsJson, Plane
 from lwd.config import PlaneConfig
 from lwd.errors import ConfigError
 from lwd.store.rows import EpisodeRow
 
-Plane = Annotated[PlaneConfig, arg(name="")]
-AsJson = Annotated[bool, arg(name="json")]
 SHOWN = ("episode_id", "robot", "task", "kind", "policy_version", "outcome", "ticks")
 DAY_S = 86_400.0
 

@@ -1,7 +1,4 @@
-"""Commands of whoever operates a fleet: `lwd.cli` gives them their names.
-
-What a command needs it imports itself.
-"""
+"""Commands of whoever operates a fleet."""
 
 import json
 import sys
@@ -9,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from lwd.cli.flags import AsJson, Plane
 from lwd.config import ActorConfig, ChaosConfig, PlaneConfig
 from lwd.config.collection import CollectConfig
 from lwd.store.metrics import expose
 
 if TYPE_CHECKING:
-    from lwd.sim.collect.composition import Buffer
+    pass
 
 Collect = Annotated[CollectConfig, arg(name="")]
-Plane = Annotated[PlaneConfig, arg(name="")]
-AsJson = Annotated[bool, arg(name="json")]
 Actor = Annotated[ActorConfig, arg(name="")]
 Chaos = Annotated[ChaosConfig, arg(name="")]
 
@@ -111,40 +107,6 @@ def dashboard(
     )
 
 
-def collect(config: Collect = CollectConfig(), as_json: AsJson = False) -> None:  # noqa: B008
-    """Make the offline buffer of Table IV, scaled down: demonstrations, rollouts of earlier
-    policies with both outcomes, play. `lwd edge` uploads it from the spool.
-
-    Args:
-        config: What and how much.
-        as_json: Print made and wanted robot seconds of every cell as one JSON object.
-    """
-    from rich.console import Console
-
-    from lwd.eval.composition import line, missing, table, write
-    from lwd.sim.collect.run import collect as fill
-    from lwd.store.process import stop_on_signals
-
-    console, stop = Console(highlight=False, stderr=True), stop_on_signals()
-    with console.status("collecting") as shown:
-
-        def look(buffer: "Buffer") -> None:
-            shown.update(line(buffer))
-            if not console.is_terminal:
-                console.print(line(buffer), soft_wrap=True)
-
-        buffer = fill(config, stop=stop, look=look)
-    paths = write(buffer, config.root / "collect")
-    if as_json:
-        cells = {
-            f"{t}/{c}": {"made_s": m, "wanted_s": w} for (t, c), (m, w) in buffer.seconds().items()
-        }
-        print(json.dumps({"scale": buffer.scale, "cells": cells, "invalid": buffer.invalid()}))
-        return
-    page = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    page.print(table(buffer), *missing(buffer), *paths, sep="\n")
-
-
 def suite(
     name: Positional[str],
     actor: Actor = ActorConfig(kind="demo"),  # noqa: B008
@@ -184,4 +146,3 @@ def suite(
 
 
 COMMANDS = (chaos, dashboard, fleet, suite)
-SIM_COMMANDS = (collect,)

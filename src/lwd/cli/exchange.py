@@ -1,7 +1,4 @@
-"""Commands that bring other people's formats in and out: `lwd.cli` gives them their names.
-
-What a command needs it imports itself.
-"""
+"""Commands that bring other people's formats in and out."""
 
 import json
 import sys
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from lwd.cli.flags import AsJson, Plane
 from lwd.config import PlaneConfig
 from lwd.config.lerobot import ExportConfig, ImportConfig
 from lwd.errors import ConflictError, EpisodeError, MissingError
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from lwd.lerobot.importer import Report as Imported
     from lwd.store.catalog import Catalog
 
-Plane = Annotated[PlaneConfig, arg(name="")]
-AsJson = Annotated[bool, arg(name="json")]
 SHOWN = 40
 """Problems that are printed; all are in the report."""
 
@@ -316,11 +312,3 @@ def export_wandb(
     from lwd.dashboard.wandb_run import export
 
     print(export(plane.root / "learner.jsonl", path))
-
-
-COMMANDS: tuple[tuple[str, SubcommandApp, str], ...] = (
-    ("import", import_, "Bring recordings in other formats into the fleet's data."),
-    ("export", export_, "Write the fleet's data in other formats."),
-    ("data", data, "Datasets in other formats: find and repair damage."),
-)
-"""Groups of commands with their names and what they are for."""

@@ -1,0 +1,14 @@
+"""Flags that many commands share."""
+
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from lwd.config import PlaneConfig
+
+Plane = Annotated[PlaneConfig, arg(name="")]
+"""Where the parts of the data plane are."""
+AsJson = Annotated[bool, arg(name="json")]
+"""Print one JSON object."""
+Rate = Literal["compact", "full"]
+"""Control preset: 10 Hz with chunks of 10 ticks, or 30 Hz with 30."""

@@ -1,0 +1,113 @@
+"""The simulated robots: measure, photograph, collect data."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from lwd.cli.flags import AsJson, Rate
+from lwd.config import (
+    control,
+)
+from lwd.config.collection import CollectConfig
+
+if TYPE_CHECKING:
+    from lwd.sim.collect.composition import Buffer
+
+Collect = Annotated[CollectConfig, arg(name="")]
+
+sim = SubcommandApp()
+
+
+@sim.command
+def expert(
+    task: str = "restocking",
+    episodes: int = 50,
+    seed: int = 0,
+    rate: Rate = "compact",
+    held_out: bool = False,
+    workers: int = 2,
+    as_json: Annotated[bool, arg(name="json")] = False,
+) -> None:
+    """Measure the scripted expert of a task.
+
+    Args:
+        task: Task to measure.
+        episodes: Number of episodes.
+        seed: Seed of the first episode; the others follow.
+        rate: Control preset.
+        held_out: Draw scenes from the held-out split.
+        workers: Processes to share the episodes.
+        as_json: Print one JSON object.
+    """
+    from lwd.sim.measure import expert_success
+
+    measured = expert_success(
+        task, episodes, seed, control(rate), held_out=held_out, workers=workers
+    )
+    if as_json:
+        counts = {"successes": measured.successes, "episodes": measured.episodes}
+        print(json.dumps({"task": task, "rate": rate, **counts, "score": measured.score}))
+    else:
+        print(f"{task}, {rate} rate: {measured.successes} of {measured.episodes} succeeded")
+
+
+@sim.command
+def sheet(
+    out: Positional[Path],
+    task: str = "restocking",
+    seed: int = 0,
+    rate: Rate = "compact",
+    held_out: bool = False,
+) -> None:
+    """Photograph an episode of the expert as a PNG, one row of pictures for each second.
+
+    Args:
+        out: PNG file to write.
+        task: Task to show.
+        seed: Seed of the scene.
+        rate: Control preset.
+        held_out: Draw the scene from the held-out split.
+    """
+    from lwd.sim.render import contact_sheet
+
+    out.write_bytes(contact_sheet(task, seed, control=control(rate), held_out=held_out))
+    print(out)
+
+
+@sim.command
+def collect(config: Collect = CollectConfig(), as_json: AsJson = False) -> None:  # noqa: B008
+    """Make the offline buffer of Table IV, scaled down: demonstrations, rollouts of earlier
+    policies with both outcomes, play. `lwd edge` uploads it from the spool.
+
+    Args:
+        config: What and how much.
+        as_json: Print made and wanted robot seconds of every cell as one JSON object.
+    """
+    from rich.console import Console
+
+    from lwd.eval.composition import line, missing, table, write
+    from lwd.sim.collect.run import collect as fill
+    from lwd.store.process import stop_on_signals
+
+    console, stop = Console(highlight=False, stderr=True), stop_on_signals()
+    with console.status("collecting") as shown:
+
+        def look(buffer: "Buffer") -> None:
+            shown.update(line(buffer))
+            if not console.is_terminal:
+                console.print(line(buffer), soft_wrap=True)
+
+        buffer = fill(config, stop=stop, look=look)
+    paths = write(buffer, config.root / "collect")
+    if as_json:
+        cells = {
+            f"{t}/{c}": {"made_s": m, "wanted_s": w} for (t, c), (m, w) in buffer.seconds().items()
+        }
+        print(json.dumps({"scale": buffer.scale, "cells": cells, "invalid": buffer.invalid()}))
+        return
+    page = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    page.print(table(buffer), *missing(buffer), *paths, sep="\n")
