@@ -10,6 +10,7 @@ class Machine:
     """Where a stage is to run."""
 
     devices: int = 1
+    """Over all hosts."""
     memory_gib: float = 80.0
     """Of each device."""
     headroom: float = 0.1
