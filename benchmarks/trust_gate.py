@@ -29,7 +29,7 @@ from lwd.learner.recipes import fresh, nets, recipe
 from lwd.learner.state import TrainState, optimisers, rates, start_stage
 from lwd.learner.update import critic_update, extract_policy
 from lwd.models.artifact import pack
-from lwd.models.normaliser import Normaliser
+from lwd.models.inputs.preparation import Preparation
 from lwd.models.sharding import mesh
 from lwd.replay.reader import Options, Reader
 from lwd.store.catalog import Catalog
@@ -94,7 +94,7 @@ def _learn(
     config: LearnerConfig,
     stage: StageConfig,
     critic: TrainState,
-    normaliser: Normaliser,
+    normaliser: Preparation,
     reader: Reader,
     gates: Sequence[str],
 ) -> tuple[dict[str, TrainState], dict[str, dict[str, float]]]:

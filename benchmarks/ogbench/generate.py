@@ -114,7 +114,8 @@ def play(env: gymnasium.Env, agents: dict[str, Any], domain: str, kind: Kind, se
         following, _, terminated, truncated, info = env.step(action)
         done = terminated or truncated
         if agent.done:
-            fresh_observation, fresh = env.unwrapped.set_new_target(p_stack=p_stack)
+            scene: Any = env.unwrapped
+            fresh_observation, fresh = scene.set_new_target(p_stack=p_stack)
             agent = agents[fresh["privileged/target_task"]]
             agent.reset(fresh_observation, fresh)
         frame = {"observations": observation, "actions": action, "terminals": done}
