@@ -12,6 +12,7 @@ from lwd.config import COMPACT, DivlConfig, LearnerConfig, PlaneConfig
 from lwd.errors import ConfigError
 from lwd.learner.checkpoint import Checkpoints
 from lwd.learner.train import Learner
+from lwd.models.sharding import mesh
 from lwd.replay.bindings import Bindings
 from lwd.replay.reader import Options, Reader
 from lwd.store.catalog import Catalog
@@ -40,7 +41,7 @@ def learner(reader: Reader, tmp_path: Path) -> Iterator[Callable[[LearnerConfig]
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     bindings = Bindings(reader, tmp_path / "bindings.jsonl", keep=True)
     yield lambda config: Learner(
-        config, bindings, reader, checkpoints, lambda *_: None, lambda: False
+        config, bindings, reader, checkpoints, lambda *_: None, lambda: False, mesh()
     )
     checkpoints.close()
 

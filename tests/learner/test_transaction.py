@@ -127,8 +127,10 @@ def test_overflow_in_an_optimiser_changes_nothing_although_every_metric_is_finit
     """First in what one of them remembers, then in parameters to which a finite step is added."""
     chain = Optimisers(*[squaring()] * 4)
     step = jax.jit(partial(update, nets=NETS, optimisers=chain, stage=STAGE))
+    unused = {"unused": jnp.full(3, -3.4e38)}
     state = state._replace(
-        policy=state.policy | {"unused": jnp.full(3, -3.4e38)},
+        policy=state.policy | unused,
+        reference=state.reference | unused,
         optimiser=OptimiserStates(*3 * [jnp.ones(())], extra={}),
     )
     _, metrics = step(state, BATCH, jax.random.key(1), RATES)

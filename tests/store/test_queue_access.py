@@ -260,7 +260,7 @@ def test_an_unusable_url_says_what_to_give(url, hint, monkeypatch):
     [
         ("arm 1", (PUBLISH,), "letters, digits"),
         ("*", (CONSUME,), "letters, digits"),
-        ("arm-1", ("upload", "fly"), "'fly' is unknown.*consume, publish, read, upload"),
+        ("arm-1", ("upload", "fly"), "'fly' is unknown.*consume, operate, publish, read, upload"),
     ],
 )
 def test_a_token_that_cannot_be_issued_says_why(tmp_path, name, scopes, hint):

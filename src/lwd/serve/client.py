@@ -128,7 +128,8 @@ class RemotePolicy:
                 message["lwd/lane"] = self._lane
         socket.send(pack(message))
         reply = socket.recv(timeout=self._server.timeout_s)
-        if isinstance(reply, str):
+        if isinstance(reply, str):  # a traceback, after which openpi's server closes
+            self._hang_up()
             raise ServiceError(self._said(reply))
         return self._unpacked(reply)
 
