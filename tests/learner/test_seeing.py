@@ -8,8 +8,9 @@ import pytest
 from learner.fleet import commit, learn, tiny
 from learner.outcome import published, reports
 from lwd.config import COMPACT, PlaneConfig, StateLayout
+from lwd.errors import ConfigError
 from lwd.learner.diagnose.trained import load
-from lwd.learner.recipes import recipe, suited
+from lwd.learner.recipes import nets, recipe, suited
 from lwd.models import presets
 from lwd.models.artifact import FlowPolicy
 from lwd.models.presets import ROBOT_CAMERAS
@@ -63,3 +64,8 @@ def test_a_recipe_for_a_preset_that_sees_freezes_it_online():
         assert trained == {"sft": "all", "offline": "all", "online": "expert"}
     assert full.stage("offline").optimiser.policy_lr == 2e-5
     assert suited(recipe("lwd"), "state") == recipe("lwd")
+
+
+def test_recap_is_refused_for_a_policy_that_sees():
+    with pytest.raises(ConfigError, match=r"recap marks instructions .* preset tiny has another"):
+        nets(suited(recipe("recap"), "tiny"))

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, OptimiserConfig, StageConfig
-from lwd.errors import unknown
+from lwd.errors import ConfigError, unknown
 from lwd.learner.loss import Loss
 from lwd.learner.state import Nets, TrainState, init, optimisers, start_stage, trained
 from lwd.models.inputs.preparation import Preparation
@@ -65,7 +65,13 @@ def losses(name: str) -> Mapping[str, Loss]:
 
 
 def nets(config: LearnerConfig) -> Nets:
-    """The functions of the networks that a recipe trains."""
+    """The functions of the networks that a recipe trains; ConfigError where they do not fit it."""
+    if sees(config.preset) and config.recipe == "recap":
+        raise ConfigError(
+            f"recipe recap marks instructions with words of the state presets' own tokenizer; "
+            f"preset {config.preset} has another. Choose --preset state or narrow, or recipe lwd, "
+            "hg_dagger or iql for a policy that sees."
+        )
     divl = next(iter(config.stages.values())).divl
     return Nets(*build(config.preset, config.control, atoms=divl.outputs))
 
