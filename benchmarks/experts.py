@@ -50,10 +50,7 @@ def measure(task: str, rate: str, split: str) -> None:
 
 def line(task: str, rate: str, split: str) -> str:
     """A row of the table."""
-    path = file_of(task, rate, split)
-    if not path.exists():
-        return f"| {task} | {rate} | {split} | not measured | | | | | |"
-    cell = json.loads(path.read_text())
+    cell = json.loads(file_of(task, rate, split).read_text())
     low, high = wilson(cell["successes"], EPISODES)
     failed = ", ".join(map(str, cell["failed_seeds"])) or "-"
     return (
@@ -72,7 +69,9 @@ def main() -> None:
     for cell in cells:
         if not asked.summary and not file_of(*cell).exists():
             measure(*cell)
-    rows = [line(*cell) for cell in product(TASKS, CONTROL, SPLITS)]
+    cells = list(product(TASKS, CONTROL, SPLITS))
+    rows = [line(*cell) for cell in cells if file_of(*cell).exists()]
+    missing = [" ".join(cell) for cell in cells if not file_of(*cell).exists()]
     page = [
         "# The scripted experts",
         "",
@@ -86,6 +85,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|---|",
         *rows,
         "",
+        *([f"Not measured yet: {', '.join(missing)}.", ""] if missing else []),
     ]
     PAGE.write_text("\n".join(page))
     print("\n".join(rows))
