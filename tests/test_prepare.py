@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lwd import prepare
+from lwd.cli import prepare
 from lwd.config import PlaneConfig
 from lwd.config.machine import Machine
 from lwd.episode.payload import encode

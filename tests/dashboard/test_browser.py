@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -95,9 +96,9 @@ class Page:
 
     def wait(self, condition, what: str):
         """What the condition gives, as soon as it is true."""
-        return WebDriverWait(self.driver, 20, 0.05).until(
-            lambda _: condition(), f"waited for {what}"
-        )
+        # What the page has just drawn anew is looked for again.
+        wait = WebDriverWait(self.driver, 20, 0.05, (StaleElementReferenceException,))
+        return wait.until(lambda _: condition(), f"waited for {what}")
 
     def text(self) -> str:
         """All words that are visible."""
