@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from lwd.config import PlaneConfig
+from lwd.config import ActorConfig, PlaneConfig
 
+Actor = Annotated[ActorConfig, arg(name="")]
+"""Which robot, and what it records."""
 Plane = Annotated[PlaneConfig, arg(name="")]
 """Where the parts of the data plane are."""
 AsJson = Annotated[bool, arg(name="json")]

@@ -2,20 +2,14 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from lwd.cli.flags import AsJson, Plane
+from lwd.cli.flags import Actor, AsJson, Plane
 from lwd.config import ActorConfig, ChaosConfig, PlaneConfig
-from lwd.config.collection import CollectConfig
 from lwd.store.metrics import expose
 
-if TYPE_CHECKING:
-    pass
-
-Collect = Annotated[CollectConfig, arg(name="")]
-Actor = Annotated[ActorConfig, arg(name="")]
 Chaos = Annotated[ChaosConfig, arg(name="")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from lwd.cli.flags import Plane, Rate
+from lwd.cli.flags import Actor, Plane, Rate
 from lwd.config import (
     ActorConfig,
     DemoConfig,
@@ -24,7 +24,6 @@ from lwd.config.serving import ServeConfig
 from lwd.store.metrics import expose
 
 Scope = Literal["upload", "read", "publish", "consume", "operate"]
-Actor = Annotated[ActorConfig, arg(name="")]
 Edge = Annotated[EdgeConfig, arg(name="")]
 Algorithm = Annotated[LearnerConfig, arg(name="")]
 Hosts = Annotated[HostConfig, arg(name="")]
