@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from lwd.chaos.policy import build_with, digest, expected, publish_on, tensors_of
-from lwd.chaos.witness import Journal, entries
+from lwd.chaos.witness import Journal
 from lwd.store.catalog import Catalog
+from lwd.store.lines import entries
 from lwd.store.objects import Objects
 from lwd.store.weights import fetch
 

@@ -6,12 +6,13 @@ import pytest
 from lwd.actor.loop import run_episode
 from lwd.chaos.clock import SkewedClock, set_skew
 from lwd.chaos.robot import point_rig
-from lwd.chaos.witness import Journal, WitnessedSpool, entries
+from lwd.chaos.witness import Journal, WitnessedSpool
 from lwd.chaos.worker import Role, command, read
 from lwd.config import PlaneConfig
 from lwd.episode.payload import new_id
 from lwd.episode.types import Kind, Outcome
 from lwd.errors import ServiceError
+from lwd.store.lines import entries
 
 
 def test_a_line_that_was_cut_off_hides_no_other(tmp_path):

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lwd.chaos.audit import Evidence, Member
-from lwd.chaos.witness import entries
 from lwd.edge.spool import spools
 from lwd.episode.payload import header
 from lwd.errors import LwdError
 from lwd.store.amendments import Change
 from lwd.store.catalog import Catalog
+from lwd.store.lines import entries
 from lwd.store.objects import Objects, episode_key
 from lwd.store.rows import EpisodeRow
 

@@ -18,7 +18,7 @@ from lwd.chaos.links import Links
 from lwd.chaos.plan import Fault, Targets, plan
 from lwd.chaos.policy import expected
 from lwd.chaos.robot import TICKS
-from lwd.chaos.witness import Journal, entries
+from lwd.chaos.witness import Journal
 from lwd.chaos.worker import Role, command
 from lwd.config import ChaosConfig, PlaneConfig
 from lwd.edge.copies import described, spool_copies
@@ -27,6 +27,7 @@ from lwd.errors import ConfigError, ServiceError
 from lwd.store.catalog import Catalog
 from lwd.store.disk import make_folder
 from lwd.store.doctor import Patient, examine, repair
+from lwd.store.lines import entries
 from lwd.store.objects import Objects
 from lwd.store.process import listen
 from lwd.store.queue import Queue

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,6 @@ class Journal:
     def write(self, **entry: Any) -> None:
         """Append an entry."""
         os.write(self._file.fileno(), json.dumps(entry).encode() + b"\n")
-
-
-def entries(path: Path) -> Iterator[dict[str, Any]]:
-    """Entries of a journal, oldest first; none if there is no file."""
-    if not path.exists():
-        return
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue  # empty, or cut off by a kill
 
 
 class WitnessedSpool(Spool):

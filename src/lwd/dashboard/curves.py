@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lwd.store.lines import Tail
+
 POINTS = 300
 """Points of a curve; more are averaged together."""
 ABOUT = ("time", "stage", "update")
@@ -18,20 +20,13 @@ class Reports:
 
     def __init__(self, path: Path) -> None:
         self.every: list[dict[str, Any]] = []
-        self._path, self._offset = path, 0
+        self._path, self._tail = path, Tail(path)
 
     def look(self) -> int:
         """Read whole lines that came since; number of reports."""
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if size < self._offset:
-            self.every, self._offset = [], 0
-        if size > self._offset:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                text = file.read()
-            whole = text[: text.rfind(b"\n") + 1]
-            self._offset += len(whole)
-            self.every += filter(None, map(_parsed, whole.splitlines()))
+        if self._path.exists() and self._path.stat().st_size < self._tail.offset:
+            self.every, self._tail = [], Tail(self._path)
+        self.every += filter(None, map(_parsed, self._tail.look()))
         return len(self.every)
 
 

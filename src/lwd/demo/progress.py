@@ -12,6 +12,7 @@ import numpy as np
 from lwd.config import PlaneConfig
 from lwd.episode.types import Kind, Outcome
 from lwd.store.catalog import Catalog
+from lwd.store.lines import Tail
 from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
 
 
@@ -50,7 +51,7 @@ class Observer:
     def __init__(self, plane: PlaneConfig, catalog: Catalog) -> None:
         self.progress = Progress()
         self._plane, self._catalog = plane, catalog
-        self._metrics, self._offset = plane.root / "learner.jsonl", 0
+        self._metrics = Tail(plane.root / "learner.jsonl")
 
     def look(self) -> Progress:
         """Read once more."""
@@ -62,19 +63,8 @@ class Observer:
         now.snapshot = version
         now.available = catalog.availability()
         now.weights, now.loads = catalog.list_weights(), catalog.loads()
-        now.metrics += self._reports()
+        now.metrics += map(json.loads, self._metrics.look())
         return now
-
-    def _reports(self) -> list[dict[str, Any]]:
-        """Whole lines that the learner has written since the last look."""
-        if not self._metrics.exists():
-            return []
-        with self._metrics.open("rb") as file:
-            file.seek(self._offset)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
 
 
 def produced(root: Path) -> set[str]:

@@ -15,6 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from lwd.store.lines import entries
+
 NAME = "account.jsonl"
 
 
@@ -92,9 +94,8 @@ def account(spool: Path) -> Account:
 
 def _lines(path: Path) -> Iterator[dict[str, str]]:
     """Whole lines; a kill may have cut off one."""
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+    for found in entries(path):
         try:
-            found = json.loads(line)
             names = ("fate", "episode", "reason")
             yield {name: str(found[name]) for name in names} | {"fate": Fate(found["fate"])}
         except (ValueError, TypeError, KeyError):
