@@ -95,8 +95,11 @@ def test_an_episode_that_was_catalogued_but_never_committed_is_lost(finished):
     assert (found["acknowledged"], found["lost"]) == (7, 1)
 
 
-def test_an_acknowledged_episode_still_counts_as_produced(finished):
+def test_an_acknowledged_episode_still_counts_as_produced_and_a_draft_does_not(finished):
     known = {row.episode_id for row in finished.observer.look().episodes}
+    draft = finished.root / "spool" / "robot-00" / "drafts" / f"{0:032x}.arrow"
+    draft.parent.mkdir()
+    draft.touch()
     with Spool(finished.root / "spool" / "robot-00") as spool:
         spool.acknowledge(spool.pending()[0])
     assert waiting(finished.root) == 5

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lwd.config import PlaneConfig
+from lwd.edge.spool import STATES
 from lwd.episode.types import Kind, Outcome
 from lwd.store.catalog import Catalog
 from lwd.store.lines import Tail
@@ -69,7 +70,8 @@ class Observer:
 
 def produced(root: Path) -> set[str]:
     """Ids of all episodes that robots saved, whatever became of them."""
-    return {path.stem for path in (root / "spool").glob("*/*/*.arrow")}
+    spools = root / "spool"
+    return {path.stem for state in STATES for path in spools.glob(f"*/{state}/*.arrow")}
 
 
 def waiting(root: Path) -> int:

@@ -20,7 +20,8 @@ from lwd.store.disk import make_folder, sync_folder, written_aside
 log = logging.getLogger(__name__)
 _ID = re.compile(r"[0-9a-f]{32}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_STATES = ("pending", "done", "rejected")
+STATES = ("pending", "done", "rejected")
+"""Folders of a spool. An episode moves from the first to one of the others and never back."""
 
 
 class Spool:
@@ -31,7 +32,7 @@ class Spool:
         self.root = root
         self._quota = quota_bytes
         self._lock: int | None = None
-        for state in _STATES:
+        for state in STATES:
             make_folder(root / state)
 
     def __enter__(self) -> "Spool":
@@ -102,11 +103,11 @@ class Spool:
 
     def knows(self, episode_id: str) -> bool:
         """Whether the payload of an episode is here."""
-        return any(self._path(state, episode_id).exists() for state in _STATES)
+        return any(self._path(state, episode_id).exists() for state in STATES)
 
     def size_bytes(self) -> int:
         """Bytes of all payloads here."""
-        return sum(_size(path) for state in _STATES for path in self._files(state))
+        return sum(_size(path) for state in STATES for path in self._files(state))
 
     def _path(self, state: str, episode_id: str) -> Path:
         if not _ID.fullmatch(episode_id):
@@ -143,7 +144,7 @@ class Spool:
             part.unlink(missing_ok=True)
 
     def _has(self, episode_id: str, payload: bytes) -> bool:
-        for state in _STATES:
+        for state in STATES:
             try:
                 known = self._path(state, episode_id).read_bytes()
             except FileNotFoundError:
