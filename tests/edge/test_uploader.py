@@ -134,13 +134,50 @@ def test_a_payload_that_was_collected_while_the_service_was_away_is_stored_again
     assert list(objects.list("episodes")) == [key]
 
 
-def test_away_service_is_not_asked_for_every_episode(
-    spool: Spool, objects: Objects, catalog: Catalog
+def test_several_are_under_way_at_once_and_the_rows_of_a_robot_keep_their_order(
+    spool: Spool, objects: Objects, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for _ in range(6):
+    """The oldest payload is stored last, since it waits for the two others."""
+    sink = Flaky(catalog, failures=0)
+    uploader = Uploader(objects, sink)
+    for _ in range(3):
         saved(spool, ticks=3)
-    sink = Flaky(catalog, failures=100)
-    assert Uploader(objects, sink).sweep([spool], GO) == (0, 3)
+    assert uploader.sweep([spool], GO) == (3, 0)
+    made = [saved(spool, ticks=3).header.episode_id for _ in range(3)]
+    oldest = episode_key(sha256_of(spool.path(made[0]).read_bytes()))
+    stored, others, real = [], threading.Event(), objects.put
+
+    def put(key: str, data: bytes) -> None:
+        if key == oldest and not others.wait(20):
+            raise ServiceError("The others were not under way.")
+        real(key, data)
+        stored.append(key)
+        if len(stored) == 2:
+            others.set()
+
+    monkeypatch.setattr(objects, "put", put)
+    assert uploader.sweep([spool], GO) == (3, 0)
+    assert stored[-1] == oldest
+    assert sink.calls[3:] == made
+
+
+@pytest.mark.parametrize("earlier", [0, 6])
+def test_away_service_is_not_asked_for_every_episode(
+    spool: Spool, objects: Objects, catalog: Catalog, earlier
+) -> None:
+    """After good times the first failures may come from several that are under way."""
+    sink = Flaky(catalog, failures=0)
+    uploader = Uploader(objects, sink, at_once=4)
+    for _ in range(earlier):
+        saved(spool, ticks=3)
+    assert uploader.sweep([spool], GO) == (earlier, 0)
+    for _ in range(12):
+        saved(spool, ticks=3)
+    sink.failures = 100
+    if earlier:
+        assert 3 <= uploader.sweep([spool], GO)[1] <= 3 + 4
+    sink.calls.clear()
+    assert uploader.sweep([spool], GO) == (0, 3)
     assert len(sink.calls) == 3
 
 

@@ -1,7 +1,8 @@
 """Carries episodes from the spool to the fleet: object first, then the row, then acknowledge.
 
 Every step may be repeated, so the process may be killed anywhere. A service that is away only
-delays; a payload that nobody would ever accept goes to `rejected/` and holds up nothing.
+delays; a payload that nobody would ever accept goes to `rejected/` and holds up nothing. Several
+payloads are on the way at once while that goes well; rows of one robot go in their order.
 """
 
 import logging
@@ -9,7 +10,11 @@ import math
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -34,6 +39,8 @@ _STORED_S = 3600.0
 """Time for which an upload counts without its row; later the store may have collected it."""
 _SWEEP = 32
 """Episodes after which a sweep looks again for what is more urgent."""
+AT_ONCE = 8
+"""Most uploads under way: what one waits for, a disk or a link, the others use."""
 
 
 @runtime_checkable
@@ -45,8 +52,22 @@ class EpisodeSink(Protocol):
         ...
 
 
+@dataclass
+class _Tally:
+    """What came of the uploads of a sweep."""
+
+    settled: int = 0
+    failed: int = 0
+    in_a_row: int = 0
+    """Failures since the last one that was settled."""
+
+
 class Uploader:
-    """Uploads pending episodes one after another and remembers what went wrong with which."""
+    """Uploads pending episodes and remembers what went wrong with which.
+
+    One at a time after a failure, and one more with each that is settled, up to `at_once`: a link
+    that is bad, or a service that is away, is not asked by many at once.
+    """
 
     def __init__(
         self,
@@ -56,6 +77,7 @@ class Uploader:
         *,
         pace: Pace | None = None,
         first: Sequence[str] = (),
+        at_once: int = AT_ONCE,
     ):
         """`pace` bounds the bandwidth; `first` names what goes first: failure, intervention."""
         self._objects = objects
@@ -66,6 +88,8 @@ class Uploader:
         self._failures: dict[str, int] = {}
         self._stored: dict[str, float] = {}
         self._urgent: dict[str, bool] = {}
+        self._at_once, self._width = at_once, 1
+        self._large = threading.Lock()
 
     def sweep(self, sources: Sequence[Spool], stop: threading.Event) -> tuple[int, int]:
         """Try what is pending, the least troubled first, of these the urgent: (settled, failed).
@@ -74,40 +98,58 @@ class Uploader:
         """
         waiting = [(spool, episode) for spool in sources for episode in spool.pending()]
         waiting.sort(key=self._order)
-        settled = failed = in_a_row = 0
-        for spool, episode_id in waiting[:_SWEEP]:
-            if stop.is_set() or in_a_row == _GIVE_UP_AFTER:
-                break
-            if self._try(spool, episode_id):
-                settled, in_a_row = settled + 1, 0
-            else:
-                failed, in_a_row = failed + 1, in_a_row + 1
-        return settled, failed
+        todo, tally = deque(waiting[:_SWEEP]), _Tally()
+        running: set[Future[bool]] = set()
+        last: dict[Path, Future[bool]] = {}
+        with ThreadPoolExecutor(self._at_once, "upload") as pool:
+            while True:
+                goes_on = tally.in_a_row < _GIVE_UP_AFTER and not stop.is_set()
+                while todo and goes_on and len(running) < self._width:
+                    spool, episode_id = todo.popleft()
+                    future = pool.submit(self._try, spool, episode_id, last.get(spool.root))
+                    last[spool.root] = future
+                    running.add(future)
+                if not running:
+                    return tally.settled, tally.failed
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._count(tally, settled=future.result())
 
-    def upload(self, spool: Spool, episode_id: str) -> None:
-        """One episode: validate, store, catalogue, acknowledge.
+    def upload(self, spool: Spool, episode_id: str, before: Future[bool] | None = None) -> None:
+        """One episode: validate, store, catalogue once `before` is over, acknowledge.
 
         ServiceError, IntegrityError (the store lost or lacks something) and OSError mean try again;
         EpisodeError and ConflictError mean never.
         """
         # pyarrow and obstore load on the first episode: a robot's client starts without them.
+        from lwd.store.parts import WHOLE_BYTES
+
+        started, path = self._clock(), spool.path(episode_id)
+        # One that is large takes the whole link and much memory by itself.
+        with self._large if path.stat().st_size > WHOLE_BYTES else nullcontext():
+            row = self._sent(path)
+        if before is not None:
+            wait([before])
+        self._sink.insert_episode(row)
+        spool.acknowledge(episode_id)
+        metrics.UPLOAD_S.observe(self._clock() - started)
+        self._stored.pop(row.sha256, None)
+
+    def _sent(self, path: Path) -> EpisodeRow:
+        """The row of a valid payload that the store has."""
         from lwd.edge.announce import describe
         from lwd.episode.payload import decode
         from lwd.store.objects import sha256_of
 
-        started = self._clock()
-        payload = spool.path(episode_id).read_bytes()
+        payload = path.read_bytes()
         episode = decode(payload)
-        if episode.header.episode_id != episode_id:
-            raise EpisodeError(f"The payload in {episode_id} is of {episode.header.episode_id}.")
+        if episode.header.episode_id != path.stem:
+            raise EpisodeError(f"The payload in {path.stem} is of {episode.header.episode_id}.")
         sha256 = sha256_of(payload)
         if self._stored.get(sha256, -math.inf) < self._clock() - _STORED_S:
             self._store(sha256, payload)
             self._stored[sha256] = self._clock()
-        self._sink.insert_episode(describe(episode, sha256=sha256, size_bytes=len(payload)))
-        spool.acknowledge(episode_id)
-        metrics.UPLOAD_S.observe(self._clock() - started)
-        self._stored.pop(sha256, None)
+        return describe(episode, sha256=sha256, size_bytes=len(payload))
 
     def _store(self, sha256: str, payload: bytes) -> None:
         """The payload whole, or all of its parts, which the coordinator joins."""
@@ -147,10 +189,19 @@ class Uploader:
             self._urgent[episode_id] = urgent(spool.path(episode_id), self._first)
         return self._urgent[episode_id]
 
-    def _try(self, spool: Spool, episode_id: str) -> bool:
+    def _count(self, tally: _Tally, *, settled: bool) -> None:
+        """One more is over; how many may be under way follows from how it went."""
+        if settled:
+            tally.settled, tally.in_a_row = tally.settled + 1, 0
+            self._width = min(self._width + 1, self._at_once)
+        else:
+            tally.failed, tally.in_a_row = tally.failed + 1, tally.in_a_row + 1
+            self._width = 1
+
+    def _try(self, spool: Spool, episode_id: str, before: Future[bool] | None) -> bool:
         """Whether the episode is settled; it was uploaded, or put aside for good."""
         try:
-            self._settle(spool, episode_id)
+            self._settle(spool, episode_id, before)
         except (ServiceError, IntegrityError, OSError) as error:
             failures = self._failures[episode_id] = self._failures.get(episode_id, 0) + 1
             metrics.UPLOADS.add(result="failed")
@@ -160,10 +211,10 @@ class Uploader:
         self._urgent.pop(episode_id, None)
         return True
 
-    def _settle(self, spool: Spool, episode_id: str) -> None:
+    def _settle(self, spool: Spool, episode_id: str, before: Future[bool] | None) -> None:
         try:
             with span("upload", episode_id, spool=spool.root.name):
-                self.upload(spool, episode_id)
+                self.upload(spool, episode_id, before)
             metrics.UPLOADS.add(result="uploaded")
             log.info("uploaded episode=%s spool=%s", episode_id, spool.root.name)
         except (EpisodeError, ConflictError) as error:
