@@ -195,7 +195,9 @@ class Queue:
                 self._pulls[consumer] = await _subscribe(stream, consumer, subject)
             try:
                 return await self._pulls[consumer].fetch(limit, timeout_s)
-            except NatsTimeout:
+            except TimeoutError:
+                # Mostly NatsTimeout, but Python's own where the server said "nothing" so late that
+                # no time is left to ask again.
                 return []
 
     @contextmanager
