@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 SUITES := metaworld ogbench libero
 
-.PHONY: demo test test-services suites test-suites check bench clean
+.PHONY: demo test test-services suites test-suites check bench reference clean
 demo: $(READY)
 	$(VENV)/bin/lwd demo $(ARGS)
 
@@ -34,6 +34,10 @@ check: $(READY)
 
 bench: $(READY)
 	$(PY) -m benchmarks $(ARGS)
+
+# The pages of docs/reference, from the code; a test compares.
+reference: $(READY)
+	$(PY) scripts/reference.py
 
 $(READY): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import tyro
+from scripts import reference
+from tyro.conf import PositionalMetavarFromFieldName
 from tyro.extras import SubcommandApp
 
 import lwd
@@ -23,6 +25,7 @@ from lwd.learner.recipes import recipe
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
+LINKED = [*PAGES, *reference.pages()]
 SOURCES = sorted((ROOT / "src" / "lwd").rglob("*.py"))
 
 
@@ -101,6 +104,32 @@ def test_every_command_is_on_a_page():
     assert len(FUNCTIONS) >= 9
 
 
+@pytest.mark.parametrize("path", reference.pages(), ids=lambda path: path.name)
+def test_a_page_of_the_reference_is_what_the_code_says(path):
+    assert path.read_text() == reference.pages()[path], "stale: run `make reference`"
+
+
+@pytest.mark.parametrize("path", FUNCTIONS, ids=" ".join)
+def test_a_command_has_an_example_and_its_flags_on_the_page(path, capsys):
+    examples = reference.examples(FUNCTIONS[path])
+    assert examples
+    assert all(tuple(shlex.split(line)[1 : 1 + len(path)]) == path for line in examples)
+    for line in examples:
+        parse(line)
+    with pytest.raises(SystemExit):
+        tyro.cli(FUNCTIONS[path], args=["--help"], config=(PositionalMetavarFromFieldName,))
+    helped = capsys.readouterr().out
+    assert all(line in helped for line in examples)
+    shown = set(re.findall(r"^[│ ] (--[a-z][\w-]*)(?![\w.-])", helped, re.MULTILINE))
+    placed, named = reference.own_flags(FUNCTIONS[path])
+    here = {flag.names.partition(",")[0] for flag in named}
+    for settings in reference.settings(FUNCTIONS[path]):
+        here |= {f"--{field.replace('_', '-')}" for field in settings.__annotations__}
+    assert shown <= here | {"--catalog", "--objects"}, "tyro has flags that the page lacks"
+    assert {flag.names.partition(",")[0] for flag in named} <= shown
+    assert [flag.names for flag in placed if f" {flag.names}" not in helped.replace("[", "")] == []
+
+
 def test_the_episodes_recorded_by_hand_are_those_that_the_learner_waits_for():
     stages = recipe("lwd").stages
     robots = [shlex.split(line) for line in lines_with("lwd") if line.startswith("lwd robot ")]
@@ -123,7 +152,7 @@ def test_every_target_on_the_pages_is_in_the_makefile():
     assert said <= set(targets)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
 def test_every_link_leads_to_a_file(page):
     targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
     paths = [target.partition("#")[0] for target in targets if "://" not in target]
@@ -136,7 +165,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
 def test_every_link_into_a_page_leads_to_a_heading(page):
     links = re.findall(r"\]\(([\w./-]*\.md)#([\w-]+)\)", page.read_text())
     assert [link for link in links if link[1] not in anchors(page.parent / link[0])] == []

@@ -3,11 +3,13 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 
+from tyro.conf import PositionalMetavarFromFieldName
 from tyro.extras import SubcommandApp
 
-from lwd.cli import fleet, processes, records
+from lwd.cli import fleet, overview, processes, records
 from lwd.cli.diagnose import diagnose
 from lwd.cli.exchange import data, export_, import_
 from lwd.cli.prepare import normstats, plan
@@ -16,6 +18,7 @@ from lwd.cli.weights import weights
 from lwd.errors import LwdError
 from lwd.store.process import follow_parent
 
+WHAT_FOR = "Learning while Deploying: robots at work teach the policy that they act with."
 EXTRAS = {
     "plane": ("alembic", "bcrypt", "fastapi", "uvicorn"),
     "postgres": ("psycopg",),
@@ -41,12 +44,37 @@ GROUPS = {
     "data": (data, "Datasets in other formats: find and repair damage."),
 }
 """Commands of two words: the first, and what the group is for."""
+SECTIONS: dict[str, tuple[Callable | str, ...]] = {
+    "Begin here": (processes.demo, fleet.dashboard, records.status),
+    "On a robot's machine": (processes.robot, processes.edge, records.spool),
+    "The data plane": (
+        processes.service,
+        processes.queue,
+        processes.coordinator,
+        processes.token,
+        processes.migrate,
+    ),
+    "Policies": (processes.learner, processes.serve, "weights", "diagnose", "normstats", plan),
+    "Data": (
+        records.episodes,
+        "snapshots",
+        records.lineage,
+        records.amend,
+        records.doctor,
+        "import",
+        "export",
+        "data",
+    ),
+    "Simulation and trials": (fleet.fleet, "sim", fleet.suite, fleet.chaos),
+}
+"""Every command, functions and groups, under what it is for."""
 
 app = SubcommandApp()
-for command in (*processes.COMMANDS, *fleet.COMMANDS, *records.COMMANDS, plan):
-    app.command(command)
-for name, (group, what_for) in GROUPS.items():
-    app.command(group, name=name, help=what_for)
+for command in (command for section in SECTIONS.values() for command in section):
+    if isinstance(command, str):
+        app.command(GROUPS[command][0], name=command, help=GROUPS[command][1])
+    else:
+        app.command(command)
 
 
 def main() -> None:
@@ -54,17 +82,48 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname).1s %(name)s %(message)s")
     logging.getLogger("lwd").setLevel(os.environ.get("LWD_LOG", "INFO"))
     try:
+        if _overview(sys.argv[1:]):
+            return
         follow_parent()
         if sys.argv[1:2] == ["learner"]:
             asked = partial(processes.learner, algorithm=processes.asked_recipe(sys.argv))
             app.command(name="learner", help=processes.learner.__doc__)(asked)
-        app.cli(prog="lwd", description="Learning while Deploying.")
+        app.cli(prog="lwd", description=WHAT_FOR, config=(PositionalMetavarFromFieldName,))
     except LwdError as error:
         sys.exit(f"lwd: {error}")
     except ModuleNotFoundError as error:
         sys.exit(_not_installed(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output, `head` say, has enough; nothing is left for Python to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _overview(words: list[str]) -> bool:
+    """Show what there is, if that is asked for: of everything, or of a group of commands."""
+    if words in overview.ASKED:
+        sections = {
+            title: dict(
+                (each, GROUPS[each][1]) if isinstance(each, str) else _named(each)
+                for each in section
+            )
+            for title, section in SECTIONS.items()
+        }
+        overview.show("lwd", WHAT_FOR, sections)
+        return True
+    if words[0] in GROUPS and words[1:] in overview.ASKED:
+        group, what_for = GROUPS[words[0]]
+        targets = {name: spec.target for name, spec in group._subcommands.items()}
+        commands = {n: overview.summary(t) for n, t in targets.items() if callable(t)}
+        overview.show(f"lwd {words[0]}", what_for, {"Commands": commands})
+        return True
+    return False
+
+
+def _named(command: Callable) -> tuple[str, str]:
+    return command.__name__, overview.summary(command)
 
 
 def _not_installed(error: ModuleNotFoundError) -> str:

@@ -31,6 +31,9 @@ def critic(
     """Examine a run's critic on episodes that it was not trained on: does it rank actions or only
     states, do V and Q mean what they say, how far does dQ/da reach.
 
+    For example:
+        lwd diagnose critic --root runs/demo --episodes 10
+
     Args:
         wanted: Episodes, and what is asked of them.
         plane: The run: its checkpoints, and its catalog where recorded episodes are wanted.

@@ -79,6 +79,10 @@ def import_lerobot(
     """Import a LeRobotDataset, v3.0 or v2.1. Repeat it after a kill: it goes on where it was, and
     no episode comes twice. The exit status is 1 if no episode could be used.
 
+    For example:
+        lwd import lerobot ~/datasets/pick_cube --root runs/mine
+        lwd import lerobot ~/datasets/pick_cube --image-every 10 --unlabelled skip
+
     Args:
         path: Folder of the dataset.
         config: What its columns are, and what its episodes become.
@@ -133,6 +137,10 @@ def export_lerobot(
 ) -> None:
     """Export a snapshot of the data set as a LeRobotDataset v3.0.
 
+    For example:
+        lwd export lerobot ~/datasets/from_the_fleet --root runs/mine
+        lwd export lerobot ~/datasets/successes --root runs/mine --outcome success --images whole
+
     Args:
         path: Folder of the new dataset; it appears when everything is written.
         config: Which episodes, and how.
@@ -175,6 +183,10 @@ def doctor(
 ) -> None:
     """Find what is wrong with a LeRobotDataset, such as a recorder leaves it that was killed, and
     repair it if asked. The exit status is 0 if nothing is left that is wrong.
+
+    For example:
+        lwd data doctor ~/datasets/pick_cube
+        lwd data doctor ~/datasets/pick_cube --repair
 
     Args:
         path: Folder of the dataset.
@@ -257,6 +269,9 @@ def export_rerun(
 ) -> None:
     """Export an episode as a Rerun recording: frames, states, actions, who acted.
 
+    For example:
+        lwd export rerun $EPISODE episode.rrd --root runs/demo --values
+
     Args:
         episode: Its id.
         path: File to write, such as episode.rrd.
@@ -286,6 +301,9 @@ def export_tensorboard(
 ) -> None:
     """Export the learner's metrics as TensorBoard event files.
 
+    For example:
+        lwd export tensorboard runs/events --root runs/demo --follow
+
     Args:
         path: Folder for the event files, without any so far.
         plane: Which run.
@@ -304,6 +322,9 @@ def export_wandb(
     plane: Plane = PlaneConfig(),  # noqa: B008
 ) -> None:
     """Export the learner's metrics as an offline run of Weights & Biases; `wandb sync` sends it.
+
+    For example:
+        lwd export wandb runs/wandb --root runs/demo
 
     Args:
         path: Folder under which the run is written.

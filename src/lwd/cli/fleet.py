@@ -18,6 +18,9 @@ def chaos(config: Chaos = ChaosConfig(), as_json: AsJson = False) -> None:  # no
 
     The exit status is 0 only if nothing was.
 
+    For example:
+        lwd chaos --episodes 200 --kills 20 --faults 20
+
     Args:
         config: The fleet and the storm.
         as_json: Print one JSON object.
@@ -45,6 +48,10 @@ def fleet(
     drive: tuple[str, ...] = (),
 ) -> None:
     """Run a simulated fleet from a file, and start again whatever robot dies.
+
+    For example:
+        lwd fleet paper --kind demo --episodes 10 --root runs/fleet
+        lwd fleet my-robots.yaml --root runs/fleet
 
     Args:
         file: YAML file of a fleet, or the name of a shipped one: `paper`.
@@ -85,6 +92,9 @@ def dashboard(
     """Show the fleet in a browser: robots, success, episodes, learner; correct episodes, release
     policies.
 
+    For example:
+        lwd dashboard --root runs/demo
+
     Args:
         plane: Which catalog, objects and run; where tokens and certificate are.
         url: Where to listen; others than the loopback need tokens.
@@ -110,8 +120,14 @@ def suite(
     server: str = "",
     layout: str = "lwd",
 ) -> None:
-    """Run one robot of another simulator: `metaworld`, `ogbench`, `libero`. The suite's experts
-    demonstrate; with `--server` and `--kind rollout` a policy server is evaluated.
+    """Run one robot of another simulator: `metaworld`, `ogbench`, `libero`.
+
+    The suite's experts demonstrate; with `--server` and `--kind rollout` a policy server is
+    evaluated.
+
+    For example:
+        lwd suite ogbench --tasks cube-single --episodes 10
+        lwd suite libero --kind rollout --server ws://127.0.0.1:8000 --layout libero
 
     Args:
         name: Suite; each is installed in an environment of its own by `make suites`.
@@ -137,6 +153,3 @@ def suite(
     for task, (successes, episodes) in scores(plane.root / "spool" / actor.robot).items():
         low, high = wilson(successes, episodes)
         Console().print(f"{task}: {successes} of {episodes} succeeded [{low:.0%}, {high:.0%}]")
-
-
-COMMANDS = (chaos, dashboard, fleet, suite)

@@ -44,6 +44,10 @@ def compute(  # noqa: PLR0913
 ) -> None:
     """Compute norm stats as openpi keeps them, and say what is odd about the data.
 
+    For example:
+        lwd normstats compute norm_stats.json --root runs/demo
+        lwd normstats compute norm_stats.json --folder payloads --rate full
+
     Args:
         out: norm_stats.json to write.
         plane: Catalog and object store of the episodes.
@@ -86,6 +90,9 @@ def check(
 ) -> None:
     """Say what is odd about norm stats, and whether they are those that a policy needs.
 
+    For example:
+        lwd normstats check norm_stats.json --preset pi05
+
     Args:
         file: A norm_stats.json.
         preset: Preset whose inputs are normalised with it.
@@ -108,6 +115,9 @@ def check(
 @normstats.command
 def compare(first: Positional[Path], second: Positional[Path], as_json: AsJson = False) -> None:
     """Say what changes if the second norm stats take the place of the first.
+
+    For example:
+        lwd normstats compare norm_stats.json other.json
 
     Args:
         first: A norm_stats.json, such as the one that a policy was trained with.
@@ -133,6 +143,10 @@ def plan(  # noqa: PLR0913
     """Say how much memory a stage takes on each device and whether it fits, before it starts.
 
     The exit status is 0 only if it fits.
+
+    For example:
+        lwd plan --preset pi05 --devices 8 --batch 64
+        lwd plan --devices 2 --parts 4 --fsdp 2 --stage online
 
     Args:
         machine: The devices.

@@ -36,7 +36,12 @@ UNTIL_ASKED = LearnerConfig(stages={"sft": StageConfig(updates=0, mixture={"demo
 
 
 def demo(config: Demo = DemoConfig()) -> None:  # noqa: B008
-    """Run the whole ring on this machine: a simulated fleet teaches the policy that it runs."""
+    """Run the whole ring on this machine: a simulated fleet teaches the policy that it runs.
+
+    For example:
+        lwd demo
+        lwd demo --robots 2 --tasks restocking --out runs/small
+    """
     from lwd.demo.run import run
 
     run(config)
@@ -52,6 +57,10 @@ def robot(
     intervene: bool = True,
 ) -> None:
     """Run one simulated robot: act, record, spool, reload newer weights between episodes.
+
+    For example:
+        lwd robot --robot arm-1 --kind demo --episodes 20 --tasks restocking
+        lwd robot --robot arm-2 --kind online --device gamepad
 
     Args:
         actor: Which robot, and what it records.
@@ -95,7 +104,12 @@ def robot(
 
 
 def edge(plane: Plane = PlaneConfig(), upload: Edge = EdgeConfig()) -> None:  # noqa: B008
-    """Upload what the robots of this machine have spooled under ROOT/spool."""
+    """Upload what the robots of this machine have spooled under ROOT/spool.
+
+    For example:
+        lwd edge --root runs/demo
+        lwd edge --objects-url s3://bucket/fleet --bytes-per-s 1e6 --first failure
+    """
     from lwd.edge.uploader import main
 
     expose(plane.metrics_port)
@@ -111,6 +125,9 @@ def queue(
     tls_key: Path | None = None,
 ) -> None:
     """Run the embedded queue, a NATS JetStream server, and restart it when it dies.
+
+    For example:
+        lwd queue --root runs/demo
 
     Args:
         root: Folder of the run; the queue keeps its files in ROOT/queue.
@@ -128,7 +145,11 @@ def queue(
 
 
 def service(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
-    """Run the metadata service, the one address that robots know besides the object store."""
+    """Run the metadata service, the one address that robots know besides the object store.
+
+    For example:
+        lwd service --root runs/demo
+    """
     from lwd.store.service import serve
 
     expose(plane.metrics_port)
@@ -141,6 +162,10 @@ def token(
     scopes: tuple[Scope, ...] = ("upload", "read"),
 ) -> None:
     """Issue a token for the metadata service or the queue and print it; it is stored nowhere.
+
+    For example:
+        lwd token robot-7
+        lwd token coordinator-1 --scopes consume
 
     Args:
         robot: The robot whose episodes it may upload, `*` for any; or the queue's user.
@@ -157,6 +182,10 @@ def migrate(plane: Plane = PlaneConfig(), to: str = "") -> None:  # noqa: B008
     """Bring the catalog's schema to a revision, with what is in it. Every process brings an older
     one up by itself; down it goes before an older lwd is installed.
 
+    For example:
+        lwd migrate --catalog postgresql://lwd@db/lwd
+        lwd migrate --root runs/demo --to 0001
+
     Args:
         plane: Which catalog.
         to: Revision, such as 0001; empty means the newest that this lwd knows.
@@ -168,7 +197,11 @@ def migrate(plane: Plane = PlaneConfig(), to: str = "") -> None:  # noqa: B008
 
 
 def coordinator(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
-    """Commit uploaded episodes to dataset snapshots."""
+    """Commit uploaded episodes to dataset snapshots.
+
+    For example:
+        lwd coordinator --root runs/demo
+    """
     from lwd.coordinator.service import run
 
     expose(plane.metrics_port)
@@ -180,7 +213,12 @@ def learner(
     algorithm: Algorithm = UNTIL_ASKED,
     hosts: Hosts = HostConfig(),  # noqa: B008
 ) -> None:
-    """Train the stages of a recipe, from the newest checkpoint on."""
+    """Train the stages of a recipe, from the newest checkpoint on.
+
+    For example:
+        lwd learner --root runs/demo
+        lwd learner --root runs/demo --recipe recap --canary robot-00
+    """
     from lwd.learner.process import run
     from lwd.store.process import stop_on_signals
 
@@ -204,6 +242,10 @@ def serve(
 ) -> None:
     """Serve the fleet's newest policy to robots over openpi's protocol, and record what they do.
 
+    For example:
+        lwd serve --root runs/demo
+        lwd serve --root runs/demo --layout libero --record --task tidy-up --executed 10
+
     Args:
         config: What the server listens to, how it batches, what it records.
         plane: Where the parts of the data plane are; the tokens are those of the robots, too.
@@ -222,17 +264,3 @@ def serve(
         return FlowPolicy(tensors, metadata, version, control=chosen)
 
     run(config, plane, chosen, served(build, config.batch, example))
-
-
-COMMANDS = (
-    demo,
-    robot,
-    edge,
-    queue,
-    service,
-    coordinator,
-    learner,
-    serve,
-    token,
-    migrate,
-)

@@ -28,6 +28,9 @@ snapshots = SubcommandApp()
 def status(plane: Plane = PlaneConfig(), as_json: AsJson = False) -> None:  # noqa: B008
     """How the data plane is: what has come, what waits, who coordinates, who acts with what.
 
+    For example:
+        lwd status --root runs/demo
+
     Args:
         plane: Which catalog.
         as_json: Print one JSON object.
@@ -76,6 +79,9 @@ def episodes(  # noqa: PLR0913
 ) -> None:
     """The newest episodes of the catalog, as they were recorded.
 
+    For example:
+        lwd episodes --root runs/demo --outcome failure --limit 5
+
     Args:
         plane: Which catalog.
         robot: Only of this robot.
@@ -108,6 +114,9 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """What joined, left and was relabelled between two versions of the data set, and who did it.
+
+    For example:
+        lwd snapshots diff 3 7 --root runs/demo
 
     Args:
         older: The earlier version; 0 is the empty one.
@@ -145,6 +154,9 @@ def retain(
     """Give up the versions before this one; their payloads may then be collected. There is no way
     back.
 
+    For example:
+        lwd snapshots retain 12 --root runs/demo --reason 'the versions before had the wrong labels'
+
     Args:
         version: The oldest version to keep.
         plane: Which catalog.
@@ -167,6 +179,9 @@ def collect(
 ) -> None:
     """Move payloads aside that no retained version and no waiting episode needs, and delete what
     has been aside for as long.
+
+    For example:
+        lwd snapshots collect --root runs/demo --dry-run
 
     Args:
         plane: Which catalog and object store.
@@ -202,6 +217,10 @@ def lineage(
 ) -> None:
     """Which episodes trained a policy, or which policy made an episode and which it trained.
 
+    For example:
+        lwd lineage --root runs/demo --policy 3
+        lwd lineage --root runs/demo --episode $EPISODE
+
     Args:
         plane: Which catalog.
         policy: Version of a policy.
@@ -235,8 +254,14 @@ def amend(
     reason: str,
     author: str = "",
 ) -> None:
-    """Correct what the data set says about an episode, from the next snapshot on: `tombstone`,
-    `restore`, or a label: `outcome '"failure"'`, `human '[[0, 10]]'`, `substeps '[1, 0.5]'`.
+    """Correct what the data set says about an episode, from the next snapshot on.
+
+    A change is `tombstone` or `restore`, or a label: `outcome '"failure"'`, or in which ticks a
+    person acted, `human '[[0, 10]]'`, or how far each sub-step was done, `substeps '[1, 0.5]'`.
+
+    For example:
+        lwd amend $EPISODE tombstone --reason 'the camera was covered'
+        lwd amend $EPISODE outcome '"failure"' --reason 'it fell off afterwards'
 
     Args:
         episode: Its id.
@@ -264,6 +289,10 @@ def doctor(
     """Find what is wrong between catalog and object store, explain it, and repair it if asked.
 
     The exit status is 0 if nothing is left that is wrong.
+
+    For example:
+        lwd doctor --root runs/demo
+        lwd doctor --root runs/demo --deep --repair
 
     Args:
         plane: Which catalog and object store.
@@ -303,6 +332,9 @@ def doctor(
 
 def spool(root: Path = Path("runs/demo"), as_json: AsJson = False) -> None:
     """Where the episodes of this machine's robots are: waiting, delivered, refused or dropped.
+
+    For example:
+        lwd spool --root runs/demo
 
     Args:
         root: Folder of the run; the robots' spools are in ROOT/spool.
@@ -354,6 +386,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-COMMANDS = (status, episodes, lineage, amend, doctor, spool)

@@ -34,6 +34,9 @@ def expert(
 ) -> None:
     """Measure the scripted expert of a task.
 
+    For example:
+        lwd sim expert --task freezer --episodes 20
+
     Args:
         task: Task to measure.
         episodes: Number of episodes.
@@ -65,6 +68,9 @@ def sheet(
 ) -> None:
     """Photograph an episode of the expert as a PNG, one row of pictures for each second.
 
+    For example:
+        lwd sim sheet episode.png --task restocking --seed 7
+
     Args:
         out: PNG file to write.
         task: Task to show.
@@ -82,6 +88,9 @@ def sheet(
 def collect(config: Collect = CollectConfig(), as_json: AsJson = False) -> None:  # noqa: B008
     """Make the offline buffer of Table IV, scaled down: demonstrations, rollouts of earlier
     policies with both outcomes, play. `lwd edge` uploads it from the spool.
+
+    For example:
+        lwd sim collect --scale 0.001 --tasks restocking --root runs/buffer
 
     Args:
         config: What and how much.

@@ -4,16 +4,18 @@ from tyro.conf import Positional
 from tyro.extras import SubcommandApp
 
 from lwd.cli.flags import Plane
-from lwd.config import (
-    PlaneConfig,
-)
+from lwd.config import PlaneConfig
 
 weights = SubcommandApp()
 
 
 @weights.command(name="list")
 def list_weights(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
-    """Every published version: whence it came, who gets it, who acts with it."""
+    """Every published version: whence it came, who gets it, who acts with it.
+
+    For example:
+        lwd weights list --root runs/demo
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -35,6 +37,9 @@ def promote(version: Positional[int], plane: Plane = PlaneConfig()) -> None:  # 
     """Give every robot the policy of a version, a canary's say. It becomes a new version, and what
     the learner publishes reaches robots again.
 
+    For example:
+        lwd weights promote 12 --root runs/demo
+
     Args:
         version: The version to give to all.
         plane: Which catalog.
@@ -49,6 +54,9 @@ def promote(version: Positional[int], plane: Plane = PlaneConfig()) -> None:  # 
 def rollback(version: Positional[int], plane: Plane = PlaneConfig()) -> None:  # noqa: B008
     """Give every robot the policy of an older version. It becomes a new version, and nothing that
     the learner publishes reaches a robot until something is promoted.
+
+    For example:
+        lwd weights rollback 9 --root runs/demo
 
     Args:
         version: The version to go back to.
