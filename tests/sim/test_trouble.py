@@ -120,14 +120,21 @@ def test_an_emergency_stop_interrupts_the_episode_and_the_upload_says_so():
         ["restocking"],
         COMPACT,
         robot_id="r",
-        circumstances=Circumstances(disturbance=DisturbanceConfig(emergency_stops_per_h=4000.0)),
+        circumstances=Circumstances(
+            cameras=("head",),
+            image_size=32,
+            image_every=2,
+            disturbance=DisturbanceConfig(emergency_stops_per_h=4000.0),
+        ),
     )
     robot = kit.robot()
     assert isinstance(robot, TroubledRobot)
     assert kit.operator is not None
     operator = kit.operator(robot, np.random.default_rng(0))
-    episode = run_episode(robot, 3, None, operator, kind=Kind.PLAY)
+    episode = run_episode(robot, 3, None, operator, kind=Kind.PLAY, recording=kit.recording)
     assert episode is not None
+    kept = [image is not None for image in episode.images["head"][:-1]]
+    assert kept == [tick % 2 == 0 for tick in range(episode.ticks)]
     header = decode(encode(episode)).header
     assert header.outcome is Outcome.INTERRUPTED
     assert (header.terminated, header.truncated) == (False, True)

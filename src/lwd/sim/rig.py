@@ -66,6 +66,7 @@ def rig(
             image_size=circumstances.image_size,
             time_scale=circumstances.speed,
         )
+        made.image_every = circumstances.image_every or made.image_every
         if circumstances.disturbance == UNTROUBLED:
             return made
         return TroubledRobot(made, circumstances.disturbance)
