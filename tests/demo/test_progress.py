@@ -1,6 +1,7 @@
 """Where a run stands and what it came to, against folders with known contents."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -171,21 +172,29 @@ def test_the_summary_holds_success_accounting_and_latencies(finished, evaluation
 
 def test_the_closing_table_and_sentences(finished, evaluation):
     now = finished.observer.look()
-    screen = Console(width=150)
+    screen = Console(width=80)
     with screen.capture() as shown:
         screen.print(table(evaluation))
         for sentence in sentences(summarise(finished.root, now, evaluation, 1.0)):
-            screen.print(sentence)
+            screen.print(sentence, soft_wrap=True)
     text = shown.get()
     for wanted in (
-        "25% [5%, 70%] of 4",
-        "100% [51%, 100%] of 4",
+        "│ freezer │ 2 │ 0% [0%, 66%] │ 50% [9%, 91%] │ 100% [34%, 100%] │",
+        "│ all │ 4 │ 25% [5%, 70%]",
         "6 produced, 6 acknowledged",
         "0 lost, 0 invalid, 0 doubled",
         "3 published, 4 loads by robots",
         "episode to learner: P50 2.5 s, P99 9.8 s over 4",
     ):
         assert wanted in " ".join(text.split()), wanted
+
+
+def test_tasks_with_sub_steps_show_their_score(evaluation):
+    attempts = [replace(a, task="tea", substeps=(1.0, 0.5)) for a in evaluation.attempts]
+    screen = Console(width=80)
+    with screen.capture() as shown:
+        screen.print(table(Evaluation(attempts=tuple(attempts))))
+    assert shown.get().count("score 0.75") == len(STAGES)
 
 
 def test_a_run_without_online_episodes_has_no_latency_to_tell(run, evaluation):

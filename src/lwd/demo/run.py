@@ -196,9 +196,9 @@ class Demo:
         summary.write(self.out / "summary.json", found)
         self.console.print(summary.table(evaluation))
         for sentence in summary.sentences(found):
-            self.console.print(sentence)
-        files = ", ".join(str(self.out / name) for name in ("summary.json", "demo.png"))
-        self.console.print(f"{files}; {seconds:.0f} s in all")
+            self.console.print(sentence, soft_wrap=True)
+        files = ", ".join(str(self.config.out / name) for name in ("summary.json", "demo.png"))
+        self.console.print(f"{files}; {seconds:.0f} s in all", soft_wrap=True)
 
     def _evaluate(self, now: Progress) -> Evaluation:
         objects, policies = Objects(self.plane.objects), {}

@@ -17,7 +17,7 @@ from lwd.demo.progress import (
     produced,
 )
 from lwd.episode.types import Outcome
-from lwd.eval.results import Evaluation
+from lwd.eval.results import Evaluation, Score
 from lwd.store.disk import written_aside
 
 
@@ -70,16 +70,23 @@ def write(path: Path, summary: Mapping[str, Any]) -> None:
 
 
 def table(evaluation: Evaluation) -> Table:
-    """Success of the three policies on the same held-out starts, with Wilson 95 % intervals."""
+    """Success of the three policies on the same held-out starts, with Wilson 95 % intervals, and
+    the mean step-wise score (V-A) of tasks that have sub-steps."""
     shown = Table(title="held-out success, same starts", title_justify="left")
-    for column in ("task", *STAGES):
+    for column in ("task", "starts", *STAGES):
         shown.add_column(column, justify="left" if column == "task" else "right")
     for task in [*evaluation.tasks, "all"] if len(evaluation.tasks) > 1 else evaluation.tasks:
         scores = [evaluation.score(stage, task) for stage in STAGES]
+        stepwise = task != "all" and evaluation.of(STAGES[0], task)[0].substeps
         shown.add_row(
-            task, *(f"{s.rate:.0%} [{s.low:.0%}, {s.high:.0%}] of {s.episodes}" for s in scores)
+            task, str(scores[0].episodes), *(_cell(each, bool(stepwise)) for each in scores)
         )
     return shown
+
+
+def _cell(score: Score, stepwise: bool) -> str:
+    success = f"{score.rate:.0%} [{score.low:.0%}, {score.high:.0%}]"
+    return f"{success}\nscore {score.score:.2f}" if stepwise else success
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
