@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
 
 from lwd.errors import ConfigError, ServiceError
 from lwd.store.catalog import EPISODES, WEIGHTS
@@ -55,6 +57,18 @@ def test_notices_arrive_once_in_order_and_stay_until_acknowledged(queue_server):
         again.ack()
         assert queue.pull("coordinator", 10, 0.1) == []
         assert [m.msg_id for m in queue.pull("robots", 10, 1.0, subject=WEIGHTS)] == ["weights-1"]
+
+
+@pytest.mark.parametrize("error", [TimeoutError, NatsTimeout])
+def test_a_pull_whose_time_is_up_is_an_empty_one(queue_server, monkeypatch, error):
+    """Of a server that says late that it has nothing, nats-py tells by either of the two."""
+
+    async def fetch(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(JetStreamContext.PullSubscription, "fetch", fetch)
+    with Queue(queue_server[1]) as queue:
+        assert queue.pull("coordinator", 10, 0.1) == []
 
 
 def test_the_server_is_told_to_sync_every_notice(queue_server, tmp_path):
