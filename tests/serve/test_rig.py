@@ -8,6 +8,7 @@ import pytest
 from actor.point import CONTROL, PointPolicy, PointRobot
 from lwd.actor.attended import AttendedRobot
 from lwd.actor.devices.fed import FedDevice
+from lwd.actor.devices.page import PageDevice
 from lwd.actor.ledger import Ledger
 from lwd.actor.process import Rig, run
 from lwd.actor.realtime import RealtimePolicy
@@ -21,18 +22,52 @@ from lwd.serve.rig import guided
 from serve.point import GoalPolicy
 
 
+class Someone:
+    """An operator who always helps."""
+
+    def wants_control(self, tick) -> bool:
+        return True
+
+    def act(self) -> np.ndarray:
+        return np.ones(2, np.float32)
+
+
 def guide(rig: Rig, **settings) -> Rig:
     return guided(rig, GuidanceConfig(**settings), CONTROL, robot_id="arm", joints=(0, 1))
 
 
-def test_by_default_nothing_changes():
+def test_who_acts_without_a_policy_needs_nobody():
     rig = Rig(robot=PointRobot)
     assert guide(rig) is rig
 
 
+def test_by_default_a_person_may_take_over_from_the_page_and_the_helper_stays():
+    made = []
+
+    def helper(robot, rng):
+        made.append(robot)
+        return Someone()
+
+    rig = guide(
+        Rig(robot=PointRobot, operator=helper, build=lambda *_: PointPolicy()), device="page:2"
+    )
+    robot = rig.robot()
+    assert isinstance(robot, AttendedRobot)
+    assert isinstance(robot.device, PageDevice)
+    assert rig.operator is not None
+    assert rig.operator(robot, np.random.default_rng(0)) is robot
+    assert made == [robot.inner]
+    robot.reset(1)
+    assert robot.wants_control(None)
+    assert robot.act().tolist() == [1, 1]
+
+
 def test_a_process_acts_with_a_server_over_several_lanes(serving, tmp_path):
     rig = guide(
-        Rig(robot=lambda: PointRobot(tick_s=0.02)), policy_url=serving(GoalPolicy(4)), lanes=2
+        Rig(robot=lambda: PointRobot(tick_s=0.02)),
+        policy_url=serving(GoalPolicy(4)),
+        lanes=2,
+        device="",
     )
     assert rig.policies is not None
     actor = ActorConfig(robot="arm", kind="online", episodes=2)
@@ -48,7 +83,7 @@ def test_a_process_acts_with_a_server_over_several_lanes(serving, tmp_path):
 
 
 def test_a_local_policy_can_plan_ahead():
-    rig = guide(Rig(robot=PointRobot), lanes=1)
+    rig = guide(Rig(robot=PointRobot), lanes=1, device="")
     assert rig.around is not None
     policy = PointPolicy()
     assert isinstance(rig.around(policy), RealtimePolicy)

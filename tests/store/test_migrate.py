@@ -37,6 +37,7 @@ def fleet(url) -> str:
         catalog.record_available(ids[:2], "host-0", 7.0)
         catalog.amend(ids[0], "tombstone", author="me", reason="blurred")
         catalog.retain_from(1, author="me", reason="space")
+        catalog.note_handover("arm-1", "pause", "me")
     return url
 
 
@@ -81,7 +82,7 @@ def test_down_and_up_again_keep_every_row(fleet):
     assert old.pop("alembic_version") == [{"version_num": REVISIONS[0]}]
     for name, rows in old.items():
         assert rows == [{column: row[column] for column in rows[0]} for row in before[name]]
-    forgotten = {"amendments", "retentions"}
+    forgotten = {"amendments", "retentions", "handovers"}
     assert before.keys() - old.keys() == {"waiting", "alembic_version", *forgotten}
     assert migrate_url(fleet) == HEAD
     assert contents(fleet) == before | {name: [] for name in forgotten}

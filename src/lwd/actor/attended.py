@@ -5,20 +5,22 @@
          \\--take over--> correcting
 
 While paused the robot is at rest, nothing is recorded and no time runs off the episode's limit.
-Every change is an event of the tick that follows it (`mode:correcting`), a pause with its length
-(`paused:3.2 s`). The ticks of a person are flagged as everywhere else (`Source.HUMAN`).
+Every change is an event of the tick that follows it (`mode:correcting`), with who made it where
+the device knows (`by:ana`), a pause with its length (`paused:3.2 s`). The ticks of a person are
+flagged as everywhere else (`Source.HUMAN`).
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from lwd.actor.operator import Operator
 from lwd.actor.robot import Observation, Robot, Status, Task, Tick
 from lwd.config import ControlConfig
 
@@ -88,11 +90,34 @@ class Device(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a person sees of a robot."""
+
+    mode: Mode
+    task: Task
+    seconds: float
+    """Robot seconds of the episode."""
+    observation: Observation
+
+
+@runtime_checkable
+class Display(Protocol):
+    """A device that shows the robot to a person who is elsewhere, and knows who that is."""
+
+    person: str
+    """Who pressed last; empty for nobody known."""
+
+    def show(self, view: View) -> None:
+        """Called after every tick, and all the time in a pause. Never waits."""
+        ...
+
+
 class AttendedRobot:
     """A robot and the person beside it: both `Robot` and `Operator` of the control loop.
 
     Give it to the loop as both. The robot's own verdict on an episode stands unless the person
-    says otherwise.
+    says otherwise. With a `helper` somebody else helps while the person does not.
     """
 
     def __init__(
@@ -109,6 +134,14 @@ class AttendedRobot:
         self.inner, self.device, self._joints = inner, device, list(joints)
         self.robot_id, self.control = inner.robot_id, inner.control
         self.mode = Mode.AUTONOMOUS
+        self.helper: Operator | None = None
+        """Who may act while the robot is autonomous, for example the simulated operator."""
+        self.on_mode: Callable[[Mode], None] = lambda mode: None
+        """Gets every new mode."""
+        self._helping = False
+        self._task: Task | None = None
+        self._seen: Observation | None = None
+        self._ticks = 0
         self._stop, self._clock = stop or threading.Event(), clock
         self._events: list[str] = []
         self._verdict: Status | None = None
@@ -118,12 +151,15 @@ class AttendedRobot:
     control: ControlConfig
 
     def reset(self, seed: int) -> Task:
-        """Set the scene; every episode starts autonomous."""
-        task = self.inner.reset(seed)
+        """Set the scene; every episode starts autonomous, unless a person wants it otherwise."""
+        self._task = self.inner.reset(seed)
         self.mode, self._verdict, self._target = Mode.AUTONOMOUS, None, None
+        self._helping, self._seen, self._ticks = False, None, 0
         self._events.clear()
-        self.device.presses()  # what was pressed between episodes is about none of them
-        return task
+        for press in self.device.presses():
+            if press not in VERDICTS:  # a verdict between episodes is about none of them
+                self._change(after(self.mode, press))
+        return self._task
 
     def observe(self) -> Observation:
         """Sense now."""
@@ -138,6 +174,8 @@ class AttendedRobot:
             ticks[0] = replace(ticks[0], events=(*ticks[0].events, *self._events))
             self._events.clear()
             self._target = np.asarray(ticks[-1].action, np.float32)
+            self._seen, self._ticks = ticks[-1].observation, self._ticks + len(ticks)
+            self._show()
         if ticks and self._verdict is not None:
             ticks[-1] = replace(ticks[-1], status=self._verdict)
         return ticks
@@ -147,14 +185,20 @@ class AttendedRobot:
         self.inner.stop()
 
     def wants_control(self, tick: Tick | None) -> bool:
-        """Whether the person acts in the next tick; waits as long as the robot is paused."""
+        """Whether the person, or else the helper, acts in the next tick; waits as long as the robot
+        is paused."""
         self._listen()
         if self.mode is Mode.PAUSED:
             self._wait()
-        return self.mode is Mode.CORRECTING
+        # The helper watches all the time, so that it knows how the person left things.
+        helps = self.helper is not None and self.helper.wants_control(tick)
+        self._helping = helps and self.mode is Mode.AUTONOMOUS and self._verdict is None
+        return self._helping or self.mode is Mode.CORRECTING
 
     def act(self) -> np.ndarray:
-        """[action] the person's next target, from the last one that was executed."""
+        """[action] the next target: the person's, from the last one that was executed."""
+        if self._helping and self.helper is not None:
+            return self.helper.act()
         return np.asarray(
             self.device.move(self._here() if self._target is None else self._target), np.float32
         )
@@ -167,20 +211,34 @@ class AttendedRobot:
         for press in self.device.presses():
             if press in VERDICTS:
                 self._verdict = VERDICTS[press]
-                self._events.append(f"verdict:{press}")
+                self._events += [f"verdict:{press}", *self._by()]
             self._change(after(self.mode, press))
 
     def _change(self, mode: Mode) -> None:
         if mode is not self.mode:
             log.info("mode robot=%s from=%s to=%s", self.robot_id, self.mode, mode)
-            self._events.append(f"mode:{mode}")
+            self._events += [f"mode:{mode}", *self._by()]
             self.mode = mode
+            self.on_mode(mode)
+
+    def _by(self) -> list[str]:
+        """Event that says who it was, where the device knows."""
+        person = getattr(self.device, "person", "")
+        return [f"by:{person}"] if person else []
+
+    def _show(self) -> None:
+        if isinstance(self.device, Display) and self._task is not None:
+            seen = self.inner.observe() if self._seen is None else self._seen
+            seconds = self._ticks / self.control.rate_hz
+            view = View(mode=self.mode, task=self._task, seconds=seconds, observation=seen)
+            self.device.show(view)
 
     def _wait(self) -> None:
         """Rest until the person goes on, judges the episode, or the process ends."""
         self.inner.stop()
         began = self._clock()
         while self.mode is Mode.PAUSED and self._verdict is None and not self._stop.is_set():
+            self._show()
             self._stop.wait(POLL_S)
             self._listen()
         if self._stop.is_set():

@@ -2,13 +2,16 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from lwd.actor.attended import AttendedRobot, Mode
+from lwd.actor.devices.page import PageDevice
 from lwd.actor.heartbeat import Heart, Watched, beating
 from lwd.actor.ledger import Ledger, operator_rng, scene_seed
 from lwd.actor.loop import run_episode
@@ -40,6 +43,8 @@ BEAT_S = 2.0
 """Longest wait for the service to take a heartbeat."""
 AWAY_S = 2.0
 """Pause of a robot whose policy server is away."""
+STATES = {Mode.AUTONOMOUS: "acting", Mode.PAUSED: "paused", Mode.CORRECTING: "correcting"}
+"""What a heartbeat says of each mode."""
 
 
 @runtime_checkable
@@ -94,24 +99,51 @@ def main(
     ):
         if Kind(actor.kind) not in AUTONOMOUS:
             run(actor, rig, ledger, spool, None, stop)
-        elif rig.policies is not None:
-            run(actor, rig, ledger, spool, rig.policies(), stop)
         else:
             with (
                 ServiceClient(plane.service_url, token=token, robot=actor.robot) as client,
-                policy_store(actor, plane, rig, client, folder) as policies,
+                _policies(actor, plane, rig, client, folder) as policies,
                 ServiceClient(plane.service_url, token=token, timeout_s=BEAT_S) as beats,
                 Heart(actor.robot, beats.send_beat, pending=lambda: len(spool.pending())) as heart,
+                ExitStack() as over,
             ):
-                run(actor, heard(rig, heart), ledger, spool, policies, stop)
+
+                def connect(device: PageDevice) -> None:
+                    over.callback(device.close)
+                    device.connect(ServiceClient(plane.service_url, token=token, timeout_s=BEAT_S))
+
+                run(actor, heard(rig, heart, connect), ledger, spool, policies, stop)
     log.info("stop robot=%s", actor.robot)
 
 
-def heard(rig: Rig, heart: Heart) -> Rig:
-    """The rig of a robot whose heartbeats say who acts with what."""
-    around, operator = rig.around, rig.operator
+@contextmanager
+def _policies(
+    actor: ActorConfig, plane: PlaneConfig, rig: Rig, fleet: Fleet, folder: Path
+) -> Iterator[Policies]:
+    """Where a robot's policies come from: its own server, or the fleet's weights."""
+    if rig.policies is not None:
+        yield rig.policies()
+    else:
+        with policy_store(actor, plane, rig, fleet, folder) as policies:
+            yield policies
+
+
+def heard(rig: Rig, heart: Heart, connect: Callable[[PageDevice], None]) -> Rig:
+    """The rig of a robot whose heartbeats say who acts with what; `connect` gets its device where
+    that is the fleet's page."""
+    make, around, operator = rig.robot, rig.around, rig.operator
+
+    def robot() -> Robot:
+        made = make()
+        if isinstance(made, AttendedRobot):
+            made.on_mode = lambda mode: heart.note(STATES[mode])
+            if isinstance(made.device, PageDevice):
+                connect(made.device)
+        return made
+
     return replace(
         rig,
+        robot=robot,
         around=lambda policy: beating(around(policy) if around else policy, heart),
         operator=operator and (lambda robot, rng: Watched(operator(robot, rng), heart)),
     )

@@ -5,6 +5,9 @@ from typing import Literal
 
 from lwd.config.require import require
 
+PAGE = "page"
+"""The device of a robot that nobody gave another."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GuidanceConfig:
@@ -19,10 +22,10 @@ class GuidanceConfig:
     """Chunks that are planned at a time while the robot moves; 0 plans one while it waits."""
     blend: int = 5
     """Ticks over which a chunk that was planned meanwhile takes over."""
-    device: str = ""
-    """What a person takes over with: `keyboard`, `gamepad`, `gamepad:/dev/input/js1`, `web`,
-    `expert`, or another plugin; empty for nobody, or for the simulated operator of
-    `--intervene`."""
+    device: str = PAGE
+    """What a person takes over with: `page`, the fleet's page, which leaves the simulated operator
+    of `--intervene` in place; or instead of both `keyboard`, `gamepad`, `gamepad:/dev/input/js1`,
+    `expert`, or another plugin. Empty for nobody but the simulated operator."""
 
     def __post_init__(self) -> None:
         require(self.lanes >= 0, f"lanes is {self.lanes}; it must not be negative.")

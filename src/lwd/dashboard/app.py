@@ -21,6 +21,7 @@ from lwd.dashboard import actions, stream
 from lwd.dashboard.actions import Amend, Release
 from lwd.dashboard.board import Board
 from lwd.dashboard.critic import Critic
+from lwd.dashboard.drive import add_drive
 from lwd.dashboard.gate import COOKIE, Gate
 from lwd.dashboard.viewer import Viewer, series
 from lwd.episode.labels import NONE
@@ -35,6 +36,7 @@ from lwd.errors import (
 from lwd.store import lineage
 from lwd.store.access import OPERATE, READ, RefusedError
 from lwd.store.catalog import Catalog
+from lwd.store.client import ServiceClient
 from lwd.store.rows import EpisodeRow
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class Parts:
     viewer: Viewer
     critic: Critic
     bell: stream.Bell
+    service: ServiceClient
     clock: Callable[[], float] = time.time
     every_s: float = 1.0
     """Seconds between two looks at the catalog."""
@@ -76,6 +79,7 @@ def create_app(parts: Parts) -> FastAPI:
     _add_fleet(app, parts)
     _add_episodes(app, parts)
     _add_actions(app, parts)
+    add_drive(app, parts.gate, parts.service)
     return app
 
 
@@ -167,7 +171,8 @@ def _add_fleet(app: FastAPI, parts: Parts) -> None:
             for row in board.weights
             if row.note
         ]
-        return sorted([*trail, *released], key=lambda entry: -entry["at"])[:MOST_EPISODES]
+        told = [entry._asdict() for entry in board.handovers]
+        return sorted([*trail, *released, *told], key=lambda entry: -entry["at"])[:MOST_EPISODES]
 
 
 def _add_episodes(app: FastAPI, parts: Parts) -> None:

@@ -21,6 +21,7 @@ from lwd.dashboard.records import Brief, Counts, Since
 from lwd.dashboard.robots import RobotRow, overview
 from lwd.store.amendments import Amendment
 from lwd.store.engine import transact
+from lwd.store.handovers import Handover
 from lwd.store.heartbeats import Beat
 from lwd.store.metrics import LOOK_S
 from lwd.store.rows import LoadRow, WeightsRow
@@ -64,6 +65,7 @@ class Board:
         self._last_load: dict[str, LoadRow] = {}
         self.weights: list[WeightsRow] = []
         self.amendments: list[Amendment] = []
+        self.handovers: list[Handover] = []
 
     def look(self) -> bool:
         """Read once more; whether anything has changed."""
@@ -118,6 +120,8 @@ class Board:
             self._correct(new, news.amendments, whole=whole)
         if news.amendments != self.amendments or news.weights != self.weights:
             changed |= {"audit", "policies"}
+        if news.handovers:
+            changed |= {"audit"}
         if news.loads:
             changed |= {"policies"}
         if news.counts.snapshot != self._since.snapshot:
@@ -125,6 +129,7 @@ class Board:
         self.amendments, self.weights = news.amendments, news.weights
         self._loads = (self._loads + news.loads)[-statistics.NEWEST :]
         self._last_load |= {load.robot: load for load in news.loads}
+        self.handovers = (self.handovers + news.handovers)[-records.NEWEST :]
         self._joined |= news.joined
         self._available = {**news.available, **self._available}
         self._since = Since(
@@ -132,6 +137,7 @@ class Board:
             snapshot=news.counts.snapshot,
             available_at=max([self._since.available_at, *news.available.values()]),
             load_id=news.load_id,
+            handover_id=self.handovers[-1].handover_id if self.handovers else 0,
         )
         return changed
 

@@ -38,7 +38,13 @@ class Gate:
 
     def check(self, request: Request, scope: str) -> Grant | None:
         """The grant of a request, None where everybody may; RefusedError without the scope."""
-        return self.access.check(_credentials(request), scope)
+        return self.access.check(self.credentials(request), scope)
+
+    def credentials(self, request: Request) -> str | None:
+        """What a request shows of who sends it, as a header; None for nothing."""
+        given = request.headers.get("authorization")
+        cookie = request.cookies.get(COOKIE)
+        return given or (f"Bearer {cookie}" if cookie else None)
 
     def scopes(self, request: Request) -> list[str]:
         """Which of reading and operating a request may."""
@@ -87,12 +93,6 @@ class Gate:
         ):
             return _refuse(415, "Send JSON, with Content-Type: application/json.")
         return None
-
-
-def _credentials(request: Request) -> str | None:
-    given = request.headers.get("authorization")
-    cookie = request.cookies.get(COOKIE)
-    return given or (f"Bearer {cookie}" if cookie else None)
 
 
 def _name(host: str) -> str:

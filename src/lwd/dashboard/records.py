@@ -5,8 +5,9 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select
 
 from lwd.store import amendments as trail
-from lwd.store import outbox, pointers, policies
+from lwd.store import handovers, outbox, pointers, policies
 from lwd.store.amendments import Amendment
+from lwd.store.handovers import Handover
 from lwd.store.rows import LoadRow, WeightsRow
 from lwd.store.schema import (
     availability,
@@ -20,6 +21,9 @@ from lwd.store.schema import (
 
 OVERLAP_S = 60.0
 """How far back a look goes: clocks of several services differ, and a transaction takes a while."""
+
+NEWEST = 500
+"""Words to robots that are kept in the record's view."""
 
 
 class Brief(NamedTuple):
@@ -57,6 +61,7 @@ class Since(NamedTuple):
     snapshot: int = 0
     available_at: float = 0.0
     load_id: int = 0
+    handover_id: int = 0
 
 
 class News(NamedTuple):
@@ -74,6 +79,8 @@ class News(NamedTuple):
     load_id: int
     """Number of the newest report."""
     amendments: list[Amendment]
+    handovers: list[Handover]
+    """What people have told robots since the last look, at most `NEWEST`."""
 
 
 def read(connection: Connection, since: Since) -> News:
@@ -88,6 +95,7 @@ def read(connection: Connection, since: Since) -> News:
         loads=reported,
         load_id=load_id,
         amendments=trail.trail(connection),
+        handovers=handovers.newest(connection, NEWEST, since.handover_id),
     )
 
 

@@ -26,6 +26,8 @@ from lwd.store.process import LOOPBACK, allow_connections, listen, split_url, st
 
 log = logging.getLogger(__name__)
 
+WORD_S = 3.0
+"""Longest wait for the service to pass a person's word on."""
 RETRY_S = 10.0
 """Pause before a service that did not answer is asked for heartbeats again."""
 
@@ -81,13 +83,18 @@ def parts_of(plane: PlaneConfig) -> Iterator[dict]:
         Critic(plane.root / "checkpoints"),
     )
     try:
-        with Catalog(plane.catalog) as catalog, ServiceClient(plane.service_url) as client:
+        with (
+            Catalog(plane.catalog) as catalog,
+            ServiceClient(plane.service_url) as client,
+            ServiceClient(plane.service_url, timeout_s=WORD_S) as service,
+        ):
             yield {
                 "catalog": catalog,
                 "board": Board(engine, plane.root, Patient(client), time.time),
                 "viewer": viewer,
                 "critic": critic,
                 "bell": Bell(),
+                "service": service,
             }
     finally:
         critic.close()

@@ -13,12 +13,14 @@ import numpy as np
 
 from lwd.actor import process
 from lwd.chaos.links import FAIR, Links, Weather
-from lwd.config import ActorConfig, PlaneConfig, control
+from lwd.config import ActorConfig, PlaneConfig, StateLayout, control
 from lwd.config.fleet import PERFECT, FleetConfig, LinkConfig, RobotConfig
+from lwd.config.guidance import GuidanceConfig
 from lwd.edge import uploader
 from lwd.edge.spool import Spool
 from lwd.episode.types import Kind
 from lwd.errors import ConfigError, unknown
+from lwd.serve.rig import guided
 from lwd.sim.rig import Circumstances, rig
 from lwd.store.client import ServiceClient
 from lwd.store.objects import Objects
@@ -100,6 +102,14 @@ def _act(
             speed=fleet.speed,
             disturbance=fleet.disturbance(robot),
         ),
+    )
+    kit = guided(
+        kit,
+        GuidanceConfig(),
+        control(fleet.rate),
+        robot_id=robot.name,
+        joints=StateLayout().joints,
+        stop=stop,
     )
     process.main(actor, plane, kit, stop=stop)
 

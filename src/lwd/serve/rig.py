@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -16,7 +16,9 @@ from lwd.actor.process import Rig
 from lwd.actor.realtime import Pace, RealtimePolicy
 from lwd.actor.robot import Robot
 from lwd.config import ControlConfig
-from lwd.config.guidance import GuidanceConfig
+from lwd.config.guidance import PAGE, GuidanceConfig
+
+MakeOperator = Callable[[Robot, np.random.Generator], Operator]
 
 
 def guided(
@@ -28,7 +30,8 @@ def guided(
     joints: Sequence[int],
     stop: threading.Event | None = None,
 ) -> Rig:
-    """The rig as `guidance` says; unchanged by default.
+    """The rig as `guidance` says. By default a person may take over from the fleet's page a robot
+    in which a policy acts.
 
     `joints` is where in the state the measured value of every action dimension is; `stop` ends a
     robot's pause when its process ends.
@@ -43,12 +46,14 @@ def guided(
                 lambda policy: _realtime(policy, guidance, control, robot_id, stop)
             ),
         )
-    if guidance.device:
-        make = rig.robot
+    on_page = guidance.device.partition(":")[0] == PAGE
+    acts = rig.build is not None or rig.policies is not None
+    if guidance.device and (acts or not on_page):
+        make, helper = rig.robot, rig.operator if on_page else None
         rig = replace(
             rig,
             robot=lambda: _attended(make(), guidance.device, joints, stop),
-            operator=_beside,
+            operator=lambda robot, rng: _beside(robot, rng, helper),
         )
     return rig
 
@@ -59,9 +64,10 @@ def _attended(
     return AttendedRobot(robot, device(name, robot), joints, stop=stop)
 
 
-def _beside(robot: Robot, rng: np.random.Generator) -> Operator:
-    """The person beside an attended robot."""
+def _beside(robot: Robot, rng: np.random.Generator, helper: MakeOperator | None) -> Operator:
+    """The person beside an attended robot, who may have somebody else to help."""
     assert isinstance(robot, AttendedRobot)
+    robot.helper = helper and helper(robot.inner, rng)
     return robot
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lwd.actor.devices.page import Steering
 from lwd.actor.robot import Observation, Status, Task, Tick
 from lwd.config import ControlConfig
 from lwd.errors import unknown
@@ -162,6 +163,12 @@ class SimRobot:
     def stop(self) -> None:
         """Hold the arms where they are."""
         self.target = self.scene.posture().astype(np.float32)
+
+    def steering(self) -> Steering:
+        """How a person moves it from afar: by its hands."""
+        from lwd.sim.steering import HandSteering
+
+        return HandSteering(self)
 
     def _sensed(self, *, first: bool) -> Observation:
         """What is known before a tick, `first` of a call."""

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from lwd.errors import MissingError
-from lwd.store import amendments, dataset, history, leases, outbox, pointers, policies
+from lwd.store import amendments, dataset, handovers, history, leases, outbox, pointers, policies
 from lwd.store.amendments import Amendment
 from lwd.store.dataset import DeadLetter
 from lwd.store.engine import transact
+from lwd.store.handovers import Handover
 from lwd.store.history import Difference, Entry
 from lwd.store.leases import COORDINATOR, Lease
 from lwd.store.migrate import open_engine
@@ -296,6 +297,15 @@ class Catalog:
     def availability(self) -> dict[str, float]:
         """Episode to the UTC second at which the first learner could sample it."""
         return self._read(dataset.first_available)
+
+    def note_handover(self, robot: str, press: str, author: str) -> None:
+        """Write down what a person has told a robot."""
+        at = self._clock()
+        self._write(lambda c: handovers.note(c, robot, press, author, at))
+
+    def handovers(self, limit: int) -> list[Handover]:
+        """The newest things that people have told robots, oldest first."""
+        return self._read(lambda c: handovers.newest(c, limit))
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         return transact(self._engine, work, write=False)

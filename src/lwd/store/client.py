@@ -1,7 +1,7 @@
 """The robot's side of the metadata service."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
@@ -9,6 +9,7 @@ import httpx
 from lwd.errors import ConflictError, EpisodeError, ServiceError
 from lwd.store.heartbeats import Beat
 from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
+from lwd.store.seats import Live, Orders, Word
 
 
 class ServiceClient:
@@ -59,6 +60,33 @@ class ServiceClient:
             return [Beat(**beat) for beat in answer.json()]
         except (ValueError, TypeError) as error:
             raise ServiceError(f"{answer.url} answered no list of heartbeats.") from error
+
+    def orders(self, live: Live, wait_s: float) -> Orders:
+        """Show this robot, and wait up to `wait_s` for what a person wants of it."""
+        answer = self._call(
+            "POST",
+            "/seats/orders",
+            json=asdict(live),
+            params={"wait_s": wait_s},
+            timeout=self._timeout_s + wait_s,
+        )
+        try:
+            found = Orders(**_body(answer))
+            presses = [(int(n), str(press), str(who)) for n, press, who in found.presses]
+            return replace(found, presses=presses, motion=tuple(map(float, found.motion)))
+        except (ValueError, TypeError) as error:
+            raise ServiceError(f"{answer.url} answered no orders.") from error
+
+    def sight(self, robot: str, seat: str, authorization: str | None) -> dict[str, Any]:
+        """What a robot showed last, for whoever has this authorization."""
+        asked = {"robot": robot, "seat": seat}
+        headers = {"Authorization": authorization} if authorization else None
+        return _body(self._call("GET", "/seats/sight", params=asked, headers=headers))
+
+    def say(self, word: Word, authorization: str | None) -> dict[str, Any]:
+        """Pass a person's word to a robot, with that person's authorization; what it shows."""
+        headers = {"Authorization": authorization} if authorization else None
+        return _body(self._call("POST", "/seats/words", json=asdict(word), headers=headers))
 
     def status(self) -> dict[str, Any]:
         """Counts of the data plane, for people."""

@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Revisions of the schema, oldest first; `migrations/versions` has a file for each."""
 HEAD = REVISIONS[-1]
 
@@ -177,4 +177,16 @@ retentions = Table(
     Column("author", String(128), nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", Float, nullable=False),
+)
+
+# What people have told robots: an audit trail, append-only.
+handovers = Table(
+    "handovers",
+    metadata,
+    Column("handover_id", BigId, primary_key=True, autoincrement=True),
+    Column("robot", String(128), nullable=False),
+    Column("press", String(16), nullable=False),
+    Column("author", String(128), nullable=False),
+    Column("at", Float, nullable=False),
+    sqlite_autoincrement=True,
 )

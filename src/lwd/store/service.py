@@ -31,6 +31,8 @@ from lwd.store.process import LOOPBACK, allow_connections, listen, split_url, st
 from lwd.store.queue import Queue
 from lwd.store.relay import Bell, relay, watch_weights
 from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
+from lwd.store.seat_routes import add_seats
+from lwd.store.seats import Seats
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Parts:
     wake: threading.Event = field(default_factory=threading.Event)
     """Set after an insert, so that the relay does not wait for its next look."""
     beats: Heartbeats = field(default_factory=lambda: Heartbeats(time.time))
+    seats: Seats = field(default_factory=Seats)
     rates: Rates = field(default_factory=lambda: Rates(0.0))
 
 
@@ -107,6 +110,7 @@ def create_app(catalog: Catalog, parts: Parts | None = None) -> FastAPI:
     _add_weights(app, shared)
     _add_status(app, shared)
     add_heartbeats(app, shared.beats, shared.access)
+    add_seats(app, shared.seats, shared.access, shared.catalog)
     return app
 
 
@@ -261,6 +265,7 @@ def _run(server: uvicorn.Server, socket, queue: Queue, parts: Parts, stop: threa
         ended.set()
         parts.wake.set()
         parts.bell.close()
+        parts.seats.close()
         server.should_exit = True
         wait(threads, return_when=FIRST_COMPLETED)
     for thread in threads:

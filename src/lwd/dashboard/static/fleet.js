@@ -139,7 +139,7 @@ function write(row, now) {
     if (row.texts[i] === text) return;
     row.texts[i] = text;
     const cell = row.cells[i];
-    if (i === 0) cell.replaceChildren(el("a", { href: `#/episodes/robot=${encodeURIComponent(r.robot)}` }, text));
+    if (i === 0) cell.replaceChildren(el("a", { href: `#/robot/${encodeURIComponent(r.robot)}` }, text));
     else if (i === 1) cell.replaceChildren(el("span", { class: `state ${r.state}` }, text));
     else if (i === 4) { cell.textContent = text; cell.classList.toggle("behind", r.version !== null && r.behind > 0); }
     else if (i === 5 && r.judged) {

@@ -10,8 +10,9 @@ import * as episodes from "./episodes.js";
 import * as episode from "./episode.js";
 import * as policies from "./policies.js";
 import * as record from "./record.js";
+import * as robot from "./robot.js";
 
-const PARTS = { fleet, learning, episodes, episode, policies, record };
+const PARTS = { fleet, learning, episodes, episode, policies, record, robot };
 const content = document.getElementById("content");
 
 /** What every part of the page shares. */
@@ -26,7 +27,7 @@ async function route(moved) {
   const part = PARTS[name] ?? fleet;
   shown?.leave?.();
   for (const link of document.querySelectorAll("nav a")) {
-    const here = link.hash === `#/${name === "episode" ? "episodes" : name}`;
+    const here = link.hash === `#/${{ episode: "episodes", robot: "fleet" }[name] ?? name}`;
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
