@@ -5,19 +5,24 @@ lerobot reads a sample of the same dataset, frame after frame, and records pictu
 kind with H.264. `python -m benchmarks.lerobot_io --gigabytes 10 --env .lerobot` writes
 benchmarks/results/lerobot_io.md; scripts/check/against_lerobot.py makes the environment, without
 which only our own numbers are taken. Processes run one after the other; CPU time is that of all
-their threads, which a busy machine changes less than
-wall time.
+their threads, which a busy machine changes less than wall time.
+
+With `--folder` the dataset and every finished step stay there, and the same command goes on with
+the next one. `--minutes` ends the import early, by Ctrl-C, so that a slow machine measures a part
+of a large dataset instead of all of a small one; the table says how many frames it was.
 """
 
 import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,11 +56,11 @@ def pictures(seed: int) -> Iterator[np.ndarray]:
     return (np.roll(base, 2 * row, 1) for row in range(ROWS))
 
 
-def generate(root: Path, gigabytes: float) -> int:
-    """A dataset of about so many gigabytes; its number of frames.
+def generate(root: Path, gigabytes: float) -> None:
+    """A dataset of about so many gigabytes in `root`/set.
 
     Encoding all of it would take longer than reading it: one dataset of `DRAWN` episodes is
-    encoded, and its videos are copied under further numbers beside new rows.
+    encoded, and its videos have further names, hard links, beside new rows.
     """
     columns = {"observation.state": ("float32", 14), "action": ("float32", 14)}
     spec = Spec(fps=FPS, columns=columns, cameras=dict.fromkeys(CAMERAS, SIZE), robot_type="bench")
@@ -75,20 +80,20 @@ def generate(root: Path, gigabytes: float) -> int:
             extra |= {f"{place}/from_timestamp": start, f"{place}/to_timestamp": start + ROWS / FPS}
         rows.add(_episode(index, {}, extra))
     rows.close()
-    (root / "rows").rename(root / "set")
+    made = root / "rows"
     for key, film in films.items():
         for number in range(copies):
             chunk, file = divmod(number, 1000)
-            path = root / "set" / f"videos/{key}/chunk-{chunk:03d}/file-{file:03d}.mp4"
+            path = made / f"videos/{key}/chunk-{chunk:03d}/file-{file:03d}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(film, path)
-    shutil.copyfile(root / "small/meta/stats.json", root / "set/meta/stats.json")
+            os.link(film, path)
+    shutil.copyfile(root / "small/meta/stats.json", made / "meta/stats.json")
     info = json.loads((root / "small/meta/info.json").read_text())
-    said = json.loads((root / "set/meta/info.json").read_text())
+    said = json.loads((made / "meta/info.json").read_text())
     said |= {"features": info["features"], "video_path": info["video_path"]}
-    (root / "set/meta/info.json").write_text(json.dumps(said))
+    (made / "meta/info.json").write_text(json.dumps(said))
     shutil.rmtree(root / "small")
-    return copies * DRAWN * ROWS
+    made.rename(root / "set")
 
 
 def _episode(seed: int, shown: dict[str, Any], extra: dict[str, Any] | None = None) -> Written:
@@ -100,34 +105,43 @@ def _episode(seed: int, shown: dict[str, Any], extra: dict[str, Any] | None = No
     return Written(task="move the blocks", columns=columns, pictures=shown, extra=extra or {})
 
 
-def timed(*words: object) -> Took:
-    """Run a program; what it says last as JSON, and what it took."""
+def timed(*words: object, minutes: float = 0.0) -> Took:
+    """Run a program; what it says last as JSON, and what it took.
+
+    After so many minutes, if any, it is stopped as by Ctrl-C, and what it says is empty.
+    """
     started = time.perf_counter()
     command = [*map(str, words)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=out, stderr=errors, text=True)
+        late = threading.Timer(60 * minutes, process.send_signal, (signal.SIGINT,))
+        if minutes:
+            late.start()
         _, status, used = os.wait4(process.pid, 0)
+        late.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - started
         errors.seek(0)
-        assert process.returncode == 0, errors.read()[-3000:]
+        assert process.returncode in ((0, 130) if minutes else (0,)), errors.read()[-3000:]
         out.seek(0)
-        said = json.loads(str(out.read()).splitlines()[-1])
+        lines = str(out.read()).splitlines()
+    said = json.loads(lines[-1]) if process.returncode == 0 else {}
     return Took(said, wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def lwd(*words: object) -> Took:
+def lwd(*words: object, minutes: float = 0.0) -> Took:
     """A command of ours."""
-    return timed(sys.executable, "-m", "lwd", *words, "--json")
+    return timed(sys.executable, "-m", "lwd", *words, "--json", minutes=minutes)
 
 
-def commit(root: Path) -> None:
-    """A version of all that was imported, as `lwd coordinator` makes it."""
+def commit(root: Path) -> int:
+    """A version of all that was imported, as `lwd coordinator` makes it; its episodes."""
     with Catalog(f"sqlite:///{root / 'catalog.db'}") as catalog:
         token = catalog.acquire_lease(COORDINATOR, "benchmark", 3600.0)
         assert token is not None
         ids = [row.episode_id for row in catalog.unsnapshotted(1_000_000)]
         catalog.commit_snapshot(ids, token=token)
+        return len(catalog.snapshot_episodes(catalog.snapshot_version()))
 
 
 def row(what: str, took: Took, frames: int, cameras: int) -> str:
@@ -138,30 +152,60 @@ def row(what: str, took: Took, frames: int, cameras: int) -> str:
     )
 
 
-def ours(folder: Path, frames: int) -> Iterator[str]:
-    """Import, repeated import, export, doctor."""
+def ours(folder: Path, frames: int, minutes: float) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Import, repeated import, export, doctor: names, and what measures each."""
     root = folder / "run"
-    places = ("--root", root, "--spool-quota-bytes", 1 << 30)
-    yield row("`lwd import lerobot`", lwd("import", "lerobot", folder / "set", *places), frames, 2)
-    again = lwd("import", "lerobot", folder / "set", *places)
-    assert again.said["already"] * ROWS == frames
-    yield row("the same again: nothing is new", again, frames, 2)
-    commit(root)
-    out = folder / "out"
-    yield row("`lwd export lerobot`", lwd("export", "lerobot", out, "--root", root), frames, 2)
-    shutil.rmtree(out)
-    yield row("`lwd data doctor`", lwd("data", "doctor", folder / "set"), frames, 2)
+    places = ("import", "lerobot", folder / "set", "--root", root, "--spool-quota-bytes", 1 << 30)
+
+    def first() -> str:
+        took = lwd(*places, minutes=minutes)
+        return row("`lwd import lerobot`", took, commit(root) * ROWS, 2)
+
+    def again() -> str:
+        took = lwd(*places)
+        assert took.said["already"] * ROWS == frames
+        return row("the same again: nothing is new", took, frames, 2)
+
+    def out() -> str:
+        took = lwd("export", "lerobot", folder / "out", "--root", root)
+        shutil.rmtree(folder / "out")
+        return row("`lwd export lerobot`", took, int(took.said["frames"]), 2)
+
+    yield "import", first
+    if not minutes:
+        yield "again", again
+    yield "export", out
+    doctor = ("data", "doctor", folder / "set")
+    yield "doctor", lambda: row("`lwd data doctor`", lwd(*doctor), frames, 2)
 
 
-def theirs(folder: Path, env: Path, sample: int) -> Iterator[str]:
+def theirs(folder: Path, env: Path, sample: int) -> Iterator[tuple[str, Callable[[], str]]]:
     """Reading and recording."""
     python = env / "bin" / "python"
-    took = timed(python, REAL, "time", folder / "set", sample)
-    yield row("lerobot 0.4.4 reads, one frame after the other", _inner(took), sample, 2)
-    size = (1, sample, *SIZE)
-    recorded = timed(python, REAL, "record", folder / "theirs", *size, "h264")
-    frames = int(recorded.said["frames"])
-    yield row("lerobot 0.4.4 records (one camera)", _inner(recorded), frames, 1)
+
+    def read() -> str:
+        took = timed(python, REAL, "time", folder / "set", sample)
+        return row("lerobot 0.4.4 reads, one frame after the other", _inner(took), sample, 2)
+
+    def record() -> str:
+        shutil.rmtree(folder / "theirs", ignore_errors=True)
+        took = timed(python, REAL, "record", folder / "theirs", 1, sample, *SIZE, "h264")
+        frames = int(took.said["frames"])
+        return row("lerobot 0.4.4 records (one camera)", _inner(took), frames, 1)
+
+    yield "read", read
+    yield "record", record
+
+
+def resumed(path: Path, steps: Iterable[tuple[str, Callable[[], str]]]) -> list[str]:
+    """Lines of the table; a step that `path` remembers is not measured again."""
+    done: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    for name, measure in steps:
+        if name not in done:
+            done[name] = measure()
+            path.write_text(json.dumps(done))
+            print(done[name], flush=True)
+    return [*done.values()]
 
 
 def _inner(took: Took) -> Took:
@@ -175,26 +219,34 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument("--env", type=Path, default=REPOSITORY / ".lerobot")
     parser.add_argument("--sample", type=int, default=600, help="frames for lerobot")
+    parser.add_argument("--folder", type=Path, help="keep everything here, and go on here")
+    parser.add_argument("--minutes", type=float, default=0.0, help="end the import after so many")
     asked, _ = parser.parse_known_args()
-    folder = Path(tempfile.mkdtemp(prefix="lerobot-io-", dir=os.environ.get("TMPDIR")))
+    folder = asked.folder or Path(tempfile.mkdtemp(prefix="lerobot-io-"))
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        frames = generate(folder, asked.gigabytes)
+        frames = made(folder, asked.gigabytes)
         size = sum(path.stat().st_size for path in (folder / "set").rglob("*") if path.is_file())
-        rows = list(ours(folder, frames))
-        if (asked.env / "bin" / "python").exists():
-            rows += theirs(folder, asked.env, min(asked.sample, frames))
-        else:
+        steps = [*ours(folder, frames, asked.minutes)]
+        real = (asked.env / "bin" / "python").exists()
+        if real:
+            steps += theirs(folder, asked.env, min(asked.sample, frames))
+        rows = resumed(folder / "rows.json", steps)
+        if not real:
             rows.append(f"| lerobot 0.4.4 is not in {asked.env} | | | | | |")
     finally:
-        shutil.rmtree(folder)
+        if not asked.folder:
+            shutil.rmtree(folder)
+    minutes = f" --minutes {asked.minutes:g}" if asked.minutes else ""
     text = "\n".join(
         [
             "# LeRobot data, in and out",
             "",
-            header(f"python -m benchmarks.lerobot_io --gigabytes {asked.gigabytes:g}"),
+            header(f"python -m benchmarks.lerobot_io --gigabytes {asked.gigabytes:g}{minutes}"),
             f"{size / 1e9:.2f} GB, {frames} frames of two cameras ({SIZE[1]} x {SIZE[0]}, "
             f"{FPS} Hz, H.264, a key frame every second one), {frames // ROWS} episodes. A "
-            "picture is one frame of one camera.",
+            f"picture is one frame of one camera. The videos are hard links to {DRAWN} episodes "
+            "that were encoded, so that they are read from memory.",
             "",
             "| what | frames | frames/s | pictures/s | pictures per CPU second | peak MiB |",
             "|---|---|---|---|---|---|",
@@ -205,6 +257,15 @@ def main() -> None:
     path = Path(__file__).parent / "results" / "lerobot_io.md"
     path.write_text(text)
     print(text)
+
+
+def made(folder: Path, gigabytes: float) -> int:
+    """Frames of the dataset, which is made unless it is there."""
+    if not (folder / "set").exists():
+        shutil.rmtree(folder / "rows", ignore_errors=True)
+        shutil.rmtree(folder / "small", ignore_errors=True)
+        generate(folder, gigabytes)
+    return int(json.loads((folder / "set/meta/info.json").read_text())["total_frames"])
 
 
 if __name__ == "__main__":
