@@ -73,8 +73,8 @@ class Hosts:
         self.logs, self.started = logs, []
 
     def start(self, root: Path, *, host: int = 0, hosts: int = 1, at: str = "", held: str = ""):
-        """Start a host; with `held` it waits in that stage after its first update, or it is a
-        storm for `learner.host`."""
+        """Start a host; with `held` it waits in that stage after its first update, or trains what
+        `learner.host` says of that word."""
         log = self.logs / f"{len(self.started)}.log"
         command = [sys.executable, str(TESTS / "learner" / "host.py")]
         path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -102,6 +102,12 @@ def tiny(**changes) -> LearnerConfig:
     return small("lwd", **changes).with_stage("online", divl=online)
 
 
+def recap_once(**changes) -> LearnerConfig:
+    """RECAP with one round of collection."""
+    config = small("recap", **changes).with_stage("value_2", updates=0)
+    return config.with_stage("policy_2", updates=0)
+
+
 def learn(root: Path, config: LearnerConfig, stop: Callable[[], bool] = lambda: False) -> bool:
     """Run the learner in this process, on two devices."""
     return run(PlaneConfig(root=root), config, HostConfig(), stop=stop)

@@ -1,7 +1,7 @@
 """One learner host: ROOT ADDRESS HOST HOSTS, and the stage in which it waits after an update.
 
 `storm` instead of a stage trains one stage of `STORM` updates that draws all kinds of ways, and
-writes down what every draw saw.
+writes down what every draw saw; `recap` trains that recipe with one round of collection.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from learner.fleet import paced, tiny
+from learner.fleet import paced, recap_once, tiny
 from lwd.config import HostConfig, LearnerConfig, PlaneConfig
 from lwd.learner.process import run
 from lwd.replay.reader import Reader
@@ -27,6 +27,8 @@ def main(root: str, address: str, host: str, hosts: str, held: str = "") -> None
     if held == "storm":
         config, silence_s = storm(), 20  # nobody is silent but the dead, however busy the machine
         write_draws(Path(root) / f"draws-{host}-{os.getpid()}.jsonl")
+    elif held == "recap":
+        config, silence_s = recap_once(checkpoint_every=1), 30
     elif held:
         config = paced(config, held, 0.2)  # of five episodes
     group = HostConfig(host=int(host), hosts=int(hosts), gather_at=address, silence_s=silence_s)

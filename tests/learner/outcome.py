@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from learner.fleet import tiny
-from lwd.config import PlaneConfig
+from lwd.config import LearnerConfig, PlaneConfig
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.recipes import shapes
@@ -36,10 +36,10 @@ def reported(root: Path, count: int) -> Callable[[], bool]:
     return lambda: (root / "learner.jsonl").exists() and len(reports(root)) >= count
 
 
-def saved(root: Path) -> tuple[Position, TrainState]:
-    """The newest checkpoint."""
+def saved(root: Path, config: LearnerConfig | None = None) -> tuple[Position, TrainState]:
+    """The newest checkpoint, of `tiny` settings or of others."""
     checkpoints = Checkpoints(root / "checkpoints")
-    restored = checkpoints.restore(feed.placed(shapes(tiny()), mesh()))
+    restored = checkpoints.restore(feed.placed(shapes(config or tiny()), mesh()))
     checkpoints.close()
     assert restored is not None
     return restored.position, restored.state

@@ -1,5 +1,6 @@
 """RECAP from a real catalog: rounds of collection, labels, and a policy that is guided."""
 
+import re
 import shutil
 from functools import partial
 from types import SimpleNamespace
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 
 from learner import fleet
-from learner.fleet import commit, learn
+from learner.fleet import commit, learn, recap_once
 from learner.nets import CHAIN, NETS, STAGE, at, random_batch
 from learner.nets import fresh as blank
-from learner.outcome import published, reported, reports, versions
+from learner.outcome import published, reported, reports, saved, versions
 from lwd.algorithms import recap as maths
-from lwd.config import LearnerConfig, PlaneConfig, StateLayout
+from lwd.config import PlaneConfig, StateLayout
 from lwd.errors import ConfigError
+from lwd.learner.checkpoint import Position
 from lwd.learner.recipes import recap, shapes
 from lwd.learner.recipes.recap import PolicyStage
 from lwd.models.artifact import FlowPolicy
@@ -26,10 +28,6 @@ from lwd.store import weights
 from lwd.store.objects import Objects
 
 small = partial(fleet.small, "recap")
-
-
-def first_round(config: LearnerConfig) -> LearnerConfig:
-    return config.with_stage("value_2", updates=0).with_stage("policy_2", updates=0)
 
 
 @pytest.mark.slow
@@ -67,7 +65,7 @@ def test_two_rounds_from_data_to_a_guided_policy(root, tmp_path, caplog):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_policy_stage_keeps_its_snapshot_and_resumes_to_the_same_bits(root, tmp_path):
-    stopped, config = tmp_path / "stopped", first_round(small())
+    stopped, config = tmp_path / "stopped", recap_once()
     shutil.copytree(root, stopped)
     assert learn(root, config)
     asked = reported(stopped, 5)  # two of sft, two of value_1, one of policy_1
@@ -77,6 +75,26 @@ def test_a_policy_stage_keeps_its_snapshot_and_resumes_to_the_same_bits(root, tm
     assert learn(stopped, config)
     assert [row.sha256 for row in published(stopped)] == [row.sha256 for row in published(root)]
     assert [row.snapshot for row in published(stopped)] == [1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_hosts_label_alike_and_learn_what_one_learns(root, hosts, tmp_path):
+    """Each ranks all windows, and both must call the same ones positive."""
+    alone, config = tmp_path / "alone", recap_once(checkpoint_every=1)
+    shutil.copytree(root, alone)
+    assert learn(alone, config)
+    pair = hosts.pair(root, held="recap")
+    assert [host.wait(300) for host in pair] == [0, 0]
+    first, second = (re.findall(r"labelled (windows=.*)", host.log.read_text()) for host in pair)
+    assert first == second
+    assert first, "both have said what they labelled"
+    at_end, found = saved(root, config)
+    assert at_end == Position("policy_1", 2)
+    assert versions(root) == versions(alone) == [("sft", 2), ("policy_1", 2)]
+    wanted = saved(alone, config)[1]
+    for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5, err_msg=jax.tree_util.keystr(path))
 
 
 @pytest.mark.slow
