@@ -1,5 +1,7 @@
 """The presets that see: inputs, networks and the artifact that a robot acts with."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from lwd.actor.robot import Observation
 from lwd.config import COMPACT, FULL, StateLayout
+from lwd.config.embodiment import EmbodimentConfig
 from lwd.errors import ConfigError, IntegrityError
 from lwd.models import presets
 from lwd.models.artifact import FlowPolicy, pack, unpack
@@ -15,6 +18,9 @@ from lwd.models.normaliser import Normaliser
 
 INSTRUCTION = "put the red can on the shelf"
 STATES = StateLayout().size
+ONE_ARM = EmbodimentConfig(
+    cameras=("top", "", "wrist"), state=tuple(range(7)), anchors=(*range(6), -1)
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +29,18 @@ def windows():
     return rng.normal(size=(64, STATES)), rng.normal(size=(64, COMPACT.horizon, 16))
 
 
+def drawn(init):
+    """Parameters of the shapes of `init`, without compiling it."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda x: (0.1 * rng.normal(size=x.shape)).astype(np.float32),
+        jax.eval_shape(init, jax.random.key(0)),
+    )
+
+
 @pytest.fixture(scope="module")
 def artifact(windows):
-    policy, _ = presets.build("tiny", COMPACT)
-    rng = np.random.default_rng(1)
-    params = jax.tree.map(
-        lambda x: (0.1 * rng.normal(size=x.shape)).astype(np.float32),
-        jax.eval_shape(policy.init, jax.random.key(0)),
-    )
+    params = drawn(presets.build("tiny", COMPACT)[0].init)
     return pack(params, presets.fit("tiny", COMPACT, *windows), preset="tiny", control=COMPACT)
 
 
@@ -87,6 +97,26 @@ def test_inputs_of_other_sizes_are_refused(artifact):
     other = {"inputs": format_.to_json(), "input_hash": format_.sha256}
     with pytest.raises(IntegrityError, match="with image 224, but preset 'tiny' takes 64"):
         unpack(tensors, metadata | other, COMPACT)
+
+
+def test_another_robot_has_its_own_cameras_and_joints(rng):
+    robot = presets.input_format("tiny", COMPACT, ONE_ARM)
+    states, targets = rng.normal(size=(64, 9)), rng.normal(size=(64, COMPACT.horizon, 7))
+    made = presets.fit("tiny", COMPACT, states, targets, robot=robot)
+    policy, critic = presets.build("tiny", COMPACT, robot=robot)
+    acting = FlowPolicy(
+        *pack(drawn(policy.init), made, preset="tiny", control=COMPACT), 1, control=COMPACT
+    )
+    images = {name: rng.integers(0, 256, (48, 64, 3), np.uint8) for name in ("top", "wrist")}
+    chunk = acting.chunk(Observation(state=states[0], images=images), INSTRUCTION)
+    assert chunk.shape == (COMPACT.horizon, 7)
+    assert jax.eval_shape(critic.init_q, jax.random.key(0))["heads"]["action"]["kernel"].shape == (
+        *(2, 7, 64),
+    )
+    with pytest.raises(ConfigError, match="one for each of base_0_rgb, left_wrist_0_rgb"):
+        presets.input_format("tiny", COMPACT, replace(ONE_ARM, cameras=("top",)))
+    with pytest.raises(ConfigError, match="but only cameras, state is given"):
+        replace(ONE_ARM, anchors=())
 
 
 @pytest.mark.parametrize("name", presets.VLA)

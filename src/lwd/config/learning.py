@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from lwd.config.embodiment import EmbodimentConfig
 from lwd.config.pretrained import PretrainedConfig
 from lwd.config.require import require, require_each, require_not_negative, require_positive
 from lwd.config.robots import FULL, ControlConfig
@@ -274,6 +275,8 @@ class LearnerConfig:
     """Path or URL of the tokenizer of a preset that sees; `builtin` is a small one of our own."""
     pretrained: PretrainedConfig = field(default_factory=PretrainedConfig)
     """What a preset that sees begins with; a resumed run has its own."""
+    embodiment: EmbodimentConfig = field(default_factory=EmbodimentConfig)
+    """Which robot the data is of, where it is not the simulated one."""
     control: ControlConfig = FULL
     """Rate and chunk length of the policy."""
     seed: int = 0

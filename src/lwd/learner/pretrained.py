@@ -13,7 +13,8 @@ from lwd.errors import ConfigError
 from lwd.learner.state import TrainState
 from lwd.models.checkpoints.pretrained import load_backbone, load_pi05
 from lwd.models.fns import Params
-from lwd.models.presets import VLA
+from lwd.models.inputs.format import InputFormat
+from lwd.models.presets import VLA, sized
 
 
 def begin_with(
@@ -22,9 +23,11 @@ def begin_with(
     preset: str,
     control: ControlConfig,
     key: Array,
+    robot: InputFormat | None = None,
 ) -> TrainState:
     """`state` with the policy, its reference and the critic's backbone from checkpoints, each array
-    where the old one was. Every host reads the files; `key` is for what they do not hold.
+    where the old one was. Every host reads the files; `key` is for what they do not hold, `robot`
+    how the inputs of another robot than the simulated one are made.
 
     ConfigError for a preset that has no such networks; IntegrityError names what does not fit.
     """
@@ -35,7 +38,7 @@ def begin_with(
             f"preset {preset!r} begins with no checkpoint of others; choose one of "
             f"{', '.join(VLA)}, or leave the paths out."
         )
-    sizes, keys = VLA[preset](control.horizon, 2), jax.random.split(key)
+    sizes, keys = sized(preset, control, robot=robot), jax.random.split(key)
     if pretrained.policy:
         theta = load_pi05(Path(pretrained.policy), sizes.policy, keys[0])
         state = state._replace(

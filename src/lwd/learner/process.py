@@ -21,7 +21,7 @@ from lwd.models.acts import Acting
 from lwd.models.artifact import frozen, pack
 from lwd.models.fns import Params
 from lwd.models.inputs.preparation import Preparation
-from lwd.models.presets import cameras, input_format, sees
+from lwd.models.presets import input_format, sees
 from lwd.models.sharding import mesh
 from lwd.replay.bindings import Bindings
 from lwd.replay.reader import Options, Reader
@@ -105,8 +105,8 @@ def _options(learner: LearnerConfig) -> Options:
     """Batches have the images that the preset sees."""
     if not sees(learner.preset):
         return Options()
-    side = input_format(learner.preset, learner.control).image
-    return Options(cameras=cameras(learner.preset, learner.control), image_size=side)
+    format_ = input_format(learner.preset, learner.control, learner.embodiment)
+    return Options(cameras=tuple(c for _, c in format_.cameras if c), image_size=format_.image)
 
 
 class Metrics:

@@ -26,7 +26,7 @@ from lwd.learner.compiled import (
 )
 from lwd.learner.loss import ROW_LOSS, Data, Metrics, Relabel
 from lwd.learner.pretrained import begin_with
-from lwd.learner.recipes import losses, nets, preparation, shapes
+from lwd.learner.recipes import input_format_of, losses, nets, preparation, shapes
 from lwd.learner.settings import as_json, changes
 from lwd.learner.state import TrainState, Transitions, rates, trained
 from lwd.learner.watch import Watch
@@ -141,6 +141,7 @@ class Learner:
             state = begin_with(
                 state, self.config.pretrained, self.config.preset, self.config.control,
                 jax.random.fold_in(jax.random.key(self.config.seed), 1),
+                input_format_of(self.config),
             )  # fmt: skip
             return Position(next(iter(self.config.stages)), 0), state, None
         self.policy = saved.policy
@@ -321,7 +322,9 @@ def fit_normaliser(config: LearnerConfig, reader: Reader) -> Preparation:
     that the run begins with."""
     begun = config.pretrained
     words = {"tokenizer": config.tokenizer, "critic_tokenizer": begun.critic_tokenizer}
+    robot = input_format_of(config)
     if begun.norm_stats:
-        return prepare_as(config.preset, config.control, Path(begun.norm_stats), **words)
+        file = Path(begun.norm_stats)
+        return prepare_as(config.preset, config.control, file, robot=robot, **words)
     seen = reader.windows("demo")
-    return fit(config.preset, config.control, seen.state, seen.action, **words)
+    return fit(config.preset, config.control, seen.state, seen.action, robot=robot, **words)

@@ -95,7 +95,8 @@ def unpack(
     _require_same(metadata, "horizon", str(control.horizon))
     act = metadata.get("act", "flow")
     settings = {name: _setting(metadata, name, read) for name, read in act_of(act).settings.items()}
-    like = _shapes(metadata.get("preset", "absent"), control, act)
+    robot = _robot(metadata, control)
+    like = _shapes(metadata.get("preset", "absent"), control, act, robot)
     wanted = dict(_tensors_of(like))
     named = {name for name in tensors if not name.startswith("normaliser/")}
     if strange := sorted(named - wanted.keys()):
@@ -105,7 +106,7 @@ def unpack(
     statistics = {
         name.removeprefix("normaliser/"): t for name, t in tensors.items() if "normaliser" in name
     }
-    normaliser = _preparation(statistics, metadata, control, tokenizer)
+    normaliser = _preparation(statistics, metadata, robot, tokenizer)
     if normaliser.sha256 != metadata.get("normalisation_hash"):
         raise IntegrityError("normalisation statistics differ from the hash in the metadata.")
     params = nets.pop("policy")
@@ -144,7 +145,8 @@ class FlowPolicy:
         settings = tuple(sorted(acting.settings.items()))
         self._draws = act_of(self.act).draws(acting.settings)
         steps = int(metadata["flow_steps"])
-        self._sample = _sampler(metadata["preset"], control, steps, self.act, settings)
+        robot = _robot(metadata, control)
+        self._sample = _sampler(metadata["preset"], control, steps, self.act, settings, robot)
         self._horizon = control.horizon
         self._rng = np.random.default_rng(0)
 
@@ -182,9 +184,10 @@ def _sampler(
     steps: int,
     act: str,
     settings: tuple[tuple[str, Any], ...],
+    robot: InputFormat | None,
 ):
     """Jitted (params, extra, inputs, noise) to normalised actions, compiled once per process."""
-    policy, critic = build(preset, control)
+    policy, critic = build(preset, control, robot=robot)
 
     @jax.jit
     def sample(
@@ -198,9 +201,22 @@ def _sampler(
     return sample
 
 
-def _shapes(preset: str, control: ControlConfig, act: str) -> dict[str, Params]:
+def _robot(metadata: Mapping[str, str], control: ControlConfig) -> InputFormat | None:
+    """How the inputs of weights that see are made, on whatever robot."""
+    preset = metadata.get("preset", "absent")
+    if not sees(preset):
+        return None
+    found = InputFormat.from_json(metadata.get("inputs", ""))
+    _require_same(metadata, "input_hash", found.sha256)
+    _require_sizes(found, input_format(preset, control), preset)
+    return found
+
+
+def _shapes(
+    preset: str, control: ControlConfig, act: str, robot: InputFormat | None = None
+) -> dict[str, Params]:
     """Shapes of all networks of an artifact, by the path of their tensors."""
-    policy, critic = build(preset, control)
+    policy, critic = build(preset, control, robot=robot)
     inits = {f"extra/{name}": init for name, init in act_of(act).extra(policy, critic).items()}
     key = jax.random.key(0)
     return {name: jax.eval_shape(f, key) for name, f in ({"policy": policy.init} | inits).items()}
@@ -209,18 +225,14 @@ def _shapes(preset: str, control: ControlConfig, act: str) -> dict[str, Params]:
 def _preparation(
     statistics: Mapping[str, np.ndarray],
     metadata: Mapping[str, str],
-    control: ControlConfig,
+    robot: InputFormat | None,
     tokenizer: str,
 ) -> Preparation:
     """What makes the inputs of these weights, the same as where they were trained."""
-    preset = metadata.get("preset", "absent")
-    if not sees(preset):
+    if robot is None:
         _require_same(metadata, "tokenizer_hash", TOKENIZER_HASH)
         return Normaliser.from_tensors(statistics)
-    format_ = InputFormat.from_json(metadata.get("inputs", ""))
-    _require_same(metadata, "input_hash", format_.sha256)
-    _require_sizes(format_, input_format(preset, control), preset)
-    return Processor.from_tensors(format_, _tokenizer(metadata, tokenizer), statistics)
+    return Processor.from_tensors(robot, _tokenizer(metadata, tokenizer), statistics)
 
 
 def _tokenizer(metadata: Mapping[str, str], tokenizer: str) -> Tokenizer:
@@ -242,15 +254,16 @@ def _require_same(metadata: Mapping[str, str], name: str, here: str) -> None:
 
 def _require_sizes(given: InputFormat, model: InputFormat, preset: str) -> None:
     """IntegrityError unless inputs of a format fit a model."""
-    for name in ("image", "tokens", "vocabulary", "action", "discrete_state"):
+    names = ("image", "tokens", "vocabulary", "discrete_state")
+    for name in (*names, "action") if model.discrete_state else names:
         if getattr(given, name) != getattr(model, name):
             raise IntegrityError(
                 f"weights have inputs with {name} {getattr(given, name)}, but preset {preset!r} "
                 f"takes {getattr(model, name)}."
             )
-    names = [[camera for camera, _ in each.cameras] for each in (given, model)]
-    if names[0] != names[1]:
-        raise IntegrityError(f"weights see {names[0]}, but preset {preset!r} sees {names[1]}.")
+    seen = [[camera for camera, _ in each.cameras] for each in (given, model)]
+    if seen[0] != seen[1]:
+        raise IntegrityError(f"weights see {seen[0]}, but preset {preset!r} sees {seen[1]}.")
 
 
 def _setting(metadata: Mapping[str, str], name: str, read: Callable[[str], Any]) -> Any:

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from lwd.config import ControlConfig, StateLayout
+from lwd.config.embodiment import EmbodimentConfig
 from lwd.errors import ConfigError, unknown
 from lwd.models import state, vla
 from lwd.models.fns import CriticFns, PolicyFns
@@ -32,6 +33,7 @@ ACTION = 16
 ROBOT_CAMERAS = ("head", "left_wrist", "right_wrist")
 """Names of the simulated robot's cameras, in the order of the model's."""
 LAYOUT = StateLayout()
+SIMULATED = EmbodimentConfig()
 ANCHORS = tuple(ABSOLUTE if n % 8 == 7 else at for n, at in enumerate(LAYOUT.joints))
 """Joint targets are relative to the joints, gripper openings absolute."""
 
@@ -79,19 +81,45 @@ a look at a whole run."""
 PRESETS = (*WIDTHS, *VLA)
 
 
-@cache
-def build(name: str, control: ControlConfig, *, atoms: int = 201) -> tuple[PolicyFns, CriticFns]:
+def build(
+    name: str, control: ControlConfig, *, atoms: int = 201, robot: InputFormat | None = None
+) -> tuple[PolicyFns, CriticFns]:
     """Functions of preset `name` for chunks of `control.horizon`; ConfigError for another name.
 
-    The same functions for the same arguments, so that what is compiled of them can be shared.
+    `robot` is how the inputs of another robot than the simulated one are made. The same functions
+    for the same arguments, so that what is compiled of them can be shared.
     """
+    if robot is not None and sees(name) and robot == input_format(name, control):
+        robot = None
+    return _built(name, control, atoms, robot)
+
+
+@cache
+def _built(
+    name: str, control: ControlConfig, atoms: int, robot: InputFormat | None
+) -> tuple[PolicyFns, CriticFns]:
     if sees(name):
-        vla_sizes = VLA[name](control.horizon, atoms)
+        vla_sizes = sized(name, control, atoms=atoms, robot=robot)
         return vla.policy(vla_sizes.policy), vla.critic(vla_sizes.critic)
     sizes = {"horizon": control.horizon, "action": ACTION}
     return (
         state.policy(LAYOUT, width=WIDTHS[name], **sizes),
         state.critic(LAYOUT, width=WIDTHS[name], atoms=atoms, **sizes),
+    )
+
+
+def sized(
+    name: str, control: ControlConfig, *, atoms: int = 2, robot: InputFormat | None = None
+) -> Vla:
+    """Sizes of a preset that sees; those that depend on the robot are the ones of `robot`."""
+    made = VLA[name](control.horizon, atoms)
+    if robot is None:
+        return made
+    state = 0 if robot.discrete_state else len(robot.state)
+    return Vla(
+        policy=replace(made.policy, state=state, action=robot.action),
+        critic=replace(made.critic, state=state, action=len(robot.anchors)),
+        inputs=robot,
     )
 
 
@@ -102,11 +130,13 @@ def sees(name: str) -> bool:
     return name in VLA
 
 
-def cameras(name: str, control: ControlConfig) -> tuple[str, ...]:
+def cameras(
+    name: str, control: ControlConfig, embodiment: EmbodimentConfig = SIMULATED
+) -> tuple[str, ...]:
     """Cameras of the robot that preset `name` sees with; none for one on state vectors."""
     if not sees(name):
         return ()
-    return tuple(robot for _, robot in input_format(name, control).cameras if robot)
+    return tuple(robot for _, robot in input_format(name, control, embodiment).cameras if robot)
 
 
 def fit(
@@ -115,18 +145,20 @@ def fit(
     states: np.ndarray,
     actions: np.ndarray,
     *,
+    robot: InputFormat | None = None,
     tokenizer: str = BUILTIN,
     critic_tokenizer: str = "",
 ) -> Preparation:
     """What makes the inputs of preset `name`, with the statistics of windows [windows, state] and
     absolute targets [windows, horizon, action] in robot units.
 
-    Tokenizers by path or URL; without one of its own, the critic reads the policy's tokens.
+    `robot` is how the inputs of another robot than the simulated one are made. Tokenizers by path
+    or URL; without one of its own, the critic reads the policy's tokens.
     """
     if not sees(name):
         return Normaliser.fit(states, actions)
     ours, theirs = load_tokenizer(tokenizer), _of_critic(name, critic_tokenizer)
-    format_ = input_format(name, control)
+    format_ = robot or input_format(name, control)
     return Processor.fit(format_, ours, states, actions, critic_tokenizer=theirs)
 
 
@@ -135,6 +167,7 @@ def prepare(
     control: ControlConfig,
     statistics: Mapping[str, np.ndarray],
     *,
+    robot: InputFormat | None = None,
     tokenizer: str = BUILTIN,
     critic_tokenizer: str = "",
 ) -> Preparation:
@@ -142,7 +175,7 @@ def prepare(
     if not sees(name):
         return Normaliser.from_tensors(statistics)
     ours, theirs = load_tokenizer(tokenizer), _of_critic(name, critic_tokenizer)
-    format_ = input_format(name, control)
+    format_ = robot or input_format(name, control)
     return Processor.from_tensors(format_, ours, statistics, critic_tokenizer=theirs)
 
 
@@ -151,12 +184,13 @@ def prepare_as(
     control: ControlConfig,
     norm_stats: Path,
     *,
+    robot: InputFormat | None = None,
     tokenizer: str = BUILTIN,
     critic_tokenizer: str = "",
 ) -> Preparation:
     """The same with the norm_stats.json that a pretrained policy came with, whatever is odd about
     it in the log; IntegrityError if it is none, ConfigError if it is of another robot."""
-    format_, stats = input_format(name, control), read_norm_stats(norm_stats)
+    format_, stats = robot or input_format(name, control), read_norm_stats(norm_stats)
     place = {at: n for n, at in enumerate(format_.state)}
     made = Processor(
         format=format_,
@@ -170,11 +204,29 @@ def prepare_as(
     return made
 
 
-def input_format(name: str, control: ControlConfig) -> InputFormat:
-    """How the inputs of a preset that sees are made on the simulated robot."""
+def input_format(
+    name: str, control: ControlConfig, embodiment: EmbodimentConfig = SIMULATED
+) -> InputFormat:
+    """How the inputs of a preset that sees are made on a robot; ConfigError if it is none of those
+    presets, or the robot has not the cameras of the model."""
     if name not in VLA:
         raise unknown("preset that sees", name, VLA)
-    return VLA[name](control.horizon, 2).inputs
+    model = VLA[name](control.horizon, 2).inputs
+    if embodiment.simulated:
+        return model
+    if len(embodiment.cameras) != len(CAMERAS):
+        raise ConfigError(
+            f"the embodiment has cameras {list(embodiment.cameras)}; name one for each of "
+            f'{", ".join(CAMERAS)}, in this order, and "" where the robot has none.'
+        )
+    return replace(
+        model,
+        cameras=tuple(zip(CAMERAS, embodiment.cameras, strict=True)),
+        state=embodiment.state,
+        anchors=embodiment.anchors,
+        action=model.action if model.discrete_state else len(embodiment.anchors),
+        optional=embodiment.optional,
+    )
 
 
 def _of_critic(name: str, source: str) -> Tokenizer | None:

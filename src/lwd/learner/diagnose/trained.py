@@ -115,7 +115,7 @@ class Trained:
     @property
     def cameras(self) -> tuple[str, ...]:
         """Of the robot, what the networks see with."""
-        return cameras(self.config.preset, self.control)
+        return cameras(self.config.preset, self.control, self.config.embodiment)
 
     @cached_property
     def _heads(self) -> Callable[..., jax.Array]:

@@ -15,8 +15,9 @@ from lwd.config import COMPACT, ControlConfig, LearnerConfig, OptimiserConfig, S
 from lwd.errors import ConfigError, unknown
 from lwd.learner.loss import Loss
 from lwd.learner.state import Nets, TrainState, init, optimisers, start_stage, trained
+from lwd.models.inputs.format import InputFormat
 from lwd.models.inputs.preparation import Preparation
-from lwd.models.presets import build, prepare, sees
+from lwd.models.presets import build, input_format, prepare, sees
 
 
 @runtime_checkable
@@ -73,14 +74,29 @@ def nets(config: LearnerConfig) -> Nets:
             "hg_dagger or iql for a policy that sees."
         )
     divl = next(iter(config.stages.values())).divl
-    return Nets(*build(config.preset, config.control, atoms=divl.outputs))
+    return Nets(
+        *build(config.preset, config.control, atoms=divl.outputs, robot=input_format_of(config))
+    )
+
+
+def input_format_of(config: LearnerConfig) -> InputFormat | None:
+    """How the inputs of this run's robots are made; None for a preset on state vectors, which only
+    knows the simulated robot: ConfigError where the settings say another."""
+    if sees(config.preset):
+        return input_format(config.preset, config.control, config.embodiment)
+    if not config.embodiment.simulated:
+        raise ConfigError(
+            f"preset {config.preset} reads the state vector of the simulated robot; an embodiment "
+            "needs one that sees: tiny, small or pi05."
+        )
+    return None
 
 
 def preparation(config: LearnerConfig, statistics: Mapping[str, np.ndarray]) -> Preparation:
     """What makes the inputs of a policy that was trained with these statistics."""
     theirs = config.pretrained.critic_tokenizer
     return prepare(
-        config.preset, config.control, statistics,
+        config.preset, config.control, statistics, robot=input_format_of(config),
         tokenizer=config.tokenizer, critic_tokenizer=theirs,
     )  # fmt: skip
 
