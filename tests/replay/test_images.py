@@ -13,6 +13,8 @@ from lwd.errors import ConfigError, IntegrityError, ServiceError
 from lwd.replay.cache import Cache
 from lwd.replay.images import ATTEMPTS, ImageReader, columns
 from lwd.replay.reader import Options
+from lwd.store import metrics
+from lwd.store.objects import sha256_of
 from processes import wait_until
 from sample_episodes import make_episode
 
@@ -175,24 +177,62 @@ def test_another_process_may_evict_at_any_time(plane, opened) -> None:
         other.join()
 
 
-def test_damage_is_left_out_and_said(plane, opened, caplog) -> None:
+def test_an_image_that_was_recorded_damaged_is_left_out_and_said_once(
+    plane, opened, caplog, monkeypatch
+) -> None:
     episode = seen()
     broken = list(episode.images["head"])
     broken[5] = broken[5][:20]
     row = plane.put(replace(episode, images={"head": tuple(broken)}))
-    (images,) = opened().read(2 * [row.sha256], [at(5, 10)], ["head"])
-    assert images.there["head"].tolist() == [False, True]
-    assert not images.pixels["head"][0].any()
-    assert "unusable image" in caplog.text
+    reader = opened()
+    for _ in range(2):
+        (images,) = reader.read(2 * [row.sha256], [at(5, 10)], ["head"])
+        assert images.there["head"].tolist() == [False, True]
+        assert not images.pixels["head"][0].any()
+        monkeypatch.setattr(reader, "_is_intact", None)  # the file is not read again
+    assert caplog.text.count("unusable image") == 1
 
 
-def test_a_damaged_cache_file_is_fetched_again(plane, opened) -> None:
+@pytest.fixture
+def damaged(monkeypatch) -> Callable[[], float]:
+    """How many files were found damaged."""
+    monkeypatch.setattr(metrics, "_exposed", [0])
+    metrics.DAMAGED.add(0)
+    before = metrics._made[metrics.DAMAGED.name].collect()[0].samples[0].value
+    return lambda: metrics._made[metrics.DAMAGED.name].collect()[0].samples[0].value - before
+
+
+def test_a_cached_file_that_rots_is_fetched_again_and_counted(plane, opened, damaged) -> None:
+    """While it is open: in one the image, in the other where each image begins."""
+    episodes = [seen(seed=1), seen(seed=2)]
+    rows = [plane.put(episode) for episode in episodes]
+    hashes, ticks = [row.sha256 for row in rows], [at(5, 10)]
+    reader, cache = opened(), Cache(plane.folder / "cache", 1 << 30)
+    before = reader.read(hashes, ticks, ["head"])[0].pixels["head"].copy()
+    jpeg = columns(cache.path(hashes[0]))["head"][5].tobytes()
+    offsets = columns(cache.path(hashes[1]))["head"].offset.tobytes()
+    for sha256, found, rot in zip(hashes, (jpeg, offsets), (b"\x00", b"\xff"), strict=True):
+        path = cache.path(sha256)
+        place = path.read_bytes().index(found)
+        with path.open("r+b") as file:
+            file.seek(place + len(found) // 3 // 4 * 4)
+            file.write(rot * (len(found) // 3))
+    (images,) = reader.read(hashes, ticks, ["head"])
+    assert images.there["head"].all()
+    np.testing.assert_array_equal(images.pixels["head"], before)
+    assert damaged() == 2
+    for row, sha256 in zip(rows, hashes, strict=True):
+        assert sha256_of(cache.path(sha256).read_bytes()) == row.sha256
+
+
+def test_a_damaged_cache_file_is_fetched_again(plane, opened, damaged) -> None:
     row = plane.put(seen())
     path = Cache(plane.folder / "cache", 1 << 30).path(row.sha256)
     path.write_bytes(b"rot")
     (images,) = opened().read([row.sha256], [at(0)], ["head"])
     assert images.there["head"].all()
     assert path.stat().st_size == row.size_bytes
+    assert damaged() == 1
 
 
 def test_a_lost_payload_is_black_and_asked_for_once(plane, opened, caplog) -> None:

@@ -5,11 +5,12 @@ One that is open costs an index for each camera and no memory: its bytes stay in
 The decoder lets other threads run, so the workers are threads.
 """
 
+import hashlib
 import logging
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import simplejpeg
 from lwd.errors import ConfigError, IntegrityError, ServiceError
 from lwd.models.inputs.images import resize_with_pad
 from lwd.replay.cache import Cache
+from lwd.store import metrics
 from lwd.store.backoff import Backoff
 from lwd.store.objects import Objects, episode_key
 
@@ -33,6 +35,8 @@ OPEN = 1024
 """Payloads that are kept open; each is a mapping and an index, not its bytes."""
 _BLOCKS = 4
 """Batches whose memory is used again once they are gone."""
+_SHARE = 16
+"""Images that a worker takes at once: one that has to wait for a core leaves the rest to others."""
 _PREFIX = "image/"
 
 
@@ -56,19 +60,32 @@ class Column:
     """[rows + 1] int32, where each begins; a row without an image has no bytes."""
 
     def __getitem__(self, row: int) -> memoryview:
+        """ValueError if the file has changed since it was opened."""
         begin, end = self.offset[row : row + 2].tolist()
+        if not 0 <= begin <= end <= len(self.jpeg):
+            raise ValueError("its offsets are out of order")
         return self.jpeg[begin:end]
 
 
-class _Job(NamedTuple):
-    """An image to decode, and where to."""
+class _Place(NamedTuple):
+    """One image of a batch."""
 
-    jpeg: memoryview
-    pixels: np.ndarray
-    there: np.ndarray
-    index: int
-    """Where in both of them."""
     sha256: str
+    camera: str
+    tick: int
+
+
+class _Share(NamedTuple):
+    """Some images of a batch: of one camera, at one of the ticks of each episode."""
+
+    camera: str
+    images: Images
+    payloads: Sequence[str]
+    ticks: Sequence[int]
+    indices: Sequence[int]
+
+    def place(self, index: int) -> _Place:
+        return _Place(self.payloads[index], self.camera, self.ticks[index])
 
 
 def columns(path: Path) -> dict[str, Column]:
@@ -119,6 +136,7 @@ class ImageReader:
         self._workers, self._pool = workers, ThreadPoolExecutor(workers, "images")
         self._open: OrderedDict[str, Mapping[str, Column]] = OrderedDict()
         self._lost: set[str] = set()
+        self._unusable: set[_Place] = set()
         self._blocks: list[np.ndarray] = []
 
     def close(self) -> None:
@@ -130,19 +148,60 @@ class ImageReader:
     ) -> list[Images]:
         """Images of the payloads [batch] at each of `ticks`, arrays [batch].
 
-        There is none where none was kept, and, which is logged, where the JPEG is damaged or the
-        payload is lost. ServiceError if the object store stays away.
+        There is none where none was kept, and, which is logged, where the JPEG was recorded damaged
+        or the payload is lost. A cached file that has changed is fetched again. ServiceError if
+        the object store stays away.
         """
         opened = self._opened(dict.fromkeys(payloads))
-        every, jobs = self._blank(len(ticks), cameras, len(payloads)), []
+        every, shares = self._blank(len(ticks), cameras, len(payloads)), []
         for images, at in zip(every, ticks, strict=True):
-            for camera in cameras:
-                jobs += _jobs(images, camera, payloads, at, opened)
-        share = -(-len(jobs) // self._workers) or 1
-        parts = [jobs[first : first + share] for first in range(0, len(jobs), share)]
-        for _ in self._pool.map(self._decode, parts):
-            continue
+            for first in range(0, len(payloads), _SHARE):
+                part = range(first, min(first + _SHARE, len(payloads)))
+                shares += [_Share(c, images, payloads, at.tolist(), part) for c in cameras]
+        failed = self._decode_all(shares, opened)
+        if failed:
+            self._mend(failed)
         return every
+
+    def _decode_all(
+        self, shares: Sequence[_Share], opened: Mapping[str, Mapping[str, Column]]
+    ) -> list[_Share]:
+        """Decode; what could not be, and is not known to be recorded so, is black for now."""
+        return [
+            share._replace(indices=indices)
+            for share, indices in zip(
+                shares,
+                self._pool.map(lambda share: self._decode(share, opened), shares),
+                strict=True,
+            )
+            if indices
+        ]
+
+    def _mend(self, failed: Sequence[_Share]) -> None:
+        """Fetch payloads again whose file has changed, and decode once more what failed."""
+        suspects = {share.place(index).sha256 for share in failed for index in share.indices}
+        for sha256 in suspects:
+            if not self._is_intact(sha256):
+                self._discard(sha256, "its bytes have changed")
+        left = self._decode_all(failed, self._opened(dict.fromkeys(suspects)))
+        for place in (share.place(index) for share in left for index in share.indices):
+            log.error("unusable image sha256=%s camera=%s tick=%d", *place)
+            self._unusable.add(place)
+
+    def _is_intact(self, sha256: str) -> bool:
+        """Whether the cached file is what it was when it was downloaded."""
+        try:
+            with self._cache.path(sha256).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        except OSError:
+            return False
+
+    def _discard(self, sha256: str, reason: str) -> None:
+        """Take a damaged file out of the cache."""
+        log.error("damaged cache file removed sha256=%s reason=%s", sha256, reason)
+        metrics.DAMAGED.add()
+        self._open.pop(sha256, None)
+        self._cache.drop(sha256)
 
     def _blank(self, ticks: int, cameras: Sequence[str], batch: int) -> list[Images]:
         """Memory for the images at each tick, with whatever was in it."""
@@ -169,24 +228,32 @@ class ImageReader:
         self._blocks = [*self._blocks[-_BLOCKS + 1 :], block]
         return block
 
-    def _decode(self, jobs: Iterable[_Job]) -> None:
-        for job in jobs:
+    def _decode(self, share: _Share, opened: Mapping[str, Mapping[str, Column]]) -> list[int]:
+        """Decode a share, except what is known to be no image; the indices that failed."""
+        pixels, there = share.images.pixels[share.camera], share.images.there[share.camera]
+        failed = []
+        for index in share.indices:
+            column = opened[share.payloads[index]].get(share.camera)
             try:
-                self._decode_one(job)
-                job.there[job.index] = True
-            except ValueError as error:
-                _leave_out(job.pixels, job.index)
-                log.error("unusable image sha256=%s reason=%s", job.sha256, error)
+                jpeg = column[share.ticks[index]] if column else None
+                if jpeg and not (self._unusable and share.place(index) in self._unusable):
+                    self._decode_one(jpeg, pixels, index)
+                    there[index] = True
+                    continue
+            except ValueError:
+                failed.append(index)
+            _leave_out(pixels, index)
+        return failed
 
-    def _decode_one(self, job: _Job) -> None:
+    def _decode_one(self, jpeg: memoryview, pixels: np.ndarray, index: int) -> None:
         """ValueError if it is no JPEG."""
-        size, into = self._size, job.pixels
+        size = self._size
         if size is None:
-            into[job.index] = simplejpeg.decode_jpeg(job.jpeg)
-        elif simplejpeg.decode_jpeg_header(job.jpeg)[:2] == (size, size):
-            simplejpeg.decode_jpeg(job.jpeg, buffer=into[job.index])
+            pixels[index] = simplejpeg.decode_jpeg(jpeg)
+        elif simplejpeg.decode_jpeg_header(jpeg)[:2] == (size, size):
+            simplejpeg.decode_jpeg(jpeg, buffer=pixels[index])
         else:
-            into[job.index] = resize_with_pad(simplejpeg.decode_jpeg(job.jpeg), size)
+            pixels[index] = resize_with_pad(simplejpeg.decode_jpeg(jpeg), size)
 
     def _opened(self, wanted: Mapping[str, None]) -> dict[str, Mapping[str, Column]]:
         """Every payload with its cameras; one that is lost has none."""
@@ -218,8 +285,7 @@ class ImageReader:
         except FileNotFoundError:
             return False
         except IntegrityError as error:
-            log.error("damaged cache file removed sha256=%s reason=%s", sha256, error)
-            self._cache.drop(sha256)
+            self._discard(sha256, str(error))
             return False
         self._open.move_to_end(sha256)
         self._cache.touch(sha256)
@@ -251,25 +317,6 @@ class ImageReader:
         except (ServiceError, OSError) as error:
             return str(error)
         return ""
-
-
-def _jobs(
-    images: Images,
-    camera: str,
-    payloads: Sequence[str],
-    ticks: np.ndarray,
-    opened: Mapping[str, Mapping[str, Column]],
-) -> list[_Job]:
-    """One for each image that is there; the others are black."""
-    pixels, there, jobs = images.pixels[camera], images.there[camera], []
-    for index, (sha256, tick) in enumerate(zip(payloads, ticks.tolist(), strict=True)):
-        column = opened[sha256].get(camera)
-        jpeg = column[tick] if column else b""
-        if jpeg:
-            jobs.append(_Job(jpeg, pixels, there, index, sha256))
-        else:
-            _leave_out(pixels, index)
-    return jobs
 
 
 def _leave_out(pixels: np.ndarray, index: int) -> None:

@@ -26,6 +26,7 @@ from lwd.replay.prefetch import Settings
 from lwd.replay.priorities import LAG, Priorities
 from lwd.replay.sampler import EVEN, NStep, Sampling, draw, gather
 from lwd.replay.supervisor import Inline, Subprocess
+from lwd.store import metrics
 from lwd.store.catalog import Catalog
 from lwd.store.history import Entry
 from lwd.store.objects import Objects
@@ -324,6 +325,7 @@ class Reader:
             return False
         if sha256(data).hexdigest() != row.sha256:
             log.error("damaged cache file removed episode=%s path=%s", row.episode_id, path)
+            metrics.DAMAGED.add()
             path.unlink(missing_ok=True)
             self._prefetch.damaged(row.sha256)
             return False

@@ -98,12 +98,17 @@ LEARNER = Metric(
     help="Metrics of the learner, means since its last report.",
     labels=("metric",),
 )
+DAMAGED = Metric(
+    kind="counter",
+    name="lwd_learner_damaged_files",
+    help="Cached payloads whose bytes had changed, and which were fetched again.",
+)
 LOOK_S = Metric(
     kind="histogram", name="lwd_dashboard_look_seconds", help="One look of the page's process."
 )
 EVERY = (
     *(EPISODES, TICKS, ACTING, UPLOADS, UPLOAD_S, INSERTS, SNAPSHOT, JUDGED, UPDATE),
-    *(LEARNER, LOOK_S),
+    *(LEARNER, DAMAGED, LOOK_S),
 )
 
 _made: dict[str, Any] = {}
