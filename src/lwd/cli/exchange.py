@@ -3,12 +3,14 @@
 import json
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from lwd.cli.findings import show
 from lwd.cli.flags import AsJson, Plane
 from lwd.config import PlaneConfig
 from lwd.config.lerobot import ExportConfig, ImportConfig
@@ -121,7 +123,7 @@ def import_lerobot(
             catalog.close()
     _keep(journal / "report.json", report)
     if as_json:
-        print(json.dumps(_plain(report)))
+        print(json.dumps(asdict(report)))
     else:
         _print_import(report, journal / "report.json", uploaded=config.upload)
     if report.expected and not report.imported + report.already:
@@ -166,7 +168,7 @@ def export_lerobot(
             lambda now: bar.update(line, completed=now.exported + len(now.problems)),
         )
     if as_json:
-        print(json.dumps(_plain(report)))
+        print(json.dumps(asdict(report)))
         return
     print(f"{report.exported} of {report.expected} episodes, {report.frames} frames: {path}")
     if report.repeated:
@@ -198,16 +200,7 @@ def doctor(
 
     findings = examine(path)
     outcomes = repair(path, findings) if fix and findings else [""] * len(findings)
-    pairs = list(zip(findings, outcomes, strict=True))
-    if as_json:
-        print(json.dumps([finding._asdict() | {"outcome": came} for finding, came in pairs]))
-    else:
-        for finding, came in pairs:
-            print(f"{finding.trouble} ({finding.subject}): {finding.explanation}")
-            print(f"  {came or 'to repair: ' + finding.remedy}")
-        print(f"{len(findings)} findings")
-    if [came for came in outcomes if not came or came.startswith("left")]:
-        sys.exit(1)
+    show(findings, outcomes, as_json=as_json)
 
 
 def _bar(console: object) -> "Progress":
@@ -245,19 +238,11 @@ def _print_import(report: "Imported", path: Path, *, uploaded: bool) -> None:
         print(f"  and {len(report.problems) - SHOWN} more in {path}")
 
 
-def _keep(path: Path, report: object) -> None:
+def _keep(path: Path, report: "Imported") -> None:
     from lwd.store.disk import written_aside
 
     with written_aside(path) as file:
-        file.write(json.dumps(_plain(report), indent=1).encode() + b"\n")
-
-
-def _plain(report: object) -> dict[str, object]:
-    from dataclasses import asdict, is_dataclass
-
-    assert is_dataclass(report)
-    assert not isinstance(report, type)
-    return asdict(report)
+        file.write(json.dumps(asdict(report), indent=1).encode() + b"\n")
 
 
 @export_.command(name="rerun")

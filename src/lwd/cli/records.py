@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, fields, is_dataclass
@@ -14,6 +13,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from lwd.cli.findings import show
 from lwd.cli.flags import AsJson, Plane
 from lwd.config import PlaneConfig
 from lwd.errors import ConfigError
@@ -318,16 +318,7 @@ def doctor(
         )
         findings = examine(patient)
         outcomes = [repair(patient, finding) if fix else "" for finding in findings]
-    if as_json:
-        pairs = zip(findings, outcomes, strict=True)
-        print(json.dumps([finding._asdict() | {"outcome": came} for finding, came in pairs]))
-    else:
-        for finding, came in zip(findings, outcomes, strict=True):
-            print(f"{finding.trouble} ({finding.subject}): {finding.explanation}")
-            print(f"  {came or 'to repair: ' + finding.remedy}")
-        print(f"{len(findings)} findings")
-    if [came for came in outcomes if not came or came.startswith("left")]:
-        sys.exit(1)
+    show(findings, outcomes, as_json=as_json)
 
 
 def spool(root: Path = Path("runs/demo"), as_json: AsJson = False) -> None:

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -16,6 +15,7 @@ from lwd.errors import ConfigError
 from lwd.lerobot.footer import has_footer, schema_of, whole_groups
 from lwd.lerobot.layout import V3, Info, read_info
 from lwd.lerobot.survey import RATE, Survey, fault_of, layouts, segments, survey
+from lwd.store.finding import Finding
 
 REBUILD = "write data and meta again, of the episodes that are whole, numbered without gaps"
 
@@ -35,18 +35,6 @@ class Trouble(StrEnum):
     TASKS = "task unknown"
     STATS = "no statistics"
     LEFTOVER = "left over"
-
-
-class Finding(NamedTuple):
-    """One thing that is wrong."""
-
-    trouble: Trouble
-    subject: str
-    """File or episode."""
-    explanation: str
-    remedy: str
-    """What `repair` does, or what a person has to do."""
-    repairable: bool
 
 
 def examine(root: Path) -> list[Finding]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lwd.errors import EpisodeError
 from lwd.lerobot import stats
-from lwd.lerobot.doctor import Finding, Trouble, damaged_rows, examine
+from lwd.lerobot.doctor import Trouble, damaged_rows, examine
 from lwd.lerobot.episodes import Segment
 from lwd.lerobot.footer import restore, schema_of, whole_groups
 from lwd.lerobot.layout import AUTOMATIC, DATA_PATH, EPISODES_PATH, V3, Info, read_info
@@ -26,6 +26,7 @@ from lwd.lerobot.survey import RATE, Survey, layouts, segments, survey
 from lwd.lerobot.tables import Files, as_columns, write_tasks
 from lwd.lerobot.video import Video
 from lwd.store.disk import sync_file, sync_folder, written_aside
+from lwd.store.finding import Finding
 
 log = logging.getLogger(__name__)
 _BY_HAND = (Trouble.INFO, Trouble.LEFTOVER)

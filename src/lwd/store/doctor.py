@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from typing import NamedTuple
 
 from lwd.errors import IntegrityError, LwdError, MissingError
 from lwd.store import parts, weights
 from lwd.store.amendments import Change
 from lwd.store.catalog import COORDINATOR, Catalog
+from lwd.store.finding import Finding
 from lwd.store.objects import Objects, Stored, episode_key, sha256_of
 from lwd.store.retention import EPISODES, EVERYTHING, trash_key
 from lwd.store.rows import EpisodeRow
@@ -39,18 +39,6 @@ class Trouble(StrEnum):
     VERSIONS = "versions do not add up"
     LEASE = "nobody coordinates"
     NOTICES = "notices wait"
-
-
-class Finding(NamedTuple):
-    """One thing that is wrong."""
-
-    trouble: Trouble
-    subject: str
-    """Episode id, hash, version or name."""
-    explanation: str
-    remedy: str
-    """What `repair` does, or what a person has to do."""
-    repairable: bool
 
 
 def no_copy(row: EpisodeRow) -> bytes | None:
