@@ -62,12 +62,13 @@ class HandSteering:
         found = {}
         for side in SIDES:
             x, y, z = 100 * scene.hand(side)[0]
-            found[f"{side} hand"] = f"{x:.0f} cm forward, {y:.0f} left, {z:.0f} up"
+            across = f"{abs(y):.0f} {'left' if y >= 0 else 'right'}"
+            found[f"{side} hand"] = f"{x:.0f} cm forward, {across}, {z:.0f} up"
             things = (item.thing for item in scene.layout.items)
             held = next((t.name for t in things if scene.holder(t) == side), "")
             opening = f"{1000 * scene.opening(side):.0f} mm open"
             found[f"{side} gripper"] = f"{opening}, holds {held}" if held else opening
-        found["steps done"] = f"{spec.progress(scene)} of {len(spec.steps)}"
+        found["steps done"] = f"{scene.reached} of {len(spec.subtasks)}"
         return found
 
     def picture(self) -> np.ndarray | None:

@@ -27,14 +27,14 @@ export function show(state, robot) {
   const buttons = PRESSES.map(([press, key, kind]) => el("button", { type: "button", class: kind ?? null, onclick: (event) => { tell(press); if (event.detail) settle(); } },
     press[0].toUpperCase() + press.slice(1), el("kbd", { "aria-hidden": "true" }, key === " " ? "space" : key)));
   const panel = el("section", { class: "card drive", tabindex: "0", role: "application", "aria-label": `Hands on ${robot}`, "aria-describedby": "keys" },
-    el("div", { class: "row" }, buttons), status, el("div", { class: "sides" }, canvas, el("div", {}, hands, pad)), facts);
+    el("div", { class: "row presses" }, buttons), status, el("div", { class: "sides" }, canvas, el("div", {}, hands, pad)), facts);
   const named = state.session.open ? el("label", {}, "Your name, for the record", name) : null;
   const help = el("details", {}, el("summary", {}, "Keys"), el("p", { id: "keys", class: "small" },
     "While the focus is in the frame above: t takes over, space pauses, h hands back; y success, n failure and q stop end the episode. 1 and 2 choose the hand. ",
     "Arrows move it forward, back, left and right, w and s up and down, a and d turn it, i and k tilt it, j and l roll it, o and c open and close the gripper. ",
     "A key or button that is held moves on; one that is pressed with Enter moves a step. Whoever is not heard for a second pauses the robot."));
   const elements = [el("div", { class: "head" }, el("h1", {}, "Robot ", robot), el("a", { href: `#/episodes/robot=${encodeURIComponent(robot)}` }, "Its episodes")),
-    ...(state.mayOperate() ? [panel, named, el("label", {}, "Speed", speeds), help] : [el("section", { class: "card" }, status, canvas, facts)]).filter(Boolean)];
+    ...(state.mayOperate() ? [panel, el("div", { class: "row" }, named, el("label", {}, "Speed", speeds)), help] : [el("section", { class: "card" }, status, canvas, facts)]).filter(Boolean)];
 
   const motion = () => (sight?.live.axes ?? []).map((axis) => Math.max(-1, Math.min(1, speed * [...held.values()].filter((h) => h.axis === axis).reduce((sum, h) => sum + h.sign, 0))));
 
@@ -68,8 +68,8 @@ export function show(state, robot) {
     sight = found;
     if (had && !found.mine) held.clear();
     panel.dataset.mode = live.mode;
-    const who = found.mine ? "you have it" : found.person ? `${found.person} has it` : "";
-    const text = [found.age_s > 6 ? `Silent for ${Math.round(found.age_s)} s.` : SAYS[live.mode], live.task ? `Task: ${live.instruction || live.task}` : "", who].filter(Boolean).join(" ");
+    const who = found.mine ? "You have it." : found.person ? `${found.person} has it.` : "";
+    const text = [found.age_s > 6 ? `Silent for ${Math.round(found.age_s)} s.` : SAYS[live.mode], who, live.task ? `Task: ${live.instruction || live.task}.` : ""].filter(Boolean).join(" ");
     if (text !== shown) { shown = text; status.textContent = text; }
     const axes = live.axes.join("|");
     if (axes !== drawn) { drawn = axes; layOut(live.axes); }
