@@ -8,6 +8,7 @@ labels, stays where it is and is a hole in later views. Every episode has T + 1 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,20 @@ OFFLINE = (Kind.DEMO, Kind.ROLLOUT, Kind.PLAY)
 Pool = tuple[str, str]
 """A part and a task."""
 Span = tuple[int, int]
+
+
+class Blocks(NamedTuple):
+    """The starts of a pool by episode: block k is starts[first[k] : first[k] + ticks[k]] of
+    `Memory.starts` without holes."""
+
+    starts: np.ndarray
+    """[starts] rows, also those of episodes that have left."""
+    episode: np.ndarray
+    """[blocks] numbers."""
+    first: np.ndarray
+    """[blocks]."""
+    ticks: np.ndarray
+    """[blocks], 0 where the episode has left."""
 
 
 class Growing:
@@ -107,6 +122,7 @@ class Memory:
         self._counts: dict[Pool, int] = defaultdict(int)
         self._size: tuple[int, int] | None = None
         self._spans: list[dict[Pool, Span]] = []
+        self._blocks: dict[Pool, Growing] = defaultdict(lambda: Growing((2,), np.int64))
         self._holes: dict[Pool, tuple[Span, ...]] = {}
         self._gone: frozenset[int] = frozenset()
         self._index: dict[str, int] = {}
@@ -193,6 +209,16 @@ class Memory:
             self._live[pool] = ((size, holes), live)
         return live
 
+    def blocks(self, pool: Pool, view: View) -> Blocks:
+        """The starts of the pool in a view, by episode."""
+        size = view.ticks[pool] + _length(view.holes, pool)
+        starts, known = self._starts[pool].rows[:size], self._blocks[pool].rows
+        episode, first = known[: np.searchsorted(known[:, 1], size)].T
+        ticks = np.diff(first, append=size)
+        if view.gone:
+            ticks = ticks * ~np.isin(episode, list(view.gone))
+        return Blocks(starts, episode, first, ticks)
+
     def _fit(self, episode: Episode) -> None:
         size = (episode.state.shape[1], episode.action.shape[1])
         if self._size is None:
@@ -237,6 +263,8 @@ class Memory:
             before = len(self._starts[pool])
             self._starts[pool].extend(starts)
             self._spans[-1][pool] = (before, before + len(starts))
+            if len(starts):
+                self._blocks[pool].extend(np.array([[len(self) - 1, before]]))
 
     def _seen(self, episode: Episode) -> np.ndarray:
         """[ticks] bool: whether a window from each tick finds an image wherever it needs one."""
@@ -245,6 +273,8 @@ class Memory:
         seen = np.ones(ticks + 1, bool)
         for images in kept:
             seen &= [image is not None for image in images]
+        # Nobody asks for the value of a state after the end: recordings of others have no image.
+        seen[-1] |= not is_open(episode.header, bootstrap_timeouts=self._bootstrap_timeouts)
         for tick in range(ticks - 1, -1, -1):
             seen[tick] &= seen[min(tick + self._horizon, ticks)]
         return seen[:-1]
