@@ -1,6 +1,7 @@
 """Which policy robots get: followed, warmed, padded; real weights of the simulator's robots."""
 
 import threading
+from importlib.resources import files
 
 import jax
 import numpy as np
@@ -11,12 +12,13 @@ from actor.point import PointPolicy
 from lwd.actor.policy import PolicyStore
 from lwd.actor.robot import Observation
 from lwd.config import COMPACT, StateLayout
-from lwd.errors import IntegrityError, ServiceError
+from lwd.errors import ConfigError, IntegrityError, ServiceError
+from lwd.models import presets
 from lwd.models.artifact import FlowPolicy, pack
 from lwd.models.normaliser import Normaliser
 from lwd.models.presets import build as networks
 from lwd.serve.batch import Asked
-from lwd.serve.policies import Following, OneByOne, Padded, served
+from lwd.serve.policies import Following, OneByOne, Padded, flows, served
 from lwd.serve.warm import example
 from serve.point import GoalPolicy
 
@@ -181,6 +183,28 @@ def test_robots_that_are_computed_together_get_what_they_get_alone(weights):
     for number, observation in enumerate(seen):
         policy.reset(number)
         assert np.allclose(together[number], policy.chunk(observation, "go"), atol=1e-4)
+
+
+def test_a_tokenizer_that_lies_elsewhere_here_is_given_by_its_path(tmp_path):
+    trained = tmp_path / "learner" / "tokenizer.json"
+    trained.parent.mkdir()
+    trained.write_bytes(files("lwd.models.inputs").joinpath("builtin.json").read_bytes())
+    rng = np.random.default_rng(0)
+    windows = rng.normal(size=(64, StateLayout().size)), rng.normal(size=(64, COMPACT.horizon, 16))
+    inputs = presets.fit("tiny", COMPACT, *windows, tokenizer=str(trained))
+    shapes = jax.eval_shape(presets.build("tiny", COMPACT)[0].init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    artifact = pack(params, inputs, preset="tiny", control=COMPACT)
+    here = trained.rename(tmp_path / "tokenizer.json")
+    with pytest.raises(ConfigError, match=r"learner/tokenizer\.json' is not there"):
+        flows(COMPACT)(*artifact, 1)
+    assert (
+        flows(COMPACT, str(here))(*artifact, 1).tokenizer_hash
+        == inputs.metadata()["tokenizer_hash"]
+    )
+    here.write_bytes(here.read_bytes() + b" ")
+    with pytest.raises(IntegrityError, match="Give --tokenizer the file that they were trained"):
+        flows(COMPACT, str(here))(*artifact, 1)
 
 
 def test_weights_without_statistics_cannot_be_warmed_up():

@@ -90,7 +90,10 @@ def robot(
         held_out=held_out,
         intervene=intervene,
         circumstances=Circumstances(
-            cameras=actor.cameras, image_size=actor.image_size, image_every=actor.image_every
+            cameras=actor.cameras,
+            image_size=actor.image_size,
+            image_every=actor.image_every,
+            tokenizer=actor.tokenizer,
         ),
     )
     joints = StateLayout().joints
@@ -245,22 +248,20 @@ def serve(
     For example:
         lwd serve --root runs/demo
         lwd serve --root runs/demo --layout libero --record --task tidy-up --executed 10
+        lwd serve --root runs/vla --tokenizer paligemma_tokenizer.model
 
     Args:
         config: What the server listens to, how it batches, what it records.
         plane: Where the parts of the data plane are; the tokens are those of the robots, too.
         rate: Control preset of the robots: 10 Hz with chunks of 10 ticks, or 30 Hz with 30.
     """
-    from lwd.models.artifact import FlowPolicy
-    from lwd.serve.policies import served
+    from lwd.models import artifact  # noqa: F401  (say at once what is not installed)
+    from lwd.serve.policies import flows, served
     from lwd.serve.process import serve as run
     from lwd.serve.warm import example
     from lwd.store.metrics import expose
 
     chosen = control(rate)
     expose(plane.metrics_port)
-
-    def build(tensors: dict, metadata: dict, version: int) -> FlowPolicy:
-        return FlowPolicy(tensors, metadata, version, control=chosen)
-
-    run(config, plane, chosen, served(build, config.batch, example))
+    build = served(flows(chosen, config.tokenizer), config.batch, example)
+    run(config, plane, chosen, build)

@@ -117,6 +117,9 @@ class ActorConfig:
     """Pixels of a side of their images."""
     image_every: int = 0
     """Ticks between two kept images; 0 is once a chunk."""
+    tokenizer: str = ""
+    """Path or URL of this machine's copy of the tokenizer that the weights were trained with, where
+    it is not where the learner had it; its hash must be the one that the weights name."""
     poll_s: float = 5.0
     """Long poll for newer weights; the service answers at once when there are any."""
     interrupted: Literal["keep", "discard"] = "keep"

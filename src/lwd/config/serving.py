@@ -18,6 +18,9 @@ class ServeConfig:
     """Name under which the server asks for weights: a canary's, say."""
     layout: Literal["lwd", "libero", "droid", "aloha"] = "lwd"
     """Keys of the observations that the robots send."""
+    tokenizer: str = ""
+    """Path or URL of this machine's copy of the tokenizer that the weights were trained with, where
+    it is not where the learner had it; its hash must be the one that the weights name."""
     prompt: str = ""
     """Instruction of a robot that sends none."""
     batch: int = 32

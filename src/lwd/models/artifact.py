@@ -241,8 +241,8 @@ def _tokenizer(metadata: Mapping[str, str], tokenizer: str) -> Tokenizer:
     if found.sha256 != metadata.get("tokenizer_hash"):
         raise IntegrityError(
             f"weights have tokenizer_hash {metadata.get('tokenizer_hash')!r} (from {theirs}), here "
-            f"it is {found.sha256!r} (from {found.source}). Give this robot the file that they "
-            "were trained with."
+            f"it is {found.sha256!r} (from {found.source}). Give --tokenizer the file that "
+            "they were trained with."
         )
     return found
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from lwd.actor.policy import Build, Policy, PolicyStore
 from lwd.actor.robot import Observation
+from lwd.config import ControlConfig
 from lwd.errors import LwdError, ServiceError
 from lwd.serve.batch import Asked, BatchPolicy
 from lwd.store.rows import LoadRow
@@ -220,6 +221,20 @@ class OneByOne:
     def chunks(self, asked: Sequence[Asked]) -> np.ndarray:
         """[robots, horizon, action] absolute targets."""
         return np.stack([self._policy.chunk(one.observation, one.instruction) for one in asked])
+
+
+def flows(control: ControlConfig, tokenizer: str = "") -> Build:
+    """Builds what acts with the fleet's weights; `tokenizer` as for `lwd.models.artifact.unpack`.
+
+    JAX is loaded with the first weights: who only demonstrates needs none.
+    """
+
+    def build(tensors: Tensors, metadata: Metadata, version: int) -> Policy:
+        from lwd.models.artifact import FlowPolicy
+
+        return FlowPolicy(tensors, metadata, version, control=control, tokenizer=tokenizer)
+
+    return build
 
 
 def served(build: Build, most: int, sample: Callable[[Tensors, Metadata], Asked]) -> Build:

@@ -7,13 +7,13 @@ from functools import partial
 import numpy as np
 
 from lwd.actor.operator import Demonstration, Operator
-from lwd.actor.policy import Policy
 from lwd.actor.process import Rig
 from lwd.actor.recorder import Recording
 from lwd.actor.robot import Robot
 from lwd.config import ControlConfig
 from lwd.config.fleet import UNTROUBLED, DisturbanceConfig
 from lwd.episode.types import Kind
+from lwd.serve.policies import flows
 from lwd.sim.expert import Expert
 from lwd.sim.hands import ExpertNoise, Faults
 from lwd.sim.operator import SimOperator
@@ -35,6 +35,8 @@ class Circumstances:
     image_size: int = 96
     image_every: int = 0
     """As `lwd.actor.recorder.Recording` has it."""
+    tokenizer: str = ""
+    """As `lwd.models.artifact.unpack` has it."""
     speed: float | None = None
     """Robot seconds per second; None is as fast as possible."""
     disturbance: DisturbanceConfig = UNTROUBLED
@@ -84,13 +86,6 @@ def rig(
     return Rig(
         robot=robot,
         operator=None if alone else operator,
-        build=partial(_policy, control) if acts else None,
+        build=flows(control, circumstances.tokenizer) if acts else None,
         recording=Recording(held_out=held_out, image_every=circumstances.image_every),
     )
-
-
-def _policy(control: ControlConfig, tensors: dict, metadata: dict, version: int) -> Policy:
-    """Imported late: demonstrators and players need no JAX."""
-    from lwd.models.artifact import FlowPolicy
-
-    return FlowPolicy(tensors, metadata, version, control=control)
