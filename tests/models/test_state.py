@@ -17,7 +17,7 @@ def inputs(rng, batch=4, instruction="put the red can on the shelf"):
     slots = state[:, LAYOUT.proprio : -LAYOUT.scalars].reshape(batch, LAYOUT.slots, LAYOUT.slot)
     slots[..., -LAYOUT.identity :] = 0
     for slot in range(6):
-        slots[:, slot, -26 + slot % 3] = slots[:, slot, -6 + slot % 4] = slots[:, slot, -1] = 1
+        slots[:, slot, -30 + slot % 3] = slots[:, slot, -10 + slot % 4] = slots[:, slot, -1] = 1
     slots[:, 6:] = 0
     return Inputs(jnp.asarray(state), jnp.asarray(tokenize([instruction] * batch)))
 

@@ -6,7 +6,10 @@ import pytest
 from lwd.actor.robot import Status
 from lwd.config import COMPACT, FULL
 from lwd.errors import ConfigError
+from lwd.sim.bar import BOTTLE_ML
 from lwd.sim.body import MAX_OPENING, MAX_SPEED, SIDES
+from lwd.sim.expert import Expert
+from lwd.sim.hands import NO_NOISE
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST, STATE
 from lwd.sim.things import COLOURS, KINDS
@@ -65,7 +68,7 @@ def test_the_state_is_laid_out_as_promised(robot):
     target = scene.layout.target
     kind = [k == target.shape.kind for k in KINDS]
     colour = [c == target.colour for c in COLOURS]
-    named = present[(present[:, 9:33] == [*kind, *colour]).all(axis=1)]
+    named = present[(present[:, 10:34] == [*kind, *colour]).all(axis=1)]
     assert len(named) == 1, "the named item has one slot"
     np.testing.assert_allclose(named[0, :3], scene.position(target), atol=1e-6)
     turn = scene.rotation(target)
@@ -76,6 +79,27 @@ def test_the_state_is_laid_out_as_promised(robot):
     np.testing.assert_allclose(scalars[7:10], scene.layout.goal, rtol=1e-6)
     robot.apply(np.tile(REST, (3, 1)))
     assert robot.observe().state[-STATE.scalars] == pytest.approx(0.3 / 30)
+
+
+def test_things_that_look_the_same_are_numbered_and_volumes_are_in_the_state():
+    robot = SimRobot("cocktail", control=COMPACT)
+    robot.reset(0)
+    state = robot.observe().state[STATE.proprio :][: STATE.slots * STATE.slot]
+    slots = state.reshape(STATE.slots, STATE.slot)
+    looks = {tuple(slot[10:37]) for slot in slots if slot[-1]}
+    assert len(looks) == len(robot.scene.layout.items), "no two slots look the same"
+    bottles = slots[slots[:, 10 + KINDS.index("bottle")] == 1]
+    np.testing.assert_allclose(bottles[:, 9], BOTTLE_ML / 50)
+
+
+def test_a_slot_says_which_hand_has_the_thing(robot):
+    robot.reset(0)
+    expert = Expert(robot, np.random.default_rng(0), noise=NO_NOISE)
+    while not (side := robot.scene.holder(robot.scene.layout.target)):
+        robot.apply(expert.act()[None])
+    state = robot.observe().state[STATE.proprio :][: STATE.slots * STATE.slot]
+    held = state.reshape(STATE.slots, STATE.slot)[:, 37:39]
+    assert held.sum(axis=0).tolist() == [float(side == s) for s in SIDES]
 
 
 @pytest.mark.parametrize("task", ["restocking", "freezer"])

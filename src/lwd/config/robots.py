@@ -52,13 +52,15 @@ class StateLayout:
     hand position 3, hand rotation 6D."""
     slots: int = 14
     """Object slots; an absent object is all zeros."""
-    slot: int = 35
-    """Per slot: position 3, rotation 6D, kind one-hot 20, colour one-hot 4, how full, present."""
+    slot: int = 40
+    """Per slot: position 3, rotation 6D, what it holds (50 ml); then its identity."""
     scalars: int = 18
     """Elapsed fraction of the time limit, angles of up to two doors, lids or knobs (rad), fixture
     position 3 and yaw, goal position 3, which of up to eight sub-steps have been done."""
-    identity: int = 26
-    """Last dimensions of a slot, which say what the object is: kind, colour, how full, present."""
+    identity: int = 30
+    """Last dimensions of a slot, which say what the object is: kind one-hot 20, colour one-hot 4,
+    which of those that look the same one-hot 3, whether the left and the right hand have it,
+    present."""
     done: int = 8
     """Last scalars, which say which sub-steps have been done."""
 

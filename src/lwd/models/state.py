@@ -19,9 +19,9 @@ from lwd.models.tokenizer import VOCABULARY
 
 WORD = 64
 """Width of a word embedding."""
-HEADS = 4
+HEADS = 8
 """Heads of the attention over object slots."""
-KEY = 16
+KEY = 24
 """Width of an attention key."""
 SHARPNESS = 4.0
 """Scale of fresh queries: the attention starts near a choice, not near an average."""

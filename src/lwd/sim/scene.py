@@ -4,7 +4,8 @@
 # pyright: reportAttributeAccessIssue=false
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,10 @@ ACTION = 16
 REST = np.tile(np.append(HOME, MAX_OPENING), 2)
 """[action] targets of both arms at rest."""
 FINGERS = frozenset(f"{side}_{finger}" for side in SIDES for finger in ("fl", "fr"))
+_ALIKE = 3
+"""Most things of one kind and colour in a scene."""
+_VOLUME_ML = 50.0
+"""Unit of a volume in the state."""
 _SETTLE_S = 0.1
 _REACT_S = 0.02
 """Period at which liquids flow and `TaskSpec.react` is called."""
@@ -131,11 +136,13 @@ class Scene:
         self._vessels = [thing for thing in task.things if isinstance(thing, Vessel)]
         self._touches: dict[int, set[str]] | None = None
         self._slots: list[Thing] = []
+        self._which: dict[str, int] = {}
         self._jammed: dict[str, float] = {}
 
     def reset(self, layout: Layout, slots: list[Thing]) -> None:
         """Set the world to a layout. `slots` is the order of the things in the state."""
         self.layout, self._slots, self.reached = layout, slots, 0
+        self._which = _number(slots, self.task.things)
         self.liquids, self.facts = Liquids(), {}
         self._jammed = {}
         data = self.data
@@ -308,12 +315,6 @@ class Scene:
         speeds = (float(np.linalg.norm(self.data.qvel[v : v + 3])) for v in addresses)
         return max(speeds, default=0.0)
 
-    def level(self, thing: Thing) -> float:
-        """How full a vessel is, 0 to 1; 0 for everything else."""
-        if not isinstance(thing, Vessel):
-            return 0.0
-        return self.liquids.volume(thing) / thing.capacity_ml
-
     def touching(self, thing: Thing) -> set[str]:
         """Names of the bodies that touched a thing in the last step; `world` for the table."""
         return self.touching_body(*thing.bodies)
@@ -365,7 +366,25 @@ class Scene:
         return np.concatenate([self.joints(side), velocity, fingers, position, axes])
 
     def _slot(self, thing: Thing) -> np.ndarray:
+        axes = self.rotation(thing)[:, :2].T.ravel()
+        holds = self.liquids.ml.get(thing.name, 0.0) / _VOLUME_ML
         kind = [float(thing.shape.kind == kind) for kind in KINDS]
         colour = [float(thing.colour == c) for c in COLOURS]
-        axes = self.rotation(thing)[:, :2].T.ravel()
-        return np.concatenate([self.position(thing), axes, kind, colour, [self.level(thing), 1.0]])
+        which = [float(self._which[thing.name] == k) for k in range(_ALIKE)]
+        touching = self.touching(thing)
+        held = [float({f"{s}_fl", f"{s}_fr"} <= touching) for s in SIDES]
+        return np.concatenate(
+            [self.position(thing), axes, [holds], kind, colour, which, held, [1.0]]
+        )
+
+
+def _number(slots: list[Thing], things: Iterable[Thing]) -> dict[str, int]:
+    """Which one a thing is among those present of the same kind and colour, by its name."""
+    counts: Counter[tuple[str, str]] = Counter()
+    numbers = {}
+    for thing in things:
+        if thing in slots:
+            looks = thing.shape.kind, thing.colour
+            numbers[thing.name] = counts[looks]
+            counts[looks] += 1
+    return numbers
