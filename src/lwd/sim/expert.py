@@ -63,7 +63,7 @@ class Expert:
     def _slips(self) -> bool:
         """Whether a slip goes on or begins now; after it the expert plans anew."""
         noise, rate_hz = self._noise, self._robot.control.rate_hz
-        slips_hz = noise.slips_hz * min(1.0, SHORT_S / self._robot.spec.time_limit_s)
+        slips_hz = noise.slips_hz * min(1.0, SHORT_S / self._robot.spec.time_limit_s) ** 2
         if self._slip_ticks == 0 and self._rng.random() < slips_hz / rate_hz:
             self._slip_ticks = round(self._rng.uniform(*noise.slip_s) * rate_hz)
             self._slip_step = np.zeros(ACTION)
@@ -91,7 +91,7 @@ class Expert:
             rng=rng,
             noise=self._noise,
             faults=self._faults,
-            pace=rng.uniform(*self._noise.pace),
+            pace=robot.spec.pace * rng.uniform(*self._noise.pace),
         )
         self._skill = iter(())
 

@@ -40,8 +40,9 @@ class ExpertNoise:
     """Probability of a pause before a motion."""
     pause_s: tuple[float, float] = (0.2, 0.5)
     slips_hz: float = 0.0
-    """Slips of the busy arms per second; what follows shows how to recover. A task of more than
-    `SHORT_S` has no more of them in all than one of that length."""
+    """Slips of the busy arms per second; what follows shows how to recover. In a task of more than
+    `SHORT_S` they are rarer by the square of its length: what is spilled there stays spilled, and
+    a demonstration with many slips seldom succeeds."""
     slip_s: tuple[float, float] = (0.3, 0.6)
     slip_rad_s: float = 0.5
     """Deviation of the joint speeds of a slip."""

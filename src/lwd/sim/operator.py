@@ -4,7 +4,7 @@ import numpy as np
 
 from lwd.actor.robot import Tick
 from lwd.sim.expert import Expert
-from lwd.sim.hands import ExpertNoise
+from lwd.sim.hands import SHORT_S, ExpertNoise
 from lwd.sim.robot import SimRobot
 
 _EDGE_M = 0.04
@@ -14,10 +14,11 @@ _EDGE_M = 0.04
 class SimOperator:
     """Takes over when a policy is stuck or about to lose what the task needs, and helps it on.
 
-    Stuck means that no further step of the task's table holds after `patience_s`. A person needs
-    `reaction_s`, give or take 30 %, before the hands are on the controls. The operator then acts
-    until the step at hand holds and leaves the rest to the policy; a robot that needs help again
-    gets it for one step more each time, so that an episode does not run out of time.
+    Stuck means that no further step of the task's table holds after `patience_s`, or, in a task of
+    more than `SHORT_S`, after an even share of its time. A person needs `reaction_s`, give or take
+    30 %, before the hands are on the controls. The operator then acts until the step at hand holds
+    and leaves the rest to the policy; a robot that needs help again gets it for one step more each
+    time, so that an episode does not run out of time.
     """
 
     def __init__(
@@ -74,7 +75,10 @@ class SimOperator:
         return False
 
     def _trouble(self, now: float) -> bool:
-        return now - self._progress_s >= self._patience_s or self._near_edge()
+        spec, patience_s = self._robot.spec, self._patience_s
+        if spec.time_limit_s > SHORT_S:
+            patience_s = max(patience_s, spec.time_limit_s / len(spec.steps))
+        return now - self._progress_s >= patience_s or self._near_edge()
 
     def _near_edge(self) -> bool:
         """Whether something needed, in nobody's hand, is about to fall off the table."""
