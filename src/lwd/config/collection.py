@@ -8,11 +8,14 @@ from typing import Literal
 
 from lwd.config.require import require
 
+Made = Literal["demo", "rollout", "play"]
+"""Kinds of episodes in an offline buffer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CollectConfig:
     """An offline buffer with the composition of Table IV. The same command goes on after a stop or
-    a kill; only `policies`, `tasks`, `workers` and `effort` may differ then."""
+    a kill; only `policies`, `tasks`, `kinds`, `workers` and `effort` may differ then."""
 
     root: Path = Path("runs/demo")
     """Folder of the run; episodes go to ROOT/spool, journal, table and picture to ROOT/collect."""
@@ -20,6 +23,8 @@ class CollectConfig:
     """Part of the paper's 652.5 hours to make, the same for every cell of the table."""
     tasks: tuple[str, ...] = ()
     """Tasks to make; all of the table if none is named."""
+    kinds: tuple[Made, ...] = ("demo", "rollout", "play")
+    """What to make; rollouts need policies."""
     policies: tuple[Path, ...] = ()
     """Published weights (safetensors) of earlier checkpoints, which take turns in the rollouts."""
     seed: int = 0

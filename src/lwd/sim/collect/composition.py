@@ -110,8 +110,9 @@ class Buffer:
         return list(dict.fromkeys(stream.task for stream in self.streams))
 
     def seconds(self) -> dict[tuple[str, str], tuple[float, float]]:
-        """(task, cell) to (made, wanted) robot seconds."""
-        return {
+        """(task, cell) to (made, wanted) robot seconds; none of a kind that is not to be made."""
+        none = {(task, cell): (0.0, 0.0) for task in self.tasks for cell in CELLS}
+        return none | {
             (stream.task, cell): (stream.made[cell], wanted)
             for stream in self.streams
             for cell, wanted in stream.wanted.items()
@@ -125,12 +126,15 @@ class Buffer:
         return counts
 
 
-def streams(tasks: Iterable[str], scale: float, effort: float) -> list[Stream]:
-    """All streams of some tasks, in the order of the table."""
+def streams(
+    tasks: Iterable[str], scale: float, effort: float, kinds: Iterable[str] = tuple(SOURCES)
+) -> list[Stream]:
+    """Streams of some tasks and kinds, in the order of the table."""
     needs, found = {task: wanted_s(task, scale) for task in tasks}, []
     for task in sorted(needs, key=list(TABLE_IV).index):
         seconds = needs[task]
-        for kind, cells in SOURCES.items():
+        for kind in (kind for kind in SOURCES if kind in kinds):
+            cells = SOURCES[kind]
             wanted = {cell: seconds[cell] for cell in cells}
             found.append(Stream(task, kind, wanted, effort))
     return found

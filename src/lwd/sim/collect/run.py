@@ -61,7 +61,9 @@ def collect(
         Journal(config.root / "collect", settings) as journal,
         Spool(config.root / "spool" / config.robot) as spool,
     ):
-        work = _Work(config, streams(tasks, config.scale, config.effort), journal, spool)
+        work = _Work(
+            config, streams(tasks, config.scale, config.effort, config.kinds), journal, spool
+        )
         work.recover()
         with _pool(config.workers) as pool:
             work.run(pool, make, stop or threading.Event(), look)
