@@ -6,6 +6,7 @@ from lwd.config import COMPACT
 from lwd.sim.expert import Expert
 from lwd.sim.fruit import BLADE, COLOUR_OF, FRUITS, KNIFE, PITCH, SLAB
 from lwd.sim.geometry import yawed
+from lwd.sim.hands import ExpertNoise
 from lwd.sim.juicer import JUICER, RIM
 from lwd.sim.lids import PLATE
 from lwd.sim.pinching import at_fixture
@@ -71,7 +72,7 @@ def turn_knob(robot: SimRobot, degrees: float) -> None:
 
 @pytest.mark.slow
 def test_the_expert_makes_juice_in_order(robot):
-    expert = Expert(robot, np.random.default_rng(0))
+    expert = Expert(robot, np.random.default_rng(0), noise=ExpertNoise(pace=(1.4, 2.6)))
     holders = {"left": set(), "right": set()}
     seen = []
     while robot.status is Status.RUNNING:
