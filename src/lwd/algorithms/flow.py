@@ -57,8 +57,33 @@ def euler_sample(
 ) -> Float[Array, "batch horizon action"]:
     """Action chunks: integrate the velocity from `noise` at w = 0 to w = 1 in equal Euler steps."""
 
-    def step(a: Array, w: Array) -> tuple[Array, None]:
-        return a + velocity(a, jnp.full(a.shape[:1], w)).astype(a.dtype) / steps, None
+    flat = flattened("velocity", velocity, noise.shape)
 
-    actions, _ = jax.lax.scan(step, noise, jnp.arange(steps, dtype=jnp.float32) / steps)
-    return actions
+    def step(a: Array, w: Array) -> tuple[Array, None]:
+        return a + flat(a, jnp.full(a.shape[:1], w)).astype(a.dtype) / steps, None
+
+    start = noise.reshape(len(noise), -1)
+    actions, _ = jax.lax.scan(step, start, jnp.arange(steps, dtype=jnp.float32) / steps)
+    return actions.reshape(noise.shape)
+
+
+def flattened(
+    name: str, velocity: Callable[..., Array], shape: tuple[int, ...]
+) -> Callable[..., Array]:
+    """A function of chunks as one of their numbers in a row, [batch, horizon * action].
+
+    What is done between its evaluations then has one long axis instead of two short ones: on a CPU
+    XLA computes along the last axis, and drawing normal numbers is six times faster with 25 in it
+    than with 5. ValueError if the function does not return one number for each of the chunks'.
+    """
+
+    def flat(a: Array, *rest: Array) -> Array:
+        found = velocity(a.reshape(shape), *rest)
+        if found.shape != shape:
+            raise ValueError(
+                f"{name} returned shape {found.shape} for chunks of shape {shape}; "
+                f"the two must be equal."
+            )
+        return found.reshape(a.shape)
+
+    return flat

@@ -22,11 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from lwd.algorithms.flow import Chunk, Metrics, Velocity, masked_mean
+from lwd.algorithms.flow import Chunk, Metrics, Velocity, flattened
 from lwd.errors import unknown
 
 CriticGradient = Callable[[Chunk], Chunk]
-Path = Float[Array, "steps batch horizon action"]
+Path = Float[Array, "steps batch *chunk"]
+"""Also with all numbers of a chunk in a row, as `flattened` has them."""
 
 
 def boxed(critic_gradient: CriticGradient, bound: float) -> CriticGradient:
@@ -168,21 +169,25 @@ def adjoint_matching_loss(  # noqa: PLR0913 - the whole of Algorithm 2, lines 8 
     of `reference` both the adjoint and, for `bridge`, the target; its first step needs no VJP.
     """
     _check(noise, action_mask, inv_temp)
-    plan = scheme(sampler, steps)
-    drawn = jax.random.normal(key, (steps - 1, *noise.shape))
-    path, predicted, endpoint = roll_out(
-        _forgetful(velocity, recompute), reference, noise, drawn, plan
-    )
-    gradient = _same_shape("critic_gradient", critic_gradient(endpoint), endpoint)
-    adjoint = jnp.where(_per_dimension(action_mask), -inv_temp * gradient, 0.0)
-    base, asked = jax.lax.stop_gradient(lean_adjoint(reference, path, adjoint, plan))
+    plan, shape = scheme(sampler, steps), noise.shape
+    policy = flattened("velocity", _forgetful(velocity, recompute), shape)
+    fixed = flattened("reference", reference, shape)
+    live = jnp.broadcast_to(_per_dimension(action_mask), shape).reshape(len(noise), -1)
+    start = noise.reshape(live.shape)
+    drawn = jax.random.normal(key, (steps - 1, *start.shape))
+    path, predicted, endpoint = roll_out(policy, fixed, start, drawn, plan)
+    gradient = flattened("critic_gradient", critic_gradient, shape)(endpoint)
+    adjoint = jnp.where(live, -inv_temp * gradient.astype(jnp.float32), 0.0)
+    base, asked = jax.lax.stop_gradient(lean_adjoint(fixed, path, adjoint, plan))
 
-    mean = jax.vmap(masked_mean, in_axes=(0, None))
-    loss = _weights(plan, weighting) @ mean(jnp.square(predicted - (base + asked)), action_mask)
-    shift = mean(jnp.square(jax.lax.stop_gradient(predicted) - base), action_mask)
+    def mean(values: Array) -> Array:
+        return jnp.where(live, values, 0.0).sum((-2, -1)) / jnp.maximum(live.sum((0, 1)), 1)
+
+    loss = _weights(plan, weighting) @ mean(jnp.square(predicted - (base + asked)))
+    shift = mean(jnp.square(jax.lax.stop_gradient(predicted) - base))
     return loss, {
         "policy/qam_loss": loss,
-        "policy/adjoint": jnp.sqrt(masked_mean(jnp.square(adjoint), action_mask)),
+        "policy/adjoint": jnp.sqrt(mean(jnp.square(adjoint))),
         "policy/shift": jnp.sqrt(shift.mean(axis=0)),
     }
 
@@ -190,10 +195,10 @@ def adjoint_matching_loss(  # noqa: PLR0913 - the whole of Algorithm 2, lines 8 
 def roll_out(
     velocity: Velocity,
     reference: Velocity,
-    noise: Chunk,
-    drawn: Float[Array, "noisy batch horizon action"],
+    noise: Float[Array, "batch *chunk"],
+    drawn: Float[Array, "noisy batch *chunk"],
     plan: Scheme,
-) -> tuple[Path, Path, Chunk]:
+) -> tuple[Path, Path, Float[Array, "batch *chunk"]]:
     """States a_i, velocities f_theta(a_i, w_i) and the endpoint a^1 from a^0 = `noise`.
 
     `drawn` is eps of every step but the last. States and endpoint carry no gradient, the velocities
@@ -202,7 +207,7 @@ def roll_out(
 
     def step(a: Array, inputs: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
         eps, time, keep, drive, scale = inputs
-        predicted = _evaluate("velocity", velocity, a, time)
+        predicted = _evaluate(velocity, a, time)
         after = keep * a + drive * jax.lax.stop_gradient(predicted) + scale * eps
         return after, (a, predicted)
 
@@ -210,13 +215,13 @@ def roll_out(
     inputs = (eps, *_columns(plan, "time", "keep", "drive", "noise"))
     endpoint, (path, predicted) = jax.lax.scan(step, noise, inputs)
     if plan.reference_last:
-        last = _evaluate("reference", reference, path[-1], plan.time[-1])
+        last = _evaluate(reference, path[-1], plan.time[-1])
         endpoint = plan.keep[-1] * path[-1] + plan.drive[-1] * last
     return path, predicted, jax.lax.stop_gradient(endpoint)
 
 
 def lean_adjoint(
-    reference: Velocity, path: Path, adjoint: Chunk, plan: Scheme
+    reference: Velocity, path: Path, adjoint: Float[Array, "batch *chunk"], plan: Scheme
 ) -> tuple[Path, Path]:
     """Reference velocities f_beta(a_i, w_i) and the f_delta that the adjoint asks for there.
 
@@ -227,10 +232,10 @@ def lean_adjoint(
 
     def step(later: Array, inputs: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
         a, time, adjoint_time, keep, drive, gain, gain_next = inputs
-        base, pull_back = jax.vjp(lambda a: _evaluate("reference", reference, a, adjoint_time), a)
+        base, pull_back = jax.vjp(lambda a: _evaluate(reference, a, adjoint_time), a)
         earlier = keep * later + drive * pull_back(later)[0]
         if not same_time:
-            base = _evaluate("reference", reference, a, time)
+            base = _evaluate(reference, a, time)
         return earlier, (base, -(gain * earlier + gain_next * later))
 
     names = ("time", "adjoint_time", "adjoint_keep", "adjoint_drive", "gain", "gain_next")
@@ -239,25 +244,15 @@ def lean_adjoint(
     inputs = tuple(column[first:] for column in (path, *_columns(plan, *names)))
     last, (base, asked) = jax.lax.scan(step, adjoint, inputs, reverse=True)
     if first:
-        start = _evaluate("reference", reference, path[0], plan.time[0])
+        start = _evaluate(reference, path[0], plan.time[0])
         base = jnp.concatenate([start[None], base])
         asked = jnp.concatenate([-plan.gain_next[0] * last[None], asked])
     return base, asked
 
 
-def _evaluate(name: str, velocity: Velocity, a: Array, w: Array | float) -> Array:
+def _evaluate(velocity: Velocity, a: Array, w: Array | float) -> Array:
     """Velocity in float32 at one flow time for the whole batch."""
-    return _same_shape(name, velocity(a, jnp.full(a.shape[:1], w, jnp.float32)), a)
-
-
-def _same_shape(name: str, found: Array, a: Array) -> Array:
-    """`found` in float32; ValueError if it is not one number for each of the chunks'."""
-    if found.shape != a.shape:
-        raise ValueError(
-            f"{name} returned shape {found.shape} for chunks of shape {a.shape}; "
-            f"the two must be equal."
-        )
-    return found.astype(jnp.float32)
+    return velocity(a, jnp.full(a.shape[:1], w, jnp.float32)).astype(jnp.float32)
 
 
 def _columns(plan: Scheme, *names: str) -> tuple[Array, ...]:
