@@ -1,0 +1,145 @@
+"""The page: scores, successes and cycle times of every stage, paired differences, sub-steps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.pilot.starts import read
+from lwd.config import STAGES
+from lwd.eval.intervals import wilson
+from lwd.eval.results import Attempt
+from lwd.sim.tasks import TASKS
+
+PAIRS = (("offline", "sft"), ("online", "offline"), ("online", "sft"))
+DRAWS = 10_000
+"""Of the bootstrap."""
+Kept = dict[tuple[int, str, int, str], Attempt]
+"""Attempts by seed of the study, task, start and stage."""
+
+
+def load(runs: Path, seeds: Sequence[int]) -> Kept:
+    """Everything that was evaluated."""
+    return {
+        (seed, found.task, found.seed, found.policy): found
+        for seed in seeds
+        for found in read(runs / f"seed-{seed}" / "starts.jsonl")
+    }
+
+
+def page(runs: Path, seeds: Sequence[int], header: str, settings: str) -> str:
+    """The results of all seeds that have any."""
+    kept = load(runs, seeds)
+    tasks = [task for task in TASKS if any(key[1] == task for key in kept)]
+    groups = [(task, [task]) for task in tasks]
+    groups += [(f"all {len(tasks)}", tasks)] if len(tasks) > 1 else []
+    return "\n".join(
+        [
+            "# The pilot study: one policy, all tasks\n",
+            header,
+            settings,
+            *_stages(kept, groups),
+            *_differences(kept, groups),
+            *_substeps(kept, tasks),
+            *_seeds(kept, seeds),
+        ]
+    )
+
+
+def _stages(kept: Kept, groups: list[tuple[str, list[str]]]) -> list[str]:
+    lines = [
+        "Score (V-A): the mean over sub-steps of 1, 0.5 or 0 for the long tasks, success for the",
+        "short ones; with the bootstrap 95 % interval over starts. Success with Wilson's. Cycle",
+        "time over successes and failures, these at the task's limit, with its standard error.",
+        "",
+        "| task | stage | starts | score | success | cycle time, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, tasks in groups:
+        for stage in STAGES:
+            if found := [a for key, a in kept.items() if key[1] in tasks and key[3] == stage]:
+                lines.append(f"| {name} | {stage} | {len(found)} | {_summary(found)} |")
+    return [*lines, ""]
+
+
+def _summary(found: list[Attempt]) -> str:
+    scores = np.array([a.score for a in found])
+    low, high = interval(scores)
+    done = sum(a.success for a in found)
+    from_, to = wilson(done, len(found))
+    cycle = np.array([a.cycle_s for a in found])
+    error = cycle.std(ddof=1) / np.sqrt(len(cycle)) if len(cycle) > 1 else 0.0
+    return (
+        f"{scores.mean():.3f} [{low:.2f}, {high:.2f}] | "
+        f"{done / len(found):.0%} [{from_:.0%}, {to:.0%}] | {cycle.mean():.1f} ± {error:.1f}"
+    )
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Percentile bootstrap of a mean, 95 %."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, (DRAWS, len(values))).mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _differences(kept: Kept, groups: list[tuple[str, list[str]]]) -> list[str]:
+    """Of scores, on the starts that both stages had."""
+    rows = []
+    for first, second in PAIRS:
+        for name, tasks in groups:
+            pairs = [
+                (found, kept[*key[:3], second])
+                for key, found in kept.items()
+                if key[1] in tasks and key[3] == first and (*key[:3], second) in kept
+            ]
+            if pairs:
+                gains = np.array([a.score - b.score for a, b in pairs])
+                low, high = interval(gains)
+                faster = np.mean([a.cycle_s - b.cycle_s for a, b in pairs])
+                rows.append(
+                    f"| {first} - {second} | {name} | {len(pairs)} | {gains.mean():+.3f} | "
+                    f"[{low:+.3f}, {high:+.3f}] | {faster:+.1f} |"
+                )
+    head = [
+        "Paired differences of the score on the same starts, bootstrap 95 % interval:\n",
+        "| comparison | task | starts | difference | interval | cycle time, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    return [*head, *rows, ""] if rows else []
+
+
+def _substeps(kept: Kept, tasks: list[str]) -> list[str]:
+    """Where the long tasks get stuck."""
+    lines = [
+        "Sub-steps of the long tasks: mean score of each; in brackets the share of starts in",
+        "which it was done at all with a score above 0.",
+        "",
+    ]
+    for task in tasks:
+        names = [subtask.name for subtask in TASKS[task].subtasks] if TASKS[task].scored else []
+        if not names:
+            continue
+        lines += [f"| {task} | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
+        for stage in STAGES:
+            found = [a.substeps for key, a in kept.items() if key[1] == task and key[3] == stage]
+            if found:
+                each = np.array(found)
+                means, shares = each.mean(0), (each > 0).mean(0)
+                cells = [f"{m:.2f} ({s:.0%})" for m, s in zip(means, shares, strict=True)]
+                lines.append(f"| {stage} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return lines
+
+
+def _seeds(kept: Kept, seeds: Sequence[int]) -> list[str]:
+    """Mean score over tasks, seed by seed."""
+    lines = ["Mean score over all starts, by seed:\n", "| seed | " + " | ".join(STAGES) + " |"]
+    lines.append("|---|" + "---|" * len(STAGES))
+    for seed in seeds:
+        cells = []
+        for stage in STAGES:
+            scores = [a.score for key, a in kept.items() if key[0] == seed and key[3] == stage]
+            cells.append(f"{np.mean(scores):.3f} of {len(scores)}" if scores else "-")
+        lines.append(f"| {seed} | " + " | ".join(cells) + " |")
+    return [*lines, ""]

@@ -1,0 +1,227 @@
+"""What is done for one seed: data, three stages of learning, robots that act, evaluation."""
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from benchmarks.pilot import starts
+from lwd.config import (
+    COMPACT,
+    STAGES,
+    HostConfig,
+    LearnerConfig,
+    OptimiserConfig,
+    PlaneConfig,
+    StageConfig,
+)
+from lwd.config.collection import CollectConfig, Made
+from lwd.demo.processes import Processes
+from lwd.edge.announce import describe
+from lwd.episode.payload import decode
+from lwd.errors import ServiceError
+from lwd.eval.evaluate import Starts
+from lwd.fleet.file import shipped
+from lwd.learner.process import run
+from lwd.learner.recipes import recipe
+from lwd.sim.collect.run import collect
+from lwd.sim.tasks import TASKS
+from lwd.store import weights
+from lwd.store.catalog import COORDINATOR, Catalog
+from lwd.store.client import ServiceClient
+from lwd.store.objects import Objects, episode_key, sha256_of
+
+log = logging.getLogger(__name__)
+
+N_STEP = {name: 10 if spec.scored else 1 for name, spec in TASKS.items()}
+"""Chunks in a TD window: 10 for long tasks, 1 for short ones (-B2)."""
+START_S = 60.0
+"""Longest wait for the services to answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is done."""
+
+    runs: Path
+    tasks: tuple[str, ...]
+    starts: int
+    """Held-out starts of each task."""
+    until: str
+    """Last stage."""
+    scale: float
+    """Of the 652.5 hours of Table IV."""
+    workers: int
+
+    def root(self, seed: int) -> Path:
+        """Everything of one seed."""
+        return self.runs / f"seed-{seed}"
+
+
+def study(plan: Plan, seed: int) -> None:
+    """One seed, from where it stands."""
+    root = plan.root(seed)
+    gather(plan, plan.runs / "buffer", ("demo", "play"))
+    _adopt(plan.runs / "buffer", root)
+    for stage in STAGES[: STAGES.index(plan.until) + 1]:
+        policy = root / "policies" / f"{stage}.safetensors"
+        if not policy.exists():
+            if stage == "offline":
+                gather(plan, root, ("rollout",), policy=root / "policies" / "sft.safetensors")
+            enter(root)
+            with deployed(plan, seed) if stage == "online" else contextlib.nullcontext():
+                learn(plan, seed, stage)
+            _export(root, stage, policy)
+        wanted = Starts(tasks=plan.tasks, episodes=plan.starts, seed=seed, control=COMPACT)
+        starts.evaluate(root / "starts.jsonl", stage, policy, wanted, workers=plan.workers)
+
+
+def settings(seed: int) -> LearnerConfig:
+    """The recipe of the demo with more updates, all tasks drawn alike, and the paper's windows for
+    long tasks."""
+    base = recipe("lwd", COMPACT, seed=seed)
+    changes = {
+        "sft": {"updates": 20_000, "optimiser": OptimiserConfig(policy_lr=1.5e-3)},
+        "offline": {"updates": 6_000},
+        "online": {"updates": 4_000, "updates_per_episode": 6.0},
+    }
+
+    def stage_of(name: str, stage: StageConfig) -> StageConfig:
+        divl = replace(stage.divl, n_step=N_STEP)
+        return replace(stage, episodes=1, task_balanced=True, divl=divl, **changes[name])
+
+    stages = {name: stage_of(name, stage) for name, stage in base.stages.items()}
+    return replace(base, stages=stages, report_every=100, checkpoint_every=1_000)
+
+
+def learn(plan: Plan, seed: int, until: str) -> None:
+    """Train up to the end of a stage, from the newest checkpoint on."""
+    config, started = settings(seed), time.monotonic()
+    names = STAGES[: STAGES.index(until) + 1]
+    cut = replace(config, stages={name: config.stage(name) for name in names})
+    run(PlaneConfig(root=plan.root(seed)), cut, HostConfig())
+    log.info("learned seed=%d stage=%s seconds=%.0f", seed, until, time.monotonic() - started)
+
+
+def gather(plan: Plan, root: Path, kinds: tuple[Made, ...], policy: Path | None = None) -> None:
+    """Fill the cells of Table IV of some kinds, as far as that can be done."""
+    buffer = collect(
+        CollectConfig(
+            root=root,
+            scale=plan.scale,
+            tasks=plan.tasks,
+            kinds=kinds,
+            policies=(policy,) if policy else (),
+            workers=plan.workers,
+            effort=1.5 if policy else 4.0,
+        )
+    )
+    kept = sum(bool(entry.cell) for entry in buffer.entries)
+    log.info("gathered root=%s kinds=%s kept=%d of=%d", root, kinds, kept, len(buffer.entries))
+
+
+def _adopt(buffer: Path, root: Path) -> None:
+    """Begin a seed with the shared part of the buffer: the same files, a journal of its own."""
+    if not (root / "collect" / "journal.jsonl").exists():
+        shutil.copytree(buffer / "spool", root / "spool", copy_function=os.link, dirs_exist_ok=True)
+        (root / "collect").mkdir(exist_ok=True)
+        shutil.copy(buffer / "collect" / "journal.jsonl", root / "collect" / "journal.jsonl")
+
+
+def enter(root: Path) -> None:
+    """Make a snapshot of what the spool of the collector has and the catalog has not."""
+    plane = PlaneConfig(root=root)
+    objects, ids = Objects(plane.objects), []
+    with Catalog(plane.catalog) as catalog:
+        known = {row.episode_id for row in catalog.snapshot_episodes(catalog.snapshot_version())}
+        for path in sorted((root / "spool" / "collector").glob("*/*.arrow")):
+            if path.stem in known:
+                continue
+            payload = path.read_bytes()
+            row = describe(decode(path), sha256=sha256_of(payload), size_bytes=len(payload))
+            objects.put(episode_key(row.sha256), payload)
+            catalog.insert_episode(row)
+            ids.append(row.episode_id)
+        if ids:
+            token = catalog.acquire_lease(COORDINATOR, "pilot", 1.0)
+            assert token is not None, "no coordinator runs while episodes are entered"
+            catalog.commit_snapshot(ids, token=token)
+    log.info("entered root=%s episodes=%d", root, len(ids))
+
+
+def _export(root: Path, stage: str, path: Path) -> None:
+    """The policy at the end of a stage as one file."""
+    plane = PlaneConfig(root=root)
+    with Catalog(plane.catalog) as catalog:
+        row = [row for row in catalog.list_weights() if row.stage == stage][-1]
+    found = weights.fetch(Objects(plane.objects), row, folder=root / "weights")
+    path.parent.mkdir(exist_ok=True)
+    path.with_suffix(".part").write_bytes(weights.encode(*found))
+    path.with_suffix(".part").rename(path)
+
+
+@contextlib.contextmanager
+def deployed(plan: Plan, seed: int) -> Iterator[None]:
+    """The paper's sixteen robots act with the newest policy and upload what they see."""
+    root = plan.root(seed)
+    queue, service = _free_ports(2)
+    queue_url, service_url = f"nats://127.0.0.1:{queue}", f"http://127.0.0.1:{service}"
+    where = ("--root", root, "--queue-url", queue_url, "--service-url", service_url)
+    with Processes(root / "logs") as processes, ServiceClient(service_url) as client:
+        processes.start("queue", "queue", "--root", root, "--port", queue)
+        for name in ("service", "coordinator"):
+            processes.start(name, name, *where)
+        deadline = time.monotonic() + START_S
+        while not client.healthy():
+            processes.check()
+            if time.monotonic() > deadline:
+                raise ServiceError(f"no service after {START_S:.0f} s; see {root / 'logs'}.")
+            time.sleep(0.5)
+        file = fleet_file(plan, seed, root / "pilot.yaml")
+        processes.start("fleet", "fleet", file, *where, "--kind", "online", niceness=5)
+        over = threading.Event()
+        watch = threading.Thread(target=_watch, args=(processes, over), daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watch.join()
+
+
+def fleet_file(plan: Plan, seed: int, path: Path) -> Path:
+    """The paper's fleet, as far as its robots have tasks of the study."""
+    content = yaml.safe_load(shipped()["paper"].read_text())
+    robots = [
+        robot | {"tasks": tasks}
+        for robot in content["robots"]
+        if (tasks := [task for task in robot["tasks"] if task in plan.tasks])
+    ]
+    allotment = {t: n for t, n in content["allotment"].items() if t in plan.tasks}
+    # All robots in one process: sixteen of their own would not leave the learner its cores.
+    changed = {"robots": robots, "allotment": allotment, "seed": seed}
+    path.write_text(yaml.safe_dump(content | changed | {"robots_per_process": len(robots)}))
+    return path
+
+
+def _watch(processes: Processes, over: threading.Event) -> None:
+    """Start again what dies."""
+    while not over.wait(1.0):
+        processes.check()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

@@ -1,0 +1,62 @@
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from benchmarks.pilot.report import interval, page
+from benchmarks.pilot.starts import in_turn
+from benchmarks.pilot.study import Plan, fleet_file
+
+from lwd.episode.types import Outcome
+from lwd.eval.evaluate import Starts
+from lwd.eval.results import Attempt
+from lwd.fleet.file import read
+
+
+def attempt(stage: str, start: int, *scores: float) -> Attempt:
+    done = min(scores) > 0
+    return Attempt(
+        policy=stage,
+        task="shoes",
+        seed=start,
+        outcome=Outcome.SUCCESS if done else Outcome.TIMEOUT,
+        ticks=500,
+        cycle_s=50.0 if done else 120.0,
+        substeps=scores,
+    )
+
+
+def test_the_page_pairs_what_both_stages_did_on_the_same_start(tmp_path):
+    done = [attempt("sft", start, 1.0, 0.5, 0.0) for start in (1, 2, 3)]
+    done += [attempt("offline", start, 1.0, 1.0, 1.0) for start in (1, 2)]
+    path = tmp_path / "seed-4" / "starts.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(asdict(a)) + "\n" for a in done))
+    lines = page(tmp_path, [4], "header", "settings").splitlines()
+    assert "| shoes | sft | 3 | 0.500 [0.50, 0.50] | 0% [0%, 56%] | 120.0 ± 0.0 |" in lines
+    assert "| offline - sft | shoes | 2 | +0.500 | [+0.500, +0.500] | -70.0 |" in lines
+    assert "| 4 | 0.500 of 3 | 1.000 of 2 | - |" in lines
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    hits = sum(
+        low <= 0.3 <= high for low, high in (interval(rng.random(40) < 0.3) for _ in "x" * 60)
+    )
+    assert 50 <= hits <= 60
+
+
+def test_every_task_has_a_start_before_any_has_two():
+    starts = Starts(tasks=("tea", "shoes"), episodes=3)
+    order = list(in_turn(starts))
+    assert [task for task, _ in order] == ["tea", "shoes"] * 3
+    assert sorted(order) == sorted(starts.scenes())
+
+
+@pytest.mark.parametrize(("tasks", "robots"), [(("shoes", "tea"), 6), (("restocking",), 4)])
+def test_the_fleet_has_the_papers_robots_for_some_of_its_tasks(tmp_path, tasks, robots):
+    plan = Plan(runs=tmp_path, tasks=tasks, starts=1, until="online", scale=0.01, workers=1)
+    fleet = read(fleet_file(plan, 5, tmp_path / "fleet.yaml"))
+    assert len(fleet.robots) == robots
+    assert {task for robot in fleet.robots for task in robot.tasks} == set(tasks)
+    assert fleet.seed == 5
