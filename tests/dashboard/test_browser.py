@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
@@ -13,7 +14,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from actor.point import PointRobot
 from dashboard.conftest import CHROMIUM, DRIVER, Fleet, make_fleet, served
+from dashboard.driven import running, service
 from lwd.config import PlaneConfig
 from lwd.store.access import issue
 
@@ -49,6 +52,9 @@ for (const e of document.querySelectorAll("body *")) {
   if (ratio < 4.5) found.push(`${e.tagName} ${text[0].textContent.trim()}: ${ratio.toFixed(2)}`);
 }
 return found;
+"""
+PIXEL = """
+return document.querySelector("canvas").getContext("2d").getImageData(4, 4, 1, 1).data[0];
 """
 
 
@@ -126,6 +132,15 @@ class Page:
         field.clear()
         field.send_keys(words)
 
+    def fits_a_phone(self) -> None:
+        """Nothing is wider, everything has a name, and both colours can be read."""
+        width = self.driver.execute_script("return document.documentElement.scrollWidth")
+        assert width == PHONE["width"]
+        assert self.unnamed() == []
+        for _ in ("one", "the other"):
+            assert self.driver.execute_script(CONTRAST) == []
+            self.find("#theme")[0].click()
+
     def unnamed(self) -> list[str]:
         """Controls and pictures without a name for a screen reader."""
         roles = {"button", "link", "textbox", "searchbox", "combobox", "slider", "checkbox"}
@@ -144,13 +159,7 @@ class Page:
 def test_every_view_fits_a_phone_and_is_readable_and_named(page: Page, view: str):
     page.open(view, PHONE)
     page.wait(lambda: "Loading" not in page.text(), "the data")
-    width = page.driver.execute_script("return document.documentElement.scrollWidth")
-    assert width == PHONE["width"]
-    assert page.unnamed() == []
-    assert page.driver.execute_script(CONTRAST) == []
-    page.find("#theme")[0].click()
-    assert page.driver.execute_script(CONTRAST) == []
-    page.find("#theme")[0].click()
+    page.fits_a_phone()
 
 
 def test_what_happens_shows_without_a_reload(page: Page):
@@ -256,6 +265,55 @@ def test_who_may_only_look_gets_no_buttons(page: Page, tmp_path):
         guest.says("v1")
         assert not [b for b in guest.find("main button") if "Promote" in b.text]
         guest.driver.get("about:blank")
+
+
+def typed(page: Page, *keys: str) -> None:
+    """Press keys while the focus is in the robot's frame."""
+    page.driver.execute_script("document.querySelector('.drive').focus()")
+    for key in keys:
+        ActionChains(page.driver).send_keys(key).perform()
+
+
+def test_a_person_takes_over_moves_hands_back_and_that_is_in_the_catalog(page: Page):
+    robot = PointRobot("arm-1", tick_s=0.02, camera=True, time_limit_s=600.0)
+    catalog = page.fleet.rest.catalog
+    with service(page.fleet), running(page.fleet.plane, robot):
+        page.open("robot/arm-1", PHONE)
+        page.says("The policy acts.")
+        page.find("[name=author]")[0].send_keys("ana")
+        typed(page, "t")
+        page.says("A person acts; what is recorded counts as a person's. You have it.")
+        page.wait(lambda: abs(page.driver.execute_script(PIXEL) - 128) < 8, "the camera's picture")
+        page.fits_a_phone()
+        typed(page)
+        ActionChains(page.driver).key_down(Keys.ARROW_UP).perform()
+        page.wait(lambda: robot.observe().state[0] > 0.05, "the arm to move")
+        ActionChains(page.driver).key_up(Keys.ARROW_UP).perform()
+        typed(page, "2")
+        step = page.wait(lambda: page.find("[aria-label^='dimension 2 −']"), "its button")[0]
+        step.send_keys(Keys.ENTER)
+        page.wait(lambda: robot.observe().state[1] < -0.02, "the other dimension to move")
+        ben = {"robot": "arm-1", "seat": "another", "press": "take over", "author": "ben"}
+        refused = httpx.post(f"{page.url}/api/seat", json=ben)
+        assert (refused.status_code, "in the hands of ana" in refused.text) == (409, True)
+        page.open("robot/arm-1")  # whoever leaves the page does not drive
+        page.says("Paused")
+        typed(page, "t")
+        page.says("You have it.")
+        typed(page, "h")
+        page.says("The policy acts.")
+        typed(page, " ")
+        page.says("Paused")
+        typed(page, "y")
+        (row,) = page.wait(lambda: catalog.newest_episodes(1, robot="arm-1"), "the episode")
+    assert (row.outcome, 0 < row.interventions < row.ticks) == ("success", True)
+    ticks = httpx.get(f"{page.url}/api/episodes/{row.episode_id}/ticks").json()
+    assert ticks["source"].count(1) == row.interventions
+    named = [name for _, name in ticks["events"] if name != "moved"]
+    assert named[:4] == ["mode:correcting", "by:ana", "mode:paused", "by:ana"]
+    assert "verdict:success" in named
+    page.open("record")
+    page.says("take over told to arm-1 by ana")
 
 
 def test_news_do_not_take_the_focus(page: Page):

@@ -25,8 +25,10 @@ MOTIONS = ("forward", "left", "up", "turn", "tilt", "roll", "open")
 """Of a hand: along x, y, z of the robot's base, about z, y, x of it, and the gripper."""
 SPEED_M, TURN_RAD, GRIP_M = 0.25, 1.2, 0.15
 """Fastest per second: a hand, its rotation, a gripper's opening."""
-STRAY_M = 0.05
-"""Distance of a wanted pose from the arm's own after which the arm's counts: out of reach."""
+LEASH_M = 0.06
+"""How far a hand that is blocked is wanted from where it is: it pushes no harder than that."""
+MISS_M = 0.015
+"""Error of a solution that is none: the pose is out of reach, and the arm stays as it is."""
 SIDE_PX = 240
 """Of each of the two square pictures."""
 
@@ -92,14 +94,16 @@ class HandSteering:
 
     def _move(self, side: str, arm: np.ndarray, by: np.ndarray) -> None:
         """Move one arm's [8] targets in place by [7] motions (m, rad, m)."""
-        here = self._arms[side].pose(arm[:7])
-        position, rotation = self._wanted.get(side, here)
-        if np.linalg.norm(position - here[0]) > STRAY_M:
-            position, rotation = here
-        position = position + SPEED_M * by[:3]
-        rotation = _rotation(TURN_RAD * by[3:6]) @ rotation
-        self._wanted[side] = position, rotation
-        arm[:7] = self._arms[side].solve(arm[:7], position, rotation)
+        arms = self._arms[side]
+        position, rotation = self._wanted.get(side) or arms.pose(arm[:7])
+        measured = self._robot.scene.hand(side)[0]
+        ahead = position + SPEED_M * by[:3] - measured
+        ahead *= min(1.0, LEASH_M / max(float(np.linalg.norm(ahead)), 1e-9))
+        position, rotation = measured + ahead, _rotation(TURN_RAD * by[3:6]) @ rotation
+        joints = arms.solve(arm[:7], position, rotation)
+        if np.linalg.norm(arms.pose(joints)[0] - position) < MISS_M:
+            self._wanted[side] = position, rotation
+            arm[:7] = joints
         arm[7] = np.clip(arm[7] + GRIP_M * by[6], 0.0, MAX_OPENING)
 
 

@@ -1,7 +1,7 @@
 """The robot's side of the metadata service."""
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import httpx
@@ -71,10 +71,11 @@ class ServiceClient:
             timeout=self._timeout_s + wait_s,
         )
         try:
-            found = Orders(**_body(answer))
-            presses = [(int(n), str(press), str(who)) for n, press, who in found.presses]
-            return replace(found, presses=presses, motion=tuple(map(float, found.motion)))
-        except (ValueError, TypeError) as error:
+            body = _body(answer)
+            presses = [(int(n), str(press), str(who)) for n, press, who in body.pop("presses")]
+            motion = tuple(float(speed) for speed in body.pop("motion"))
+            return Orders(**body, presses=presses, motion=motion)
+        except (ValueError, TypeError, KeyError) as error:
             raise ServiceError(f"{answer.url} answered no orders.") from error
 
     def sight(self, robot: str, seat: str, authorization: str | None) -> dict[str, Any]:

@@ -162,10 +162,11 @@ class Seats:
         )
 
     def say(self, word: Word, person: str) -> Sight:
-        """Pass a word on. A press takes the seat; ConflictError names who has it already."""
+        """Pass a word on. A press takes the seat, from another page of the same person, too;
+        ConflictError names whoever else has it."""
         seat, now = self._found(word.robot), self._clock()
         mine = seat.holder == word.seat
-        if word.press and seat.held(now) and not mine:
+        if word.press and seat.held(now) and not mine and seat.person != person:
             raise ConflictError(
                 f"{word.robot} is in the hands of {seat.person}; wait until it is handed back."
             )
