@@ -103,6 +103,24 @@ def test_tasks_and_parts_keep_their_shares() -> None:
     assert found[2] / found[3] == pytest.approx(2 * 120 / 170, rel=0.1)
 
 
+def test_episodes_that_left_are_not_drawn_whatever_their_odds() -> None:
+    """Nor is one of the snapshot after, and a view stays what it was."""
+    memory = memory_of(10, 20, 30, 40)
+    before, names = memory.view(), memory.episode.rows.tolist()
+    memory.remove(names[0])
+    memory.remove(names[2])
+    view, given = memory.view(), np.array([1.0, 0.5, 1.0, 0.25, 1.0])
+    memory.append(make_episode(50, seed=9))
+    for of, left in ((before, {0, 1, 2, 3}), (view, {1, 3})):
+        for balanced in (False, True):
+            rows = draw(memory, of, ONLINE, 4000, seed=(0, 0), task_balanced=balanced, odds=given)
+            counts = np.bincount(memory.owner.rows[rows], minlength=5)
+            assert set(np.flatnonzero(counts).tolist()) == left
+            ends = memory.first.rows[memory.owner.rows[rows]]
+            assert (rows - ends < memory.last.rows[memory.owner.rows[rows]] - ends).all()
+    assert counts[3] / counts[1] == pytest.approx(1.0, rel=0.15)
+
+
 def test_equal_odds_are_even_draws() -> None:
     memory = memory_of(10, 30)
     np.testing.assert_allclose(shares_of(memory, np.full(2, 0.25)), [0.25, 0.75], atol=0.01)

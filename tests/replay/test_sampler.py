@@ -293,8 +293,10 @@ def test_a_window_of_a_million_chunks_has_the_monte_carlo_return() -> None:
 
 
 def test_with_cameras_a_window_starts_only_where_it_finds_its_images() -> None:
-    """The first episode has an image every five ticks, the second none at its end."""
-    seen, blind = make_episode(ticks=20, kind=Kind.DEMO), make_episode(ticks=18, kind=Kind.DEMO)
+    """The first episode has an image every five ticks, the second none where it was cut off."""
+    cut = {"outcome": Outcome.INTERRUPTED, "terminated": False, "truncated": True}
+    seen = make_episode(ticks=20, kind=Kind.DEMO)
+    blind = make_episode(ticks=18, kind=Kind.DEMO, **cut)
     memory = memory_of(seen, blind, cameras=("head",))
     starts = memory.starts(("demo", "restocking"), 4)
     assert memory.view().ticks["demo", "restocking"] == 4

@@ -1,6 +1,6 @@
 """Which windows a learner update sees, and the batch they make: pure functions of a memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +8,7 @@ import numpy as np
 from lwd.episode.windows import chunks, windows
 from lwd.errors import ConfigError, unknown
 from lwd.replay.batch import Batch
-from lwd.replay.memory import PARTS, Memory, View
-
-TRIES = 8
-"""Ticks that are proposed at once for a row whose odds may not be met."""
+from lwd.replay.memory import PARTS, Blocks, Memory, Pool, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,63 +77,76 @@ def draw(
     random = np.random.default_rng(seed)
     rows = []
     for part, count in shares(mixture, available, batch).items():
-        pools = Pools(memory, view, part)
+        pools = sorted(pool for pool in view.ticks if pool[0] == part)
         if odds is None:
-            rows.append(pools.rows(*pools.propose(random, task_balanced, (count,))))
+            rows.append(_even(memory, view, pools, random, count, task_balanced=task_balanced))
         else:
-            rows.append(pools.accepted(random, task_balanced, count, odds))
+            blocks = [memory.blocks(pool, view) for pool in pools]
+            rows.append(_weighted(blocks, odds, random, count, task_balanced=task_balanced))
     return random.permutation(np.concatenate(rows))
 
 
-class Pools:
-    """The start ticks of a part, one pool for each of its tasks."""
+def _even(
+    memory: Memory,
+    view: View,
+    pools: Sequence[Pool],
+    random: np.random.Generator,
+    count: int,
+    *,
+    task_balanced: bool,
+) -> np.ndarray:
+    """[count] start rows, each tick as likely as any other of the part, or of its task."""
+    sizes = np.array([view.ticks[pool] for pool in pools])
+    if task_balanced:
+        pool = random.integers(len(pools), size=count)
+        place = random.integers(sizes[pool])
+    else:
+        ends = np.cumsum(sizes)
+        flat = random.integers(ends[-1], size=count)
+        pool = np.searchsorted(ends, flat, side="right")
+        place = flat - (ends - sizes)[pool]
+    holes = [view.holes.get(name, ()) for name in pools]
+    starts = [memory.starts(*of) for of in zip(pools, sizes.tolist(), holes, strict=True)]
+    return _rows(starts, pool, place)
 
-    def __init__(self, memory: Memory, view: View, part: str) -> None:
-        self._memory = memory
-        names = sorted(pool for pool in view.ticks if pool[0] == part)
-        self._starts = [
-            memory.starts(pool, view.ticks[pool], view.holes.get(pool, ())) for pool in names
-        ]
-        self._sizes = np.array([view.ticks[pool] for pool in names])
-        self._ends = np.cumsum(self._sizes)
 
-    def propose(
-        self, random: np.random.Generator, task_balanced: bool, shape: tuple[int, ...]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Pools, and places in them."""
-        if task_balanced:
-            pool = random.integers(len(self._sizes), size=shape)
-            return pool, random.integers(self._sizes[pool])
-        flat = random.integers(self._sizes.sum(), size=shape)
-        pool = np.searchsorted(self._ends, flat, side="right")
-        return pool, flat - (self._ends - self._sizes)[pool]
+def _weighted(
+    blocks: Sequence[Blocks],
+    odds: np.ndarray,
+    random: np.random.Generator,
+    count: int,
+    *,
+    task_balanced: bool,
+) -> np.ndarray:
+    """[count] start rows, each tick as likely as the odds [episodes] of its episode say.
 
-    def rows(self, pool: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """Start rows of places in pools."""
-        rows = np.empty(place.shape, np.int64)
-        for number, starts in enumerate(self._starts):
-            mine = pool == number
-            rows[mine] = starts[place[mine]]
-        return rows
+    One number for each row finds its block where the sums of weights pass it, and its tick by how
+    far into the block it is.
+    """
+    odd = odds[np.concatenate([block.episode for block in blocks])]
+    weight = np.concatenate([block.ticks for block in blocks]) * odd
+    sums = np.cumsum(weight)
+    lasts = np.cumsum([len(block.episode) for block in blocks]) - 1
+    high = sums[lasts] if task_balanced else sums[lasts[-1:]]
+    low = np.concatenate([[0.0], high[:-1]])
+    pool = random.integers(len(high), size=count)
+    aim = low[pool] + random.random(count) * (high - low)[pool]
+    aim = np.minimum(aim, np.nextafter(high, 0.0)[pool])
+    block = np.searchsorted(sums, aim, side="right")
+    before = np.concatenate([[0.0], sums[:-1]])[block]
+    ticks = np.concatenate([block.ticks for block in blocks])[block]
+    tick = np.minimum((aim - before) / odd[block], ticks - 1).astype(np.int64)
+    first = np.concatenate([block.first for block in blocks])[block]
+    return _rows([b.starts for b in blocks], np.searchsorted(lasts, block), first + tick)
 
-    def accepted(
-        self, random: np.random.Generator, task_balanced: bool, count: int, odds: np.ndarray
-    ) -> np.ndarray:
-        """[count] rows, proposed until their odds are met; a row whose task was drawn keeps it."""
-        rows, unmet = np.empty(count, np.int64), np.arange(count)
-        drawn = self.propose(random, task_balanced, (count,))[0]
-        while len(unmet):
-            shape = (TRIES, len(unmet))
-            if task_balanced:
-                pool = np.broadcast_to(drawn[unmet], shape)
-                place = random.integers(self._sizes[pool])
-            else:
-                pool, place = self.propose(random, False, shape)
-            proposed = self.rows(pool, place)
-            met = random.random(shape) < odds[self._memory.owner.rows[proposed]]
-            rows[unmet] = proposed[met.argmax(axis=0), np.arange(len(unmet))]
-            unmet = unmet[~met.any(axis=0)]
-        return rows
+
+def _rows(starts: Sequence[np.ndarray], pool: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Rows at places in pools."""
+    rows = np.empty(place.shape, np.int64)
+    for number, of_pool in enumerate(starts):
+        mine = pool == number
+        rows[mine] = of_pool[place[mine]]
+    return rows
 
 
 def gather(
