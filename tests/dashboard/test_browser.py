@@ -280,7 +280,7 @@ def test_a_person_takes_over_moves_hands_back_and_that_is_in_the_catalog(page: P
     with service(page.fleet), running(page.fleet.plane, robot):
         page.open("robot/arm-1", PHONE)
         page.says("The policy acts.")
-        page.find("[name=author]")[0].send_keys("ana")
+        page.find("[name=author]")[0].send_keys(Keys.CONTROL + "a" + Keys.NULL + "ana")
         typed(page, "t")
         page.says("A person acts; what is recorded counts as a person's. You have it.")
         page.wait(lambda: abs(page.driver.execute_script(PIXEL) - 128) < 8, "the camera's picture")
