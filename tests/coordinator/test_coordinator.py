@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from lwd.coordinator.service import Plane, _lead, follow_notices, reconcile, run
+from lwd.coordinator.service import Plane, _lead, catch_up, follow_notices, reconcile, run
 from lwd.errors import ConflictError
 from lwd.store import parts
 from lwd.store.catalog import COORDINATOR as LEASE
 from lwd.store.catalog import EPISODES, Catalog
 from lwd.store.objects import episode_key
-from lwd.store.queue import Queue
+from lwd.store.queue import Message, Queue
 from processes import COORDINATOR, wait_until
 
 
@@ -52,6 +52,11 @@ def announce(catalog, queue) -> None:
         catalog.mark_published([notice.outbox_id])
 
 
+def noticed(plane) -> list[Message]:
+    """What a coordinator takes from the queue at a time."""
+    return plane.queue.pull("coordinator", 64, 0.5)
+
+
 def members(catalog) -> list[str]:
     return [row.episode_id for row in catalog.snapshot_episodes(catalog.snapshot_version())]
 
@@ -63,7 +68,7 @@ def test_noticed_episodes_join_once_although_notices_come_twice(plane, catalog, 
         queue.publish(EPISODES, b'{"episode_id": "%s"}' % row.episode_id.encode(), "again")
     token = catalog.acquire_lease(LEASE, "me", 10.0)
     for _ in range(2):
-        follow_notices(plane, token, threading.Event())
+        follow_notices(plane, token, noticed(plane))
     assert sorted(members(catalog)) == sorted(row.episode_id for row in rows)
     assert catalog.dead_letters() == []
     assert queue.pull("coordinator", 10, 0.1) == []
@@ -93,7 +98,7 @@ def test_poison_goes_to_the_dead_letters_and_the_others_join(plane, catalog, que
     queue.publish(EPISODES, b"\x80not a notice", "poison")
     queue.publish(EPISODES, b'{"episode_id": "stranger"}', "stranger")
     token = catalog.acquire_lease(LEASE, "me", 10.0)
-    follow_notices(plane, token, threading.Event())
+    follow_notices(plane, token, noticed(plane))
     assert set(members(catalog)) == {good.episode_id, last.episode_id}
     reasons = {letter.episode_id: letter.reason for letter in catalog.dead_letters()}
     assert set(reasons) == {lying.episode_id, torn.episode_id, "poison", "stranger"}
@@ -110,12 +115,12 @@ def test_a_notice_whose_payload_is_late_comes_again(
     late = produce(upload=False)
     announce(catalog, queue)
     token = catalog.acquire_lease(LEASE, "me", 60.0)
-    follow_notices(plane, token, threading.Event())
+    follow_notices(plane, token, noticed(plane))
     assert (members(catalog), catalog.dead_letters()) == ([], [])
     ((key, payload),) = payloads.items()
     plane.objects.put(key, payload)
     wait_until(
-        lambda: follow_notices(plane, token, threading.Event()) or members(catalog), "the notice"
+        lambda: follow_notices(plane, token, noticed(plane)) or members(catalog), "the notice"
     )
     assert members(catalog) == [late.episode_id]
 
@@ -126,7 +131,7 @@ def test_a_stale_leader_cannot_commit_and_its_notices_come_again(plane, catalog,
     stale = catalog.acquire_lease(LEASE, "old", 0.0)
     token = catalog.acquire_lease(LEASE, "new", 10.0)
     with pytest.raises(ConflictError, match="stale"):
-        follow_notices(plane, stale, threading.Event())
+        follow_notices(plane, stale, noticed(plane))
     assert members(catalog) == []
     assert reconcile(plane, token, 0.0) == 1
     assert members(catalog) == [row.episode_id]
@@ -153,11 +158,27 @@ def test_an_episode_whose_notice_was_lost_is_found(coordinator, catalog, queue, 
     wait_until(lambda: members(catalog) == [row.episode_id], "reconciliation")
 
 
-def test_without_a_queue_episodes_still_join(coordinator, catalog, produce):
+def test_without_a_queue_episodes_still_join(coordinator, catalog, produce, caplog):
     rows = [produce(seed=n) for n in range(3)]
     coordinator()
     wait_until(lambda: len(members(catalog)) == 3, "reconciliation")
+    rows.append(produce(seed=4))
+    wait_until(lambda: len(members(catalog)) == 4, "reconciliation")
     assert set(members(catalog)) == {row.episode_id for row in rows}
+    assert caplog.text.count("queue away") == 1
+
+
+def test_what_is_there_can_be_taken_in_once_without_a_queue(config, catalog, produce, monkeypatch):
+    rows = {produce(seed=n).episode_id for n in range(3)}
+    assert catch_up(config) == 1
+    assert set(members(catalog)) == rows
+    assert catch_up(config) == 1
+    catalog.acquire_lease(LEASE, "another", 60.0)
+    monkeypatch.setattr(
+        "lwd.coordinator.service._acquire", lambda *_: None
+    )  # it never falls silent
+    with pytest.raises(ConflictError, match="at work, another: it takes"):
+        catch_up(config)
 
 
 def test_a_payload_that_never_comes_is_given_up(coordinator, catalog, produce):

@@ -199,14 +199,22 @@ def migrate(plane: Plane = PlaneConfig(), to: str = "") -> None:  # noqa: B008
     print(migrate_url(plane.catalog, to or HEAD))
 
 
-def coordinator(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
+def coordinator(plane: Plane = PlaneConfig(), once: bool = False) -> None:  # noqa: B008
     """Commit uploaded episodes to dataset snapshots.
 
     For example:
         lwd coordinator --root runs/demo
-    """
-    from lwd.coordinator.service import run
+        lwd coordinator --root runs/mine --once
 
+    Args:
+        plane: Which catalog, object store and queue.
+        once: Only take in what is there, which needs no queue, and end.
+    """
+    from lwd.coordinator.service import catch_up, run
+
+    if once:
+        print(f"the data set is at version {catch_up(plane)}")
+        return
     expose(plane.metrics_port)
     run(plane)
 

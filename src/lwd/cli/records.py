@@ -362,7 +362,12 @@ def _print_life(found: Any) -> None:
 
 
 def _table(rows: Iterable[EpisodeRow]) -> Table:
-    table = Table(*(name.replace("_", " ") for name in SHOWN))
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in SHOWN:
+        # An id is there to be copied: it is never cut off, whatever the others have to do.
+        whole = name == "episode_id"
+        title = name.removesuffix("_version").replace("_", " ")
+        table.add_column(title, no_wrap=whole, min_width=32 if whole else None)
     for row in rows:
         table.add_row(*(str(getattr(row, name)) for name in SHOWN))
     return table

@@ -6,8 +6,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -64,20 +65,8 @@ def run(
     seconds and may be wrong.
     """
     stop = stop or stop_on_signals()
-    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    with (
-        Catalog(config.catalog, clock) as catalog,
-        Queue(config.queue_url) as queue,
-        ThreadPoolExecutor(DOWNLOADS, "payload") as pool,
-    ):
-        plane = Plane(
-            catalog=catalog,
-            objects=Objects(config.objects),
-            queue=queue,
-            pool=pool,
-            patience_s=config.patience_s,
-            clock=clock,
-        )
+    holder = _name()
+    with _opened(config, clock) as plane:
         log.info("coordinator ready holder=%s", holder)
         while not stop.is_set():
             try:
@@ -89,6 +78,51 @@ def run(
                 stop.wait(1.0)
 
 
+def catch_up(config: PlaneConfig, clock: Callable[[], float] = time.time) -> int:
+    """Settle every episode that is catalogued, without a queue, and end; the newest version.
+
+    ConflictError if a coordinator is at work, which does this by itself.
+    """
+    holder, late = _name(), threading.Event()
+    with _opened(config, clock) as plane:
+        patience = threading.Timer(2 * SILENT_LEASES * config.lease_s, late.set)
+        patience.start()
+        token = _acquire(plane.catalog, config.lease_s, holder, late)
+        patience.cancel()
+        if token is None:
+            lease = plane.catalog.lease(COORDINATOR)
+            raise ConflictError(
+                f"A coordinator is at work, {lease.holder if lease else 'another one'}: it takes "
+                "episodes into the data set as they come; see `lwd status`."
+            )
+        while reconcile(plane, token, 0.0) == RECONCILE_BATCH:
+            plane.catalog.renew_lease(COORDINATOR, holder, token, config.lease_s)
+        plane.catalog.renew_lease(COORDINATOR, holder, token, 0.0)
+        return plane.catalog.snapshot_version()
+
+
+def _name() -> str:
+    """What this process is called as the holder of a lease."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+@contextmanager
+def _opened(config: PlaneConfig, clock: Callable[[], float]) -> Iterator[Plane]:
+    with (
+        Catalog(config.catalog, clock) as catalog,
+        Queue(config.queue_url) as queue,
+        ThreadPoolExecutor(DOWNLOADS, "payload") as pool,
+    ):
+        yield Plane(
+            catalog=catalog,
+            objects=Objects(config.objects),
+            queue=queue,
+            pool=pool,
+            patience_s=config.patience_s,
+            clock=clock,
+        )
+
+
 def _lead(plane: Plane, config: PlaneConfig, holder: str, stop: threading.Event) -> None:
     """Wait for the lease, then work until it is lost (ConflictError) or `stop` is set."""
     token = _acquire(plane.catalog, config.lease_s, holder, stop)
@@ -98,6 +132,7 @@ def _lead(plane: Plane, config: PlaneConfig, holder: str, stop: threading.Event)
     renew = partial(plane.catalog.renew_lease, COORDINATOR, holder, token)
     renewed = time.monotonic()
     reconciled = renewed - config.reconcile_s
+    away = False
     while not stop.is_set():
         if time.monotonic() - renewed > config.lease_s / 3:
             renewed = time.monotonic()
@@ -107,8 +142,23 @@ def _lead(plane: Plane, config: PlaneConfig, holder: str, stop: threading.Event)
             joined = reconcile(plane, token, config.reconcile_s)
             # A full batch means that more wait, as after a long outage of the queue.
             reconciled = reconciled if joined == RECONCILE_BATCH else time.monotonic()
-        follow_notices(plane, token, stop)
+        away = _follow(plane, token, stop, away=away)
     renew(0.0)
+
+
+def _follow(plane: Plane, token: int, stop: threading.Event, *, away: bool) -> bool:
+    """`follow_notices`; whether the queue is away, which is said when it begins and ends."""
+    try:
+        messages = plane.queue.pull("coordinator", BATCH, PULL_S)
+    except ServiceError as error:
+        if not away:
+            log.warning("queue away, reconciliation goes on reason=%s", error)
+        stop.wait(PULL_S)
+        return True
+    if away:
+        log.info("queue back")
+    follow_notices(plane, token, messages)
+    return False
 
 
 def _acquire(catalog: Catalog, lease_s: float, holder: str, stop: threading.Event) -> int | None:
@@ -130,17 +180,11 @@ def _acquire(catalog: Catalog, lease_s: float, holder: str, stop: threading.Even
     return None
 
 
-def follow_notices(plane: Plane, token: int, stop: threading.Event) -> None:
-    """Pull some notices, settle their episodes, and only then acknowledge.
+def follow_notices(plane: Plane, token: int, messages: Iterable[Message]) -> None:
+    """Settle the episodes of some notices, and only then acknowledge.
 
     A kill in between brings the notices back, to find their episodes settled.
     """
-    try:
-        messages = plane.queue.pull("coordinator", BATCH, PULL_S)
-    except ServiceError as error:
-        log.warning("queue away, reconciliation goes on reason=%s", error)
-        stop.wait(PULL_S)
-        return
     notices = _read_notices(plane, messages)
     rows = {episode_id: plane.catalog.episode(episode_id) for episode_id in notices}
     verdicts = settle(plane, token, [row for row in rows.values() if row is not None])

@@ -104,7 +104,8 @@ class RemotePolicy:
                         f"policy server {self._server.url} is away for {away_s:.0f} s: {reason}. "
                         "Is it running there?"
                     ) from error
-                log.warning("retry server=%s reason=%s", self._server.url, reason)
+                level = logging.WARNING if failures == 1 else logging.DEBUG
+                log.log(level, "retry server=%s reason=%s", self._server.url, reason)
                 self._stop.wait(_PAUSES.delay(failures, random.random()))
 
     def close(self) -> None:
