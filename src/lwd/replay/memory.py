@@ -6,7 +6,7 @@ labels, stays where it is and is a hole in later views. Every episode has T + 1 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -40,11 +40,13 @@ Span = tuple[int, int]
 
 
 class Blocks(NamedTuple):
-    """The starts of a pool by episode: block k is starts[first[k] : first[k] + ticks[k]] of
-    `Memory.starts` without holes."""
+    """The starts of a part by episode, pool after pool: those of block k are
+    starts[pool][first[k] : first[k] + ticks[k]]."""
 
-    starts: np.ndarray
-    """[starts] rows, also those of episodes that have left."""
+    starts: tuple[np.ndarray, ...]
+    """Rows of each pool, also those of episodes that have left."""
+    last: np.ndarray
+    """[pools] the last block of each."""
     episode: np.ndarray
     """[blocks] numbers."""
     first: np.ndarray
@@ -123,6 +125,7 @@ class Memory:
         self._size: tuple[int, int] | None = None
         self._spans: list[dict[Pool, Span]] = []
         self._blocks: dict[Pool, Growing] = defaultdict(lambda: Growing((2,), np.int64))
+        self._parts: dict[str, tuple[View, Blocks]] = {}
         self._holes: dict[Pool, tuple[Span, ...]] = {}
         self._gone: frozenset[int] = frozenset()
         self._index: dict[str, int] = {}
@@ -209,15 +212,25 @@ class Memory:
             self._live[pool] = ((size, holes), live)
         return live
 
-    def blocks(self, pool: Pool, view: View) -> Blocks:
-        """The starts of the pool in a view, by episode."""
-        size = view.ticks[pool] + _length(view.holes, pool)
-        starts, known = self._starts[pool].rows[:size], self._blocks[pool].rows
-        episode, first = known[: np.searchsorted(known[:, 1], size)].T
-        ticks = np.diff(first, append=size)
-        if view.gone:
-            ticks = ticks * ~np.isin(episode, list(view.gone))
-        return Blocks(starts, episode, first, ticks)
+    def blocks(self, part: str, view: View) -> Blocks:
+        """The starts of a part in a view, by episode; made once for a view."""
+        known = self._parts.get(part)
+        if known is None or known[0] is not view:
+            pools = sorted(pool for pool in view.ticks if pool[0] == part)
+            known = self._parts[part] = (view, self._blocks_of(pools, view))
+        return known[1]
+
+    def _blocks_of(self, pools: Sequence[Pool], view: View) -> Blocks:
+        starts, found = [], []
+        for pool in pools:
+            size = view.ticks[pool] + _length(view.holes, pool)
+            starts.append(self._starts[pool].rows[:size])
+            known = self._blocks[pool].rows
+            episode, first = known[: np.searchsorted(known[:, 1], size)].T
+            ticks = np.diff(first, append=size) * ~np.isin(episode, list(view.gone))
+            found.append((episode, first, ticks))
+        last = np.cumsum([len(block[0]) for block in found]) - 1
+        return Blocks(tuple(starts), last, *map(np.concatenate, zip(*found, strict=True)))
 
     def _fit(self, episode: Episode) -> None:
         size = (episode.state.shape[1], episode.action.shape[1])

@@ -77,11 +77,11 @@ def draw(
     random = np.random.default_rng(seed)
     rows = []
     for part, count in shares(mixture, available, batch).items():
-        pools = sorted(pool for pool in view.ticks if pool[0] == part)
         if odds is None:
+            pools = sorted(pool for pool in view.ticks if pool[0] == part)
             rows.append(_even(memory, view, pools, random, count, task_balanced=task_balanced))
         else:
-            blocks = [memory.blocks(pool, view) for pool in pools]
+            blocks = memory.blocks(part, view)
             rows.append(_weighted(blocks, odds, random, count, task_balanced=task_balanced))
     return random.permutation(np.concatenate(rows))
 
@@ -111,7 +111,7 @@ def _even(
 
 
 def _weighted(
-    blocks: Sequence[Blocks],
+    blocks: Blocks,
     odds: np.ndarray,
     random: np.random.Generator,
     count: int,
@@ -123,21 +123,18 @@ def _weighted(
     One number for each row finds its block where the sums of weights pass it, and its tick by how
     far into the block it is.
     """
-    odd = odds[np.concatenate([block.episode for block in blocks])]
-    weight = np.concatenate([block.ticks for block in blocks]) * odd
+    odd = odds[blocks.episode]
+    weight = blocks.ticks * odd
     sums = np.cumsum(weight)
-    lasts = np.cumsum([len(block.episode) for block in blocks]) - 1
-    high = sums[lasts] if task_balanced else sums[lasts[-1:]]
+    high = sums[blocks.last] if task_balanced else sums[-1:]
     low = np.concatenate([[0.0], high[:-1]])
     pool = random.integers(len(high), size=count)
     aim = low[pool] + random.random(count) * (high - low)[pool]
     aim = np.minimum(aim, np.nextafter(high, 0.0)[pool])
     block = np.searchsorted(sums, aim, side="right")
-    before = np.concatenate([[0.0], sums[:-1]])[block]
-    ticks = np.concatenate([block.ticks for block in blocks])[block]
-    tick = np.minimum((aim - before) / odd[block], ticks - 1).astype(np.int64)
-    first = np.concatenate([block.first for block in blocks])[block]
-    return _rows([b.starts for b in blocks], np.searchsorted(lasts, block), first + tick)
+    into = (aim - (sums - weight)[block]) / odd[block]
+    place = blocks.first[block] + into.clip(0, blocks.ticks[block] - 1).astype(np.int64)
+    return _rows(blocks.starts, np.searchsorted(blocks.last, block), place)
 
 
 def _rows(starts: Sequence[np.ndarray], pool: np.ndarray, place: np.ndarray) -> np.ndarray:
