@@ -8,6 +8,7 @@ a stop; `--summary` writes the page of what there is.
 import argparse
 import dataclasses
 import json
+from collections import Counter
 from itertools import product
 from pathlib import Path
 
@@ -53,9 +54,11 @@ def line(task: str, rate: str, split: str) -> str:
     cell = json.loads(file_of(task, rate, split).read_text())
     low, high = wilson(cell["successes"], EPISODES)
     failed = ", ".join(map(str, cell["failed_seeds"])) or "-"
+    scores = Counter(score for attempt in cell["attempts"] for score in attempt["substeps"])
+    marks = " / ".join(str(scores[mark]) for mark in (1.0, 0.5, 0.0)) if scores else "-"
     return (
         f"| {task} | {rate} | {split} | {cell['successes']}/{EPISODES} "
-        f"[{low:.0%}, {high:.0%}] | {cell['score']:.3f} | {cell['robot_s']:.1f} "
+        f"[{low:.0%}, {high:.0%}] | {cell['score']:.3f} | {marks} | {cell['robot_s']:.1f} "
         f"| {cell['robot_s'] / cell['cpu_s']:.0f} | {failed} | {cell['commit']} |"
     )
 
@@ -77,12 +80,13 @@ def main() -> None:
         "",
         header("python -m benchmarks.experts"),
         f"`lwd sim expert` with its default noise, seeds {SEED} to {SEED + EPISODES - 1}.",
-        "Successes with 95 % Wilson intervals, mean score (V-A), mean length, simulated seconds",
-        "per CPU second (one process, whatever else the machine did), and the commit of the cell.",
+        "Successes with 95 % Wilson intervals, mean score (V-A), how many sub-steps scored 1, 0.5",
+        "and 0, mean length, simulated seconds per CPU second (one process, whatever else the",
+        "machine did), and the commit of the cell.",
         "",
-        "| task | rate | split | successes | score | robot s | sim s per CPU s | failed seeds "
-        "| commit |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| task | rate | split | successes | score | 1 / 0.5 / 0 | robot s | sim s per CPU s "
+        "| failed seeds | commit |",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *rows,
         "",
         *([f"Not measured yet: {', '.join(missing)}.", ""] if missing else []),

@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 N_STEP = {name: 10 if spec.scored else 1 for name, spec in TASKS.items()}
 """Chunks in a TD window: 10 for long tasks, 1 for short ones (-B2)."""
+SPEED = 2.0
+"""Robot seconds per second of the fleet: as fast as they can, sixteen robots would leave a learner
+on two cores nothing."""
 START_S = 60.0
 """Longest wait for the services to answer."""
 
@@ -206,8 +209,7 @@ def fleet_file(plan: Plan, seed: int, path: Path) -> Path:
         if (tasks := [task for task in robot["tasks"] if task in plan.tasks])
     ]
     allotment = {t: n for t, n in content["allotment"].items() if t in plan.tasks}
-    # All robots in one process: sixteen of their own would not leave the learner its cores.
-    changed = {"robots": robots, "allotment": allotment, "seed": seed}
+    changed = {"robots": robots, "allotment": allotment, "seed": seed, "speed": SPEED}
     path.write_text(yaml.safe_dump(content | changed | {"robots_per_process": len(robots)}))
     return path
 
