@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 
 import ml_dtypes
@@ -291,3 +293,29 @@ def test_the_real_store_and_catalog_do_what_publishing_needs(tmp_path):
             weights.fetch(objects, missing, folder=tmp_path / "fetched")
     finally:
         catalog.close()
+
+
+FRESH = """
+import sys
+from pathlib import Path
+from lwd.errors import ConfigError
+from lwd.store.weights import load
+assert "ml_dtypes" not in sys.modules
+if len(sys.argv) > 2:
+    sys.modules["ml_dtypes"] = None
+try:
+    print({name: str(tensor.dtype) for name, tensor in load(Path(sys.argv[1]))[0].items()})
+except ConfigError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("installed", "said"), [(True, "{'a': 'bfloat16'}"), (False, "package ml_dtypes")]
+)
+def test_bfloat16_is_read_by_a_process_that_has_not_met_it_yet(tmp_path, installed, said) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(weights.encode({"a": np.ones(3, ml_dtypes.bfloat16)}, {}))
+    command = [sys.executable, "-c", FRESH, str(path), *([] if installed else ["hidden"])]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert said in answer.stdout

@@ -10,6 +10,7 @@ their own, the base, which every later version names and every robot fetches onc
 """
 
 import hashlib
+import importlib
 import json
 import logging
 import re
@@ -22,7 +23,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lwd.errors import IntegrityError, MissingError, NonFiniteError
+from lwd.errors import ConfigError, IntegrityError, MissingError, NonFiniteError
 from lwd.store.delta import apply, difference
 from lwd.store.disk import written_aside
 from lwd.store.download import clear, download
@@ -245,12 +246,29 @@ def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> by
 
 
 def load(path: Path) -> tuple[Tensors, Metadata]:
-    """Tensors and metadata of an artifact file; IntegrityError if it is not one."""
+    """Tensors and metadata of an artifact file; IntegrityError if it is not one.
+
+    ConfigError if it holds bfloat16 numbers and nothing here knows them.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = list(file.keys())
+            if any(file.get_slice(name).get_dtype() == "BF16" for name in names):
+                _learn_bfloat16(path)
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as error:
         raise IntegrityError(f"{path} is not a whole safetensors artifact: {error}.") from error
+
+
+def _learn_bfloat16(path: Path) -> None:
+    """Teach numpy the type, which it knows once a package that defines it was imported."""
+    try:
+        importlib.import_module("ml_dtypes")
+    except ImportError as error:
+        raise ConfigError(
+            f"{path} holds bfloat16 numbers, which numpy knows through the package ml_dtypes only; "
+            "it is not installed. It comes with JAX: pip install 'lwd[learner]', or ml_dtypes."
+        ) from error
 
 
 def check_shapes(tensors: Mapping[str, np.ndarray], expect: Shapes) -> None:
