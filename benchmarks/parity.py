@@ -2,6 +2,8 @@
 
 `python benchmarks/parity.py pi05 FILE.npz` compares with openpi's pi0.5, `... hf FILE.npz` with
 Gemma3, SigLIP and PaliGemma of Hugging Face's transformers; tests/golden has a small file of each.
+`... lerobot FOLDER` loads a pi0.5 of LeRobot, beside which its batch is. parity_reference.py, in an
+environment with torch, writes files for the last two from new random numbers.
 The last line is JSON of each quantity's largest absolute difference. Sizes are read off the
 tensors; how many heads share a projection, and a window, are flags of `hf`.
 """
@@ -20,6 +22,7 @@ from tyro.extras import SubcommandApp
 from lwd.models import gemma3, pi05
 from lwd.models.checkpoints import huggingface
 from lwd.models.checkpoints.names import read
+from lwd.models.checkpoints.pretrained import load_pi05
 from lwd.models.checkpoints.tree import nest
 from lwd.models.fns import Params
 from lwd.models.gemma import GemmaConfig, prefill
@@ -59,19 +62,74 @@ def compare_hf(
     report(hf_differences(dict(np.load(file)), window, vision_heads, head_dim))
 
 
-def pi05_differences(golden: Tensors) -> dict[str, tuple[Array, np.ndarray]]:
+@app.command(name="lerobot")
+def compare_lerobot(folder: Positional[Path]) -> None:
+    """Prefix, loss and sampled chunk of LeRobot's pi0.5, through its safetensors.
+
+    Args:
+        folder: model.safetensors, batch.npz and sizes.json, as parity_reference.py writes them.
+    """
+    report(lerobot_differences(folder))
+
+
+def lerobot_differences(folder: Path) -> dict[str, tuple[Array, np.ndarray]]:
     """Ours and theirs of each quantity."""
-    params = on_device(nest(part(golden, "param/")))
+    golden, sizes = (
+        dict(np.load(folder / "batch.npz")),
+        json.loads(Path(folder / "sizes.json").read_text()),
+    )
+    vision = sizes["vision"]
+    config = Pi05Config(
+        vlm=_gemma(sizes["vlm"]),
+        expert=_gemma(sizes["expert"]),
+        vision=SiglipConfig(
+            width=vision["hidden_size"],
+            depth=vision["num_hidden_layers"],
+            mlp=vision["intermediate_size"],
+            heads=vision["num_attention_heads"],
+            patch=vision["patch_size"],
+            image=vision["image_size"],
+        ),
+        vocabulary=sizes["vocabulary"],
+        tokens=golden["tok"].shape[1],
+        horizon=golden["act"].shape[1],
+        action=golden["act"].shape[2],
+        bfloat16=False,
+    )
+    params = on_device(load_pi05(folder, config, jax.random.key(0)))
+    seen = observation(golden, config.cameras)
+    prefix, _ = pi05.embed_prefix(params, seen, config)
+    v, a = acted(params, seen, golden, config)
+    loss = jnp.square(golden["noise"] - golden["act"] - v)
+    theirs = {name: golden[name] for name in ("prefix", "loss", "sampled")}
+    return dict(zip(theirs, zip((prefix, loss, a), theirs.values(), strict=True), strict=True))
+
+
+def _gemma(sizes: dict[str, int]) -> GemmaConfig:
+    return GemmaConfig(
+        width=sizes["width"], depth=sizes["depth"], mlp=sizes["mlp_dim"], heads=sizes["num_heads"],
+        kv_heads=sizes["num_kv_heads"], head_dim=sizes["head_dim"],
+    )  # fmt: skip
+
+
+def observation(golden: Tensors, cameras: tuple[str, ...]) -> Observation:
+    """The batch; cameras that it numbers are in the model's order."""
     images = {name: jnp.asarray(x) for name, x in part(golden, "image/").items()}
-    config = pi05_config(params, golden, next(iter(images.values())).shape[1])
-    seen = Observation(
-        images=images,
-        image_mask={name: jnp.asarray(x) for name, x in part(golden, "imask/").items()},
-        tokens=jnp.asarray(golden["tok"]),
+    masks = {name: jnp.asarray(x) for name, x in part(golden, "imask/").items()}
+    names = cameras if "0" in images else tuple(images)
+    return Observation(
+        images=dict(zip(names, images.values(), strict=True)),
+        image_mask=dict(zip(names, masks.values(), strict=True)),
+        tokens=jnp.asarray(golden["tok"].astype(np.int32)),
         token_mask=jnp.asarray(golden["tokm"]),
     )
-    prefix, valid = pi05.embed_prefix(params, seen, config)
-    cache, out = pi05.understand(params, seen, config)
+
+
+def acted(
+    params: Params, seen: Observation, golden: Tensors, config: Pi05Config
+) -> tuple[Array, Array]:
+    """openpi's velocity v(a, t), and the chunk after its Euler steps from the same noise."""
+    cache = pi05.encode(params, seen, config)
     t = golden["t"][:, None, None]
     noised = jnp.asarray(t * golden["noise"] + (1 - t) * golden["act"])
     v = -pi05.velocity(params, cache, noised, jnp.asarray(1 - golden["t"]), config)
@@ -79,6 +137,18 @@ def pi05_differences(golden: Tensors) -> dict[str, tuple[Array, np.ndarray]]:
     for step in range(STEPS):
         w = jnp.full(len(a), step / STEPS)
         a = a + pi05.velocity(params, cache, a, w, config) / STEPS
+    return v, a
+
+
+def pi05_differences(golden: Tensors) -> dict[str, tuple[Array, np.ndarray]]:
+    """Ours and theirs of each quantity."""
+    params = on_device(nest(part(golden, "param/")))
+    side = next(iter(part(golden, "image/").values())).shape[1]
+    config = pi05_config(params, golden, side)
+    seen = observation(golden, config.cameras)
+    prefix, valid = pi05.embed_prefix(params, seen, config)
+    _, out = pi05.understand(params, seen, config)
+    v, a = acted(params, seen, golden, config)
     return {
         "prefix": (prefix, golden["prefix"]),
         # What stands in the place of a token that is not there is never read.
@@ -135,6 +205,8 @@ def hf_differences(
     pixels = jnp.asarray(golden["sig/px"].transpose(0, 2, 3, 1))
     seen = siglip(on_device(huggingface.read_siglip(tower, vision)), pixels, vision)
     found["sig/y"] = (seen, golden["sig/y"])
+    if "pg/px" in golden:
+        pixels = jnp.asarray(golden["pg/px"].transpose(0, 2, 3, 1))
     return found | paligemma_differences(part(golden, "pg/"), pixels, vision, head_dim)
 
 

@@ -31,7 +31,7 @@ from lwd.learner.settings import as_json, changes
 from lwd.learner.state import TrainState, Transitions, rates, trained
 from lwd.learner.watch import Watch
 from lwd.models.inputs.preparation import Preparation
-from lwd.models.presets import fit, prepare_as
+from lwd.models.presets import cameras, fit, prepare_as
 from lwd.models.sharding import mesh, require_division
 from lwd.replay.bindings import Bindings
 from lwd.replay.memory import PARTS
@@ -327,4 +327,11 @@ def fit_normaliser(config: LearnerConfig, reader: Reader) -> Preparation:
         file = Path(begun.norm_stats)
         return prepare_as(config.preset, config.control, file, robot=robot, **words)
     seen = reader.windows("demo")
+    if not len(seen.state):
+        raise ConfigError(
+            f"no window of the demonstrations can be used: preset {config.preset} needs images of "
+            f"{', '.join(cameras(config.preset, config.control, config.embodiment)) or 'nothing'} "
+            "at its begin and its end. Name the cameras that were recorded (--embodiment.cameras), "
+            "and keep an image at least once a chunk (--image-every)."
+        )
     return fit(config.preset, config.control, seen.state, seen.action, robot=robot, **words)

@@ -64,7 +64,14 @@ class Processor:
         critic_tokenizer: Tokenizer | None = None,
     ) -> "Processor":
         """Statistics of windows [windows, state] and absolute targets [windows, horizon, action] in
-        robot units."""
+        robot units; ConfigError if they are of another robot."""
+        wanted = 1 + max([*format.state, *format.anchors], default=ABSOLUTE)
+        if state.shape[-1] < wanted or action.shape[-1] != len(format.anchors):
+            raise ConfigError(
+                f"the data has {state.shape[-1]} state and {action.shape[-1]} action numbers; the "
+                f"inputs are made of {wanted} (or more) and {len(format.anchors)}. Say which "
+                "numbers this robot has: --embodiment.state and --embodiment.anchors."
+            )
         relative = relative_to(state, action, format.anchors).reshape(-1, action.shape[-1])
         read = state[:, list(format.state)].astype(np.float64)
         stats = {"state": norm_stats.of(read), "actions": norm_stats.of(relative)}
