@@ -3,16 +3,18 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from lwd.config import StageConfig
+from lwd.config.require import require_positive
 from lwd.errors import ConfigError
 from lwd.learner.loss import Metrics, Step
-from lwd.learner.state import Optimisers, TrainState
-from lwd.learner.update import critic_update, descend
+from lwd.learner.state import Nets, Optimisers, Rates, TrainState, Transitions
+from lwd.learner.update import commit, critic_update, descend, learn_values
 from lwd.models.fns import Params
 
 
@@ -35,16 +37,43 @@ class SoftStage(StageConfig):
             )
 
 
-def require_positive(stage: StageConfig, *names: str) -> None:
-    """Raise ConfigError unless the settings `names` are positive numbers."""
-    for name in names:
-        if not (value := getattr(stage, name)) > 0:
-            raise ConfigError(f"{name} is {value}; it must be positive.")
+@runtime_checkable
+class Actor(Protocol):
+    """How an update makes a policy of the values that it has just learned."""
+
+    def __call__(
+        self,
+        state: TrainState,
+        batch: Transitions,
+        key: Array,
+        rates: Rates,
+        nets: Nets,
+        optimisers: Optimisers,
+        stage: StageConfig,
+    ) -> tuple[TrainState, Metrics]: ...
 
 
-def every_policy_update(step: Step) -> Callable[[StageConfig, int], Step]:
-    """`step` in every `policy_every`-th update, V and Q alone in the others."""
-    return lambda stage, number: critic_update if (number + 1) % stage.policy_every else step
+def learn(*actors: Actor) -> Callable[[StageConfig, int], Step]:
+    """Algorithm 2 with `actors`, one after another, where it has QAM: in every `policy_every`-th
+    update, V and Q alone in the others."""
+
+    def update(
+        state: TrainState,
+        batch: Transitions,
+        key: Array,
+        rates: Rates,
+        *,
+        nets: Nets,
+        optimisers: Optimisers,
+        stage: StageConfig,
+    ) -> tuple[TrainState, Metrics]:
+        new, metrics = learn_values(state, batch, rates, nets.critic, optimisers, stage)
+        for actor, actor_key in zip(actors, jax.random.split(key, len(actors)), strict=True):
+            new, found = actor(new, batch, actor_key, rates, nets, optimisers, stage)
+            metrics |= found
+        return commit(state, new, metrics)
+
+    return lambda stage, number: critic_update if (number + 1) % stage.policy_every else update
 
 
 def box(stage: StageConfig) -> float:

@@ -4,7 +4,7 @@ V and Q learn as in `lwd`, or as in IQL with `divl.value` "expectile". Robots dr
 from the supervised flow and act with the one that Q likes most, so they carry the critic.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
 from lwd.errors import ConfigError
@@ -32,9 +32,7 @@ class BestStage(StageConfig):
 
 def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
     """Data, critics and budget of `lwd`."""
-    base = lwd.settings(control, seed=seed)
-    rl = {name: BestStage(**vars(base.stage(name))) for name in ("offline", "online")}
-    return replace(base, recipe="best_of_n", stages=base.stages | rl)
+    return lwd.with_stages("best_of_n", BestStage, lwd.settings(control, seed=seed))
 
 
 def acting(networks: Networks, stage: StageConfig) -> Acting:
@@ -47,8 +45,4 @@ def acting(networks: Networks, stage: StageConfig) -> Acting:
 
 
 RL = Loss(lambda stage, number: critic_update, acting=acting)
-LOSSES = {
-    "sft": Loss(lwd.supervised),
-    "offline": RL._replace(start=lwd.fix_reference),
-    "online": RL,
-}
+LOSSES = lwd.with_rl(RL)

@@ -4,25 +4,20 @@ The flow stays what SFT made it. A network of the same kind maps noise to a chun
 close to where the flow carries the noise, and climbs Q; robots act with it.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 from jax import Array
 
 from lwd.algorithms.fql import one_step_loss
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
-from lwd.learner.actors import (
-    box,
-    copy_of_policy,
-    every_policy_update,
-    require_positive,
-    train_extra,
-)
+from lwd.config.require import require_positive
+from lwd.learner.actors import Actor, box, copy_of_policy, learn, train_extra
 from lwd.learner.heads import worth
 from lwd.learner.loss import Loss, Metrics
 from lwd.learner.recipes import lwd
 from lwd.learner.state import Nets, Networks, Optimisers, Rates, TrainState, Transitions
-from lwd.learner.update import commit, learn_values
 from lwd.models.acts import Acting, one_step, velocity
 from lwd.models.artifact import FLOW_STEPS
 from lwd.models.fns import Params
@@ -43,55 +38,40 @@ class OneStepStage(StageConfig):
 
 def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
     """Data, critics and budget of `lwd`; `alpha` moves a chunk about as far as its `inv_temp`."""
-    base = lwd.settings(control, seed=seed)
-    rl = {name: OneStepStage(**vars(base.stage(name))) for name in ("offline", "online")}
-    return replace(base, recipe="fql", stages=base.stages | rl)
+    return lwd.with_stages("fql", OneStepStage, lwd.settings(control, seed=seed))
 
 
-def update(
-    state: TrainState,
-    batch: Transitions,
-    key: Array,
-    rates: Rates,
-    *,
-    nets: Nets,
-    optimisers: Optimisers,
-    stage: StageConfig,
-) -> tuple[TrainState, Metrics]:
-    """Learn the values of the batch, then the one-step policy from them and the reference."""
-    valued, value_metrics = learn_values(state, batch, rates, nets.critic, optimisers, stage)
-    new, metrics = distil(valued, valued.beta, batch, key, rates, nets, optimisers, stage)
-    return commit(state, new, value_metrics | metrics)
-
-
-def distil(  # noqa: PLR0913
-    state: TrainState,
-    flow: Params,
-    batch: Transitions,
-    key: Array,
-    rates: Rates,
-    nets: Nets,
-    optimisers: Optimisers,
-    stage: StageConfig,
-) -> tuple[TrainState, Metrics]:
+def distil(flow: Callable[[TrainState], Params]) -> Actor:
     """One step of the one-step policy towards `flow` and up Q."""
-    assert isinstance(stage, OneStepStage)
-    noise = jax.random.normal(key, batch.action.shape)
-    q = worth(nets.critic, state, batch.inputs, stage.qam)
 
-    def loss(params: Params) -> tuple[Array, Metrics]:
-        return one_step_loss(
-            one_step(nets.policy, params, batch.inputs),
-            velocity(nets.policy, flow, batch.inputs),
-            q,
-            noise,
-            batch.action_mask,
-            steps=FLOW_STEPS,
-            alpha=stage.alpha,
-            bound=box(stage),
-        )
+    def follow(
+        state: TrainState,
+        batch: Transitions,
+        key: Array,
+        rates: Rates,
+        nets: Nets,
+        optimisers: Optimisers,
+        stage: StageConfig,
+    ) -> tuple[TrainState, Metrics]:
+        assert isinstance(stage, OneStepStage)
+        noise = jax.random.normal(key, batch.action.shape)
+        q = worth(nets.critic, state, batch.inputs, stage.qam)
 
-    return train_extra("one_step", loss, state, optimisers, rates.policy)
+        def loss(params: Params) -> tuple[Array, Metrics]:
+            return one_step_loss(
+                one_step(nets.policy, params, batch.inputs),
+                velocity(nets.policy, flow(state), batch.inputs),
+                q,
+                noise,
+                batch.action_mask,
+                steps=FLOW_STEPS,
+                alpha=stage.alpha,
+                bound=box(stage),
+            )
+
+        return train_extra("one_step", loss, state, optimisers, rates.policy)
+
+    return follow
 
 
 def start(state: TrainState) -> TrainState:
@@ -111,5 +91,5 @@ def acting(networks: Networks, stage: StageConfig) -> Acting:
     return Acting(act="one_step", extra=nets, settings={"bound": box(stage)})
 
 
-RL = Loss(every_policy_update(update), extra=nets_of_one_step, acting=acting)
-LOSSES = {"sft": Loss(lwd.supervised), "offline": RL._replace(start=start), "online": RL}
+RL = Loss(learn(distil(lambda state: state.beta)), extra=nets_of_one_step, acting=acting)
+LOSSES = lwd.with_rl(RL, start)

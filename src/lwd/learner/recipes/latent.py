@@ -5,7 +5,7 @@ of a noise, a soft actor-critic chooses the noise by it, and robots hand that to
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +13,12 @@ from jax import Array
 
 from lwd.algorithms.latent import noise_actor_loss, noise_critic_loss
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
-from lwd.learner.actors import (
-    SoftStage,
-    box,
-    every_policy_update,
-    require_positive,
-    train_extra,
-)
+from lwd.config.require import require_positive
+from lwd.learner.actors import SoftStage, box, learn, train_extra
 from lwd.learner.heads import judge, reduced
 from lwd.learner.loss import Loss, Metrics
 from lwd.learner.recipes import lwd
 from lwd.learner.state import Nets, Networks, Optimisers, Rates, TrainState, Transitions
-from lwd.learner.update import commit, learn_values
 from lwd.models.acts import Acting, gaussian, velocity
 from lwd.models.artifact import FLOW_STEPS
 from lwd.models.fns import Params
@@ -45,32 +39,10 @@ class SteeredStage(SoftStage):
 def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
     """`lwd`, with a noise critic and a noise actor that learn in every update."""
     base = lwd.settings(control, seed=seed)
-    rl = {
-        name: SteeredStage(**vars(replace(base.stage(name), policy_every=1)))
-        for name in ("offline", "online")
-    }
-    return replace(base, recipe="latent", stages=base.stages | rl)
+    return lwd.with_stages("latent", SteeredStage, base, policy_every=1)
 
 
-def update(
-    state: TrainState,
-    batch: Transitions,
-    key: Array,
-    rates: Rates,
-    *,
-    nets: Nets,
-    optimisers: Optimisers,
-    stage: StageConfig,
-) -> tuple[TrainState, Metrics]:
-    """Learn the values of the batch, then what noise is worth, then which noise to choose."""
-    critic_key, actor_key = jax.random.split(key)
-    valued, values = learn_values(state, batch, rates, nets.critic, optimisers, stage)
-    judged, critic = _judge_noise(valued, batch, critic_key, rates, nets, optimisers, stage)
-    new, actor = _choose_noise(judged, batch, actor_key, rates, nets, optimisers, stage)
-    return commit(state, new, values | critic | actor)
-
-
-def _judge_noise(
+def judge_noise(
     state: TrainState,
     batch: Transitions,
     key: Array,
@@ -96,7 +68,7 @@ def _judge_noise(
     return train_extra("noise_critic", loss, state, optimisers, rates.critic)
 
 
-def _choose_noise(
+def choose_noise(
     state: TrainState,
     batch: Transitions,
     key: Array,
@@ -140,9 +112,5 @@ def acting(networks: Networks, stage: StageConfig) -> Acting:
     return Acting(act="steered", extra=nets, settings=bounds)
 
 
-RL = Loss(every_policy_update(update), extra=noise_nets, acting=acting)
-LOSSES = {
-    "sft": Loss(lwd.supervised),
-    "offline": RL._replace(start=lwd.fix_reference),
-    "online": RL,
-}
+RL = Loss(learn(judge_noise, choose_noise), extra=noise_nets, acting=acting)
+LOSSES = lwd.with_rl(RL)

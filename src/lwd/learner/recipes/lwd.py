@@ -1,5 +1,9 @@
 """Learning while deploying: SFT, offline RL, online RL (Algorithm 1), with DIVL and QAM."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -76,8 +80,18 @@ def fix_reference(state: TrainState) -> TrainState:
     return state._replace(reference=kept)
 
 
-LOSSES = {
-    "sft": Loss(supervised),
-    "offline": Loss(algorithm_2, start=fix_reference),
-    "online": Loss(algorithm_2),
-}
+def with_rl(rl: Loss, start: Callable[[TrainState], TrainState] = fix_reference) -> dict[str, Loss]:
+    """The three stages of Algorithm 1, with `rl` in the last two; `start` is what fixes the
+    reference before them."""
+    return {"sft": Loss(supervised), "offline": rl._replace(start=start), "online": rl}
+
+
+def with_stages(
+    recipe: str, stage: Callable[..., StageConfig], base: LearnerConfig, **changes: Any
+) -> LearnerConfig:
+    """`base` as another recipe, its two RL stages of the kind `stage`, with `changes`."""
+    rl = {name: stage(**vars(base.stage(name)) | changes) for name in ("offline", "online")}
+    return replace(base, recipe=recipe, stages=base.stages | rl)
+
+
+LOSSES = with_rl(Loss(algorithm_2))

@@ -6,7 +6,7 @@ supervised one, and this is EXPO (Dong et al. 2025) with values that need no pol
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +15,13 @@ from jax import Array
 from lwd.algorithms.edit import edit_loss
 from lwd.algorithms.flow import euler_sample
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, StageConfig
-from lwd.learner.actors import (
-    SoftStage,
-    box,
-    every_policy_update,
-    require_positive,
-    train_extra,
-)
+from lwd.config.require import require_positive
+from lwd.learner.actors import SoftStage, box, learn, train_extra
 from lwd.learner.heads import worth
 from lwd.learner.loss import Loss, Metrics
 from lwd.learner.recipes import lwd
 from lwd.learner.state import Nets, Networks, Optimisers, Rates, TrainState, Transitions
-from lwd.learner.update import commit, extract_policy, learn_values
+from lwd.learner.update import extract_policy
 from lwd.models.acts import Acting, gaussian, velocity
 from lwd.models.artifact import FLOW_STEPS
 from lwd.models.fns import Params
@@ -46,30 +41,10 @@ class EditStage(SoftStage):
 
 def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
     """`lwd` with the scale that the authors have for most tasks."""
-    base = lwd.settings(control, seed=seed)
-    rl = {name: EditStage(**vars(base.stage(name))) for name in ("offline", "online")}
-    return replace(base, recipe="qam_edit", stages=base.stages | rl)
+    return lwd.with_stages("qam_edit", EditStage, lwd.settings(control, seed=seed))
 
 
-def update(
-    state: TrainState,
-    batch: Transitions,
-    key: Array,
-    rates: Rates,
-    *,
-    nets: Nets,
-    optimisers: Optimisers,
-    stage: StageConfig,
-) -> tuple[TrainState, Metrics]:
-    """Algorithm 2, then the editor of the flow that it has moved."""
-    flow_key, edit_key = jax.random.split(key)
-    valued, values = learn_values(state, batch, rates, nets.critic, optimisers, stage)
-    tilted, flow = extract_policy(valued, batch, flow_key, rates, nets, optimisers, stage)
-    new, actor = _edit(tilted, batch, edit_key, rates, nets, optimisers, stage)
-    return commit(state, new, values | flow | actor)
-
-
-def _edit(
+def edit(
     state: TrainState,
     batch: Transitions,
     key: Array,
@@ -78,7 +53,7 @@ def _edit(
     optimisers: Optimisers,
     stage: StageConfig,
 ) -> tuple[TrainState, Metrics]:
-    """One step of the editor and of its entropy's coefficient."""
+    """One step of the editor of the flow as it is now, and of its entropy's coefficient."""
     assert isinstance(stage, EditStage)
     flow_key, edit_key = jax.random.split(key)
     noise = jax.random.normal(flow_key, batch.action.shape)
@@ -114,9 +89,5 @@ def acting(networks: Networks, stage: StageConfig) -> Acting:
     return Acting(act="edited", extra={"editor": networks.extra["editor"]["net"]}, settings=numbers)
 
 
-RL = Loss(every_policy_update(update), extra=editor, acting=acting)
-LOSSES = {
-    "sft": Loss(lwd.supervised),
-    "offline": RL._replace(start=lwd.fix_reference),
-    "online": RL,
-}
+RL = Loss(learn(extract_policy, edit), extra=editor, acting=acting)
+LOSSES = lwd.with_rl(RL)
