@@ -76,7 +76,7 @@ def main() -> None:
         dispatch=options.dispatch,
         episodes=options.eval_episodes,
     )
-    on_device = _to_device(chunks)
+    on_device = to_device(chunks)
     groups = [options.seeds] if options.together else [[seed] for seed in options.seeds]
     for until in range(pace.evaluate, options.updates + pace.evaluate, pace.evaluate):
         for seeds in groups:
@@ -135,7 +135,8 @@ def configured(cell: str, options: argparse.Namespace, chunks: Any) -> Any:
     )
 
 
-def _to_device(chunks: Any) -> Any:
+def to_device(chunks: Any) -> Any:
+    """The columns as arrays of the accelerator."""
     import jax.numpy as jnp
 
     return chunks._replace(
