@@ -48,7 +48,7 @@ def main() -> None:
     torch.manual_seed(0)
     with torch.no_grad():
         if asked.what == "hf":
-            np.savez(asked.out, **gemma3(), **siglip(), **paligemma())
+            np.savez(asked.out, allow_pickle=False, **gemma3(), **siglip(), **paligemma())
         else:
             lerobot(asked.out)
 
@@ -141,7 +141,7 @@ def lerobot(folder: Path) -> None:
     whole = torch.nn.Module()
     whole.model = model
     save_model(whole, str(folder / "model.safetensors"))
-    np.savez(folder / "batch.npz", **acted(model))
+    np.savez(folder / "batch.npz", allow_pickle=False, **acted(model))
     words = {"vocabulary": PALIGEMMA["vocab_size"]}
     sizes = {"vlm": PI05, "expert": EXPERT, "vision": VISION, **words}
     (folder / "sizes.json").write_text(json.dumps(sizes))
