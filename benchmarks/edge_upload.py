@@ -102,7 +102,7 @@ def main() -> None:
         f"# Uploads at once\n\n{header('python -m benchmarks.edge_upload')}\n"
         f"{ROBOTS} robots with {EPISODES} episodes of {SIZE // 1000} KB each, one edge client; "
         f"{TURNS} turns of each way, one after the\nother. The ratio is the median over turns. "
-        "The client begins with one at a time in every turn and adds one with each\nthat arrives.\n\n"
+        "The client begins with one at a time in every turn, and\nadds one as each arrives.\n\n"
         "| store and service | at once | episodes/s, median | slowest to fastest | ratio |\n"
         "|---|---|---|---|---|\n" + "\n".join(lines) + "\n"
     )
