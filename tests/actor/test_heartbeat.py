@@ -50,7 +50,8 @@ def test_a_change_of_hands_is_said_at_once():
     ears, someone = Ears(), Someone()
     with Heart("a", ears, pending=lambda: 3, every_s=600.0, clock=lambda: 5.0) as heart:
         wait_until(lambda: ears.heard, "the first beat")
-        assert ears.heard[0] == Beat(robot="a", state="waiting", at=5.0, pending=3)
+        first = Beat(robot="a", state="waiting", at=5.0, pending=3)
+        assert replace(ears.heard[0], process="") == first
         assert beating(Acting(), heart).version == 7
         wait_until(lambda: len(ears.heard) == 2, "the beat of a robot that acts")
         watched = Watched(someone, heart)

@@ -34,6 +34,16 @@ def test_of_too_many_robots_the_longest_silent_one_is_forgotten(monkeypatch):
     assert [beat.robot for beat in beats.last()] == ["a", "c"]
 
 
+def test_a_robot_that_was_started_again_is_one_and_two_that_take_turns_are_two():
+    beats = Heartbeats(Clock())
+    first, second = replace(BEAT, process="1"), replace(BEAT, process="2")
+    assert all(map(beats.note, (first, first, second, second)))
+    assert not beats.note(first)
+    assert not beats.note(second)
+    assert beats.note(replace(first, robot="b"))
+    assert [beat.process for beat in beats.last()] == ["2", "1"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -18,6 +18,7 @@ from lwd.errors import ConfigError, ConflictError, EpisodeError, ServiceError
 from lwd.store.access import issue
 from lwd.store.catalog import Catalog
 from lwd.store.client import ServiceClient
+from lwd.store.heartbeats import Beat
 from lwd.store.objects import Objects, episode_key
 from lwd.store.queue import Queue
 from lwd.store.rows import LoadRow
@@ -73,6 +74,10 @@ def test_a_robot_inserts_repeats_and_reports(start, client, catalog, url, proces
     stored = catalog.episode(row(1).episode_id)
     assert stored is not None
     assert replace(stored, inserted_at=0.0) == row(1)
+    for process_of_robot in ("1", "2"):
+        client.send_beat(Beat(robot="arm-1", state="acting", at=5.0, process=process_of_robot))
+    with pytest.raises(ConflictError, match="Two processes call themselves robot 'arm-1'"):
+        client.send_beat(Beat(robot="arm-1", state="acting", at=5.0, process="1"))
     status = client.status()
     assert (status["episodes"], status["robots"], status["snapshot"]) == (1, {"arm-1": 4}, 0)
     assert processes.stop(process) == 0

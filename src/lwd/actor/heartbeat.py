@@ -4,6 +4,7 @@ import logging
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
@@ -13,7 +14,7 @@ import numpy as np
 from lwd.actor.operator import Operator
 from lwd.actor.policy import Policy
 from lwd.actor.robot import Tick
-from lwd.errors import LwdError
+from lwd.errors import ConflictError, LwdError
 from lwd.store.heartbeats import Beat
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ class Heart:
         """`pending` counts the episodes that are not uploaded yet."""
         self._send, self._pending = send, pending
         self._every_s, self._clock = every_s, clock
-        self._beat = Beat(robot=robot, state="waiting", at=clock())
+        process = uuid.uuid4().hex[:16]
+        self._beat = Beat(robot=robot, state="waiting", at=clock(), process=process)
         self._changed, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -72,7 +74,8 @@ class Heart:
                 self._send(replace(self._beat, at=self._clock(), pending=self._pending()))
                 failing = False
             except (LwdError, OSError) as error:
-                level = logging.DEBUG if failing else logging.INFO
+                level = logging.WARNING if isinstance(error, ConflictError) else logging.INFO
+                level = logging.DEBUG if failing else level
                 log.log(level, "heartbeat not heard robot=%s reason=%s", self._beat.robot, error)
                 failing = True
             self._stop.wait(LEAST_S)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
-from lwd.errors import EpisodeError
+from lwd.errors import ConflictError, EpisodeError
 from lwd.store.access import READ, UPLOAD, Access
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Beat:
     """Version that it acts with; 0 for none."""
     pending: int = 0
     """Episodes in its spool that are not uploaded."""
+    process: str = ""
+    """Another one after every start of its process."""
     received_at: float = 0.0
     """UTC seconds by the service's clock."""
 
@@ -44,15 +46,26 @@ class Heartbeats:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._lock = clock, threading.Lock()
         self._beats: dict[str, Beat] = {}
+        self._before: dict[str, str] = {}
+        """Robot to the process that beat before the one that beats now."""
 
-    def note(self, beat: Beat) -> None:
+    def note(self, beat: Beat) -> bool:
         """Remember a beat, in place of the robot's last one; of too many robots the one that has
-        been silent for longest is forgotten."""
+        been silent for longest is forgotten.
+
+        False if two processes have the robot's name: one beats that another had taken over from.
+        """
         with self._lock:
-            self._beats.pop(beat.robot, None)
+            last = self._beats.pop(beat.robot, None)
+            alone = not beat.process or self._before.get(beat.robot) != beat.process
+            if last is not None and last.process != beat.process:
+                self._before[beat.robot] = last.process
             self._beats[beat.robot] = replace(beat, received_at=self._clock())
             if len(self._beats) > MOST_ROBOTS:
-                del self._beats[next(iter(self._beats))]
+                silent = next(iter(self._beats))
+                del self._beats[silent]
+                self._before.pop(silent, None)
+            return alone
 
     def last(self, after: float = 0.0) -> list[Beat]:
         """The last beat of each robot that came after a time by the service's clock."""
@@ -63,7 +76,7 @@ class Heartbeats:
 
 def check_beat(beat: Beat) -> Beat:
     """The beat, if every field is plausible; else EpisodeError."""
-    names = (beat.robot, beat.task, beat.episode_id)
+    names = (beat.robot, beat.task, beat.episode_id, beat.process)
     usable = (
         beat.robot
         and beat.state in STATES
@@ -91,7 +104,11 @@ def add_heartbeats(app: "FastAPI", beats: Heartbeats, access: Access) -> None:
         beat: Beat, authorization: Annotated[str | None, header] = None
     ) -> dict[str, str]:
         access.check(authorization, UPLOAD, beat.robot)
-        beats.note(check_beat(beat))
+        if not beats.note(check_beat(beat)):
+            raise ConflictError(
+                f"Two processes call themselves robot {beat.robot!r}: start each with a --robot of "
+                "its own, or nobody can tell which of them acted, nor take over from one."
+            )
         return {"status": "noted"}
 
     @app.get("/heartbeats")
