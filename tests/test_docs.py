@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import os
 import re
 import shlex
 import signal
@@ -18,9 +19,12 @@ from tyro.conf import PositionalMetavarFromFieldName
 from tyro.extras import SubcommandApp
 
 import lwd
+from lerobot.datasets import v3
 from lwd import cli
 from lwd.cli.processes import asked_recipe
+from lwd.config import PlaneConfig
 from lwd.learner.recipes import recipe
+from lwd.store.catalog import Catalog
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -194,6 +198,35 @@ def test_the_code_on_a_page_runs(page, tmp_path, monkeypatch, signals):
     names: dict[str, object] = {"__name__": page.stem}
     for number, block in enumerate(fences(page, "python")):
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+
+
+def section(page: Path, title: str) -> str:
+    """The text below a heading, up to the next one."""
+    (found,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", page.read_text(), re.M | re.S)
+    return found
+
+
+def test_the_quickstart_takes_in_a_dataset_and_gives_it_back_corrected(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets").mkdir()
+    v3(tmp_path / "datasets" / "pick_cube", lengths=(4, 5, 6))
+    text = section(ROOT / "docs" / "quickstart.md", "Five minutes: your data")
+    (block,) = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    for line in block.splitlines():
+        words = [os.path.expanduser(word) for word in shlex.split(line, comments=True)]
+        if words[1] == "dashboard":  # what a person does on the page
+            with Catalog(PlaneConfig(root=Path("runs/mine")).catalog) as catalog:
+                last = catalog.newest_episodes(1)[0].episode_id
+                catalog.amend(last, "tombstone", "", author="me", reason="the camera was covered")
+        else:
+            monkeypatch.setattr(sys, "argv", words)
+            cli.main()
+    said = capsys.readouterr().out
+    assert "3 of 3 episodes imported" in said
+    assert f"2 of 2 episodes, 9 frames: {tmp_path}/datasets/corrected" in said
 
 
 def templates() -> str:
