@@ -43,7 +43,7 @@ def serve(
     """Serve the fleet's newest policy until SIGTERM, SIGINT or `stop`.
 
     `build` makes warm batch policies (`lwd.serve.policies.served`). Robots can connect once the
-    first one is ready; before, their connections are refused, which openpi's client waits out.
+    first one is ready; before, their connections are refused: openpi's newer clients wait then.
     ServiceError if the port is taken; ConfigError if the server would be open to other machines.
     """
     stop = stop or stop_on_signals()
