@@ -44,6 +44,21 @@ def test_a_policy_and_an_episode_name_each_other(fleet):
     assert (lives[1].acted, [a.change for a in lives[1].amendments]) == (None, ["tombstone"])
 
 
+def test_an_episode_says_how_stale_its_policy_was(fleet):
+    """One version came later, and one was another robot's: neither could have acted."""
+    for number in (1, 2):
+        fleet.put(number, policy_version=number - 1)
+    ended = fleet.rows[2].produced_at
+    offers = [(-50.0, ""), (-20.0, ""), (-10.0, ",arm-2,"), (-5.0, ",arm-1,"), (9.0, "")]
+    for number, (at, audience) in enumerate(offers):
+        fleet.clock.now = ended + at
+        fleet.catalog.publish_weights(replace(POLICY, update=number, audience=audience))
+    life = lineage.episode(fleet.catalog, fleet.rows[2].episode_id)
+    assert (life.behind, life.age_s) == (2, pytest.approx(50.0))
+    life = lineage.episode(fleet.catalog, fleet.rows[1].episode_id)
+    assert (life.acted, life.behind, life.age_s) == (None, None, None)
+
+
 def test_who_is_not_there_is_named(fleet):
     with pytest.raises(MissingError, match="version 9 was never published"):
         lineage.policy(fleet.catalog, 9)

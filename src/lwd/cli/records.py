@@ -352,7 +352,10 @@ def spool(root: Path = Path("runs/demo"), as_json: AsJson = False) -> None:
 def _print_life(found: Any) -> None:
     console = Console()
     console.print(_table([found.row]))
-    acted = f"policy {found.acted.version}" if found.acted else "no published policy"
+    acted = "no published policy"
+    if found.acted:
+        old = f"{found.age_s:.0f} s old, {found.behind} newer at its end"
+        acted = f"policy {found.acted.version} ({old})"
     console.print(f"made by {acted}; joined the data set in version {found.joined}")
     for entry in found.amendments:
         since = f"version {entry.version}" if entry.version else "the next snapshot"

@@ -26,6 +26,10 @@ class Life(NamedTuple):
     """As recorded."""
     acted: WeightsRow | None
     """The policy; None where none acted."""
+    behind: int | None
+    """Newer policies that its robot could have had when it ended; None where none acted."""
+    age_s: float | None
+    """How long before the end of the episode its policy was published."""
     joined: int | None
     """Version of the data set; None while it has not joined."""
     amendments: list[Amendment]
@@ -47,19 +51,29 @@ def episode(catalog: Catalog, episode_id: str) -> Life:
     row = catalog.episode(episode_id)
     if row is None:
         raise MissingError(f"Episode {episode_id[:80]} is not in the catalog.")
-    entries = catalog.episode_log(episode_id)
+    entries, every = catalog.episode_log(episode_id), catalog.list_weights()
+    acted = catalog.weights(row.policy_version) if row.policy_version else None
     trained = []
-    for weights in catalog.list_weights():
+    for weights in every:
         past = [entry for entry in entries if entry.version <= weights.snapshot]
         if past and past[-1].present and _trains(past[-1].row):
             trained.append(weights.version)
     return Life(
         row=row,
-        acted=catalog.weights(row.policy_version) if row.policy_version else None,
+        acted=acted,
+        behind=acted and _behind(row, every),
+        age_s=acted and row.produced_at - acted.published_at,
         joined=catalog.snapshot_of(episode_id),
         amendments=catalog.amendments(episode_id),
         trained=trained,
     )
+
+
+def _behind(row: EpisodeRow, every: list[WeightsRow]) -> int:
+    """Staleness in versions; by clocks of robot and service, which may differ."""
+    newer = (w for w in every if w.version > row.policy_version)
+    meant = (w for w in newer if not w.audience or f",{row.robot}," in w.audience)
+    return sum(w.published_at < row.produced_at for w in meant)
 
 
 def _trains(row: EpisodeRow) -> bool:
