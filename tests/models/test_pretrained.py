@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lwd.errors import IntegrityError
+from lwd.errors import ConfigError, IntegrityError
 from lwd.models import pi05, vlm_critic
 from lwd.models.checkpoints import huggingface, openpi
 from lwd.models.checkpoints.pretrained import (
@@ -61,13 +62,17 @@ def same(first, second) -> None:
         np.testing.assert_array_equal(leaf, second[path], err_msg=path)
 
 
-def test_the_kind_of_a_pi05_is_found(params, tmp_path, key):
-    openpi.save(tmp_path / "openpi", params)
-    save_lerobot(tmp_path / "lerobot", params, CONFIG)
+def test_the_kind_of_a_pi05_is_found(params, tmp_path, key, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    openpi.save(Path("openpi"), params)
+    save_lerobot(Path("lerobot"), params, CONFIG)
     for source in ("openpi", "lerobot", "lerobot/model.safetensors"):
+        same(load_pi05(Path(source), CONFIG, key), params)
         same(load_pi05(tmp_path / source, CONFIG, key), params)
     with pytest.raises(IntegrityError, match="holds no orbax checkpoint"):
         load_pi05(tmp_path, CONFIG, key)
+    with pytest.raises(ConfigError, match="a state of 50 numbers as a token"):
+        save_lerobot(tmp_path / "tiny", params, VLA["tiny"](10, 2).policy)
 
 
 def test_paligemma_gets_a_fresh_expert(params, tmp_path, key):

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lwd.errors import ConfigError
 from lwd.models import pi05
 from lwd.models.checkpoints.names import Name, Tensors, read, under, write
 from lwd.models.checkpoints.tree import fit, flatten
@@ -210,7 +211,15 @@ def read_lerobot(tensors: Tensors, config: Pi05Config) -> Params:
 
 
 def write_lerobot(params: Params, config: Pi05Config) -> dict[str, np.ndarray]:
-    """Tensors by LeRobot's names, for its own loader: with the tied head, which it looks for."""
+    """Tensors by LeRobot's names, for its own loader: with the tied head, which it looks for.
+
+    ConfigError for a model that reads its state as a token, which LeRobot's pi0.5 has no place for.
+    """
+    if config.state:
+        raise ConfigError(
+            f"the model reads a state of {config.state} numbers as a token; LeRobot's pi0.5 has it "
+            "in the prompt. Only models with a discrete state, as preset pi05, can be written."
+        )
     tensors = write(flatten(params), PI05, depth=_depth(config), sizes=_sizes(config))
     return tensors | {_TIED: tensors[_EMBEDDING]}
 

@@ -26,7 +26,7 @@ def load(folder: Path, config: Pi05Config) -> Params:
     IntegrityError if there is none, or names every tensor that is missing, unexpected, or of
     another shape.
     """
-    at = folder / "params" if (folder / "params").is_dir() else folder
+    at = (folder / "params" if (folder / "params").is_dir() else folder).absolute()
     if not (at / "_METADATA").exists():
         raise IntegrityError(
             f"{folder} holds no orbax checkpoint: neither it nor its folder params has a file "
