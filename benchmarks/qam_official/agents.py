@@ -82,8 +82,7 @@ def ours(sizes: Sizes, sampler: Any, steps: int) -> tuple[Any, State]:
         "critic": jax.tree.map(lambda *leaves: jnp.stack(leaves), *critics),
     }
     target = {name: online[name] for name in ("cloned", "critic")}
-    # One row of all parameters: the same numbers, in one loop instead of one for each array.
-    chain = optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-4)))
+    chain = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-4))
     step = jax.jit(partial(_update, chain=chain, sampler=sampler, steps=steps))
     return step, State(online, target, chain.init(online))
 
