@@ -85,20 +85,13 @@ def make_fleet(folder: Path) -> Fleet:
 
 
 @contextmanager
-def served(plane: PlaneConfig, **settings) -> Iterator[str]:
+def served(plane: PlaneConfig, address: str = "http://127.0.0.1:0") -> Iterator[str]:
     """URL of a page that runs in a thread."""
     stop, ready = threading.Event(), Future()
 
     def run() -> None:
         try:
-            serve(
-                plane,
-                "http://127.0.0.1:0",
-                every_s=0.05,
-                stop=stop,
-                started=ready.set_result,
-                **settings,
-            )
+            serve(plane, address, every_s=0.05, stop=stop, started=ready.set_result)
         except LwdError as error:
             ready.set_exception(error)
 

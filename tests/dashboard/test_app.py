@@ -1,10 +1,12 @@
 """The page's HTTP interface, as a real server."""
 
 import json
+import ssl
 from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 
 from dashboard.conftest import Fleet, served
 from dashboard.pictures import jpeg
@@ -12,6 +14,7 @@ from lwd.config import PlaneConfig
 from lwd.dashboard.serve import serve
 from lwd.errors import ConfigError
 from lwd.store.access import issue
+from lwd.store.catalog import Catalog
 from processes import wait_until
 
 WHY = {"reason": "seen on the video", "author": "ana"}
@@ -159,13 +162,38 @@ def test_foreign_pages_cannot_act(shared: httpx.Client):
     assert shared.post(path, content="x" * 70_000, headers=as_json).status_code == 413
 
 
-def test_tokens_say_who_may_look_and_who_may_act(fleet: Fleet, tmp_path: Path):
-    tokens = tmp_path / "tokens.json"
+@pytest.fixture
+def secured(fleet: Fleet, postgres_url: str, tmp_path: Path) -> PlaneConfig:
+    """The fleet's newest episode in a catalog on PostgreSQL, a certificate, and who signed it."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    chain = b"".join(part.bytes() for part in certificate.cert_chain_pems)
+    (tmp_path / "cert.pem").write_bytes(chain)
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with Catalog(postgres_url) as catalog:
+        catalog.insert_episode(fleet.rest.catalog.newest_episodes(1)[0])
+    return PlaneConfig(
+        root=fleet.plane.root,
+        service_url=fleet.plane.service_url,
+        catalog_url=postgres_url,
+        tokens=tmp_path / "tokens.json",
+        tls_cert=tmp_path / "cert.pem",
+        tls_key=tmp_path / "key.pem",
+    )
+
+
+def test_tokens_say_who_may_look_and_who_may_act_under_tls_on_postgresql(secured: PlaneConfig):
+    tokens = secured.tokens
+    assert tokens is not None
     looks = issue(tokens, "guest", ("read",))
     acts = issue(tokens, "ana", ("read", "operate"))
     robot = issue(tokens, "robot-1", ("upload",))
-    plane = PlaneConfig(root=fleet.plane.root, tokens=tokens, service_url=fleet.plane.service_url)
-    with served(plane) as url, httpx.Client(base_url=url) as http:
+    trusted = ssl.create_default_context(cafile=str(secured.root / "ca.pem"))
+    with (
+        served(secured, "https://127.0.0.1:0") as url,
+        httpx.Client(base_url=url, verify=trusted) as http,
+    ):
         assert http.get("/").status_code == 200
         assert http.get("/api/episodes").status_code == 401
         assert http.get("/events").status_code == 401
@@ -174,13 +202,17 @@ def test_tokens_say_who_may_look_and_who_may_act(fleet: Fleet, tmp_path: Path):
         cookie = http.post("/api/session", json={"token": looks}).headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
+        assert "Secure" in cookie
         assert http.get("/api/session").json() == {"open": False, "scopes": ["read"]}
         path = f"/api/episodes/{newest(http)['episode_id']}/amend"
         assert http.post(path, json={"change": "tombstone", **WHY}).status_code == 403
+        word = {"robot": "robot-1", "seat": "tab", "press": "take over"}
+        assert http.post("/api/seat", json=word).status_code == 403
         bearer = {"Authorization": f"Bearer {acts}"}
         wanted = {"change": "tombstone", "reason": "bad", "author": "somebody else"}
         assert http.post(path, json=wanted, headers=bearer).is_success
-        assert fleet.rest.catalog.amendments()[0].author == "ana"
+        with Catalog(secured.catalog) as catalog:
+            assert catalog.amendments()[0].author == "ana"
 
 
 @pytest.mark.parametrize("url", ["http://0.0.0.0:0", "https://127.0.0.1:0"])

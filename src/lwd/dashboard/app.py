@@ -85,18 +85,18 @@ def create_app(parts: Parts) -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def _looking(parts: Parts) -> AsyncIterator[None]:
-    task = asyncio.create_task(_look(parts))
+    over = asyncio.Event()
+    task = asyncio.create_task(_look(parts, over))
     yield
     parts.bell.close()
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    over.set()
+    await task  # a look under way keeps a connection until it ends
 
 
-async def _look(parts: Parts) -> None:
+async def _look(parts: Parts, over: asyncio.Event) -> None:
     """Look now and then; a catalog that is away is looked for again."""
     failing = False
-    while True:
+    while not over.is_set():
         started = time.monotonic()
         try:
             if await run_in_threadpool(parts.board.look):
@@ -105,7 +105,9 @@ async def _look(parts: Parts) -> None:
         except ServiceError as error:
             log.log(logging.DEBUG if failing else logging.WARNING, "look failed error=%s", error)
             failing = True
-        await asyncio.sleep(max(parts.every_s - (time.monotonic() - started), 0.02))
+        pause_s = max(parts.every_s - (time.monotonic() - started), 0.02)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), pause_s)
 
 
 def _add_page(app: FastAPI, parts: Parts) -> None:

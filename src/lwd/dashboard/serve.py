@@ -69,9 +69,12 @@ def serve(
             ssl_certfile=plane.tls_cert,
             ssl_keyfile=plane.tls_key,
         )
-        log.info("dashboard ready url=%s", bound)
-        started(bound)
-        _run(uvicorn.Server(settings), socket, shared["bell"], stop)
+
+        def ready() -> None:
+            log.info("dashboard ready url=%s", bound)
+            started(bound)
+
+        _run(uvicorn.Server(settings), socket, shared["bell"], stop, ready)
 
 
 @contextmanager
@@ -125,9 +128,20 @@ class Patient:
         return self._beats.values()
 
 
-def _run(server: uvicorn.Server, socket, bell: Bell, stop: threading.Event) -> None:
+def _run(
+    server: uvicorn.Server,
+    socket,
+    bell: Bell,
+    stop: threading.Event,
+    ready: Callable[[], None],
+) -> None:
+    """Serve in a thread until `stop`; `ready` is told once connections are taken."""
     thread = threading.Thread(target=server.run, args=[[socket]], name="dashboard")
     thread.start()
+    while thread.is_alive() and not server.started and not stop.wait(0.01):
+        pass
+    if server.started:
+        ready()
     while thread.is_alive() and not stop.wait(0.1):
         pass
     bell.close()

@@ -68,7 +68,7 @@ class HandSteering:
             found[f"{side} hand"] = f"{x:.0f} cm forward, {across}, {z:.0f} up"
             things = (item.thing for item in scene.layout.items)
             held = next((t.name for t in things if scene.holder(t) == side), "")
-            opening = f"{1000 * scene.opening(side):.0f} mm open"
+            opening = f"{max(0.0, 1000 * scene.opening(side)):.0f} mm open"
             found[f"{side} gripper"] = f"{opening}, holds {held}" if held else opening
         found["steps done"] = f"{scene.reached} of {len(spec.subtasks)}"
         return found
