@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from lwd.chaos.run import run
+from lwd.chaos.audit import Evidence, audit
+from lwd.chaos.run import Result, run
 from lwd.cli import main
 from lwd.config import ChaosConfig
 from lwd.errors import ConfigError
@@ -35,6 +36,29 @@ def test_a_storm_loses_and_doubles_nothing(tmp_path, monkeypatch, capsys):
     assert found["crashes"] == {}
     assert found["policies"] > 1
     assert found["episodes_acted"] >= 30
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_storm_that_lost_something_says_which_seed_repeats_it(monkeypatch, capsys, as_json):
+    evidence = Evidence(acknowledged=frozenset("a"), begun=frozenset("a"), sizes=[], members=[])
+    result = Result(
+        report=audit(evidence),
+        policies=0,
+        episodes_acted=0,
+        kills=1,
+        faults={},
+        crashes={},
+        seconds=1.0,
+        seed=4711,
+    )
+    monkeypatch.setattr("lwd.chaos.run.run", lambda config: result)
+    monkeypatch.setattr(sys, "argv", ["lwd", "chaos", *(["--json"] if as_json else [])])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert ('"seed": 4711' if as_json else "--seed 4711") in said
+    assert ('"lost": 1' if as_json else "gone without a trace") in said
 
 
 def test_somebodys_catalog_is_left_alone(tmp_path):
