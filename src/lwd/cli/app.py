@@ -15,7 +15,7 @@ from lwd.cli.exchange import data, export_, import_
 from lwd.cli.prepare import normstats, plan
 from lwd.cli.sim import sim
 from lwd.cli.weights import weights
-from lwd.errors import LwdError
+from lwd.errors import LwdError, unknown
 from lwd.store.process import follow_parent
 
 WHAT_FOR = "Learning while Deploying: robots at work teach the policy that they act with."
@@ -84,6 +84,7 @@ def main() -> None:
     try:
         if _overview(sys.argv[1:]):
             return
+        _check(sys.argv[1:])
         follow_parent()
         if sys.argv[1:2] == ["learner"]:
             asked = partial(processes.learner, algorithm=processes.asked_recipe(sys.argv))
@@ -120,6 +121,17 @@ def _overview(words: list[str]) -> bool:
         overview.show(f"lwd {words[0]}", what_for, {"Commands": commands})
         return True
     return False
+
+
+def _check(words: list[str]) -> None:
+    """ConfigError with the near misses if there is no such command."""
+    group, name = app, "command"
+    for word in words[:2]:
+        if word not in group._subcommands and not word.startswith("-"):
+            raise unknown(name, word, group._subcommands)
+        if word not in GROUPS:
+            return
+        group, name = GROUPS[word][0], f"{word} command"
 
 
 def _named(command: Callable) -> tuple[str, str]:
