@@ -188,6 +188,7 @@ def test_an_episode_is_played_and_taken_out_and_that_is_on_record(page: Page):
     row = page.fleet.record(81, robot="robot-1", outcome="success", task="pouring")
     page.open(f"episode/{row.episode_id}")
     page.says("person acted")
+    page.says("75 %, steps 1, 0.5")
     slider = page.wait(lambda: page.find("input[type=range]"), "the slider")[0]
     slider.send_keys(Keys.ARROW_RIGHT * 12)
     image = page.find(".frames img")[0]

@@ -1,6 +1,6 @@
 // One episode: frames, value and its distribution, actions and who acted; and what people correct about it.
 
-import { el, moment, say, short } from "./dom.js";
+import { el, moment, percent, say, short } from "./dom.js";
 import { get } from "./server.js";
 import { ask } from "./ask.js";
 import { chart } from "./chart.js";
@@ -25,10 +25,12 @@ export function show(state, id) {
   async function load() {
     const life = await get(`/api/episodes/${id}`);
     describe(facts, life);
+    score(facts, player.ticks);
     if (state.mayOperate()) buttons.replaceChildren(...corrections(state, life, load));
     if (player.ticks) return;
     player.ticks = await get(`/api/episodes/${id}/ticks`);
     player.last = player.ticks.seconds.length - 1;
+    score(facts, player.ticks);
     showFrames(frames, id, player);
     showActions(actions, player);
     try {
@@ -56,6 +58,13 @@ function describe(place, { row, acted, joined, amendments, trained }) {
     el("div", { class: name === "Instruction" ? "long" : null }, el("dt", {}, name), el("dd", {}, value))));
   place.replaceChildren(list, ...(amendments.length ? [ el("div", {}, el("h2", {}, "Corrections"), el("ul", { class: "plain" }, amendments.map((entry) => el("li", { class: "entry" },
       el("b", {}, `${entry.change} ${entry.value}`), ` ${entry.version ? `since v${entry.version}` : "from the next snapshot on"}, by ${entry.author}: ${entry.reason}`))))] : []));
+}
+
+/** The step-wise score of a task that has annotated sub-steps, as the recording or a person says. */
+function score(place, ticks) {
+  const parts = ticks?.substeps ?? [];
+  if (parts.length) place.querySelector("dl").append(el("div", {}, el("dt", {}, "Step-wise score"),
+    el("dd", {}, `${percent(parts.reduce((sum, part) => sum + part, 0) / parts.length)}, steps ${parts.join(", ")}`)));
 }
 
 function corrections(state, { row, amendments }, again) {
