@@ -8,8 +8,8 @@ which only our own numbers are taken. Processes run one after the other; CPU tim
 their threads, which a busy machine changes less than wall time.
 
 With `--folder` the dataset and every finished step stay there, and the same command goes on with
-the next one. `--minutes` ends the import early, by Ctrl-C, so that a slow machine measures a part
-of a large dataset instead of all of a small one; the table says how many frames it was.
+the next one. `--minutes` ends the import early, so that a slow machine measures a part of a large
+dataset instead of all of a small one; the table says how many frames it was.
 """
 
 import argparse
@@ -108,13 +108,13 @@ def _episode(seed: int, shown: dict[str, Any], extra: dict[str, Any] | None = No
 def timed(*words: object, minutes: float = 0.0) -> Took:
     """Run a program; what it says last as JSON, and what it took.
 
-    After so many minutes, if any, it is stopped as by Ctrl-C, and what it says is empty.
+    After so many minutes, if any, it is ended by SIGTERM, and what it says is empty.
     """
     started = time.perf_counter()
     command = [*map(str, words)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=out, stderr=errors, text=True)
-        late = threading.Timer(60 * minutes, process.send_signal, (signal.SIGINT,))
+        late = threading.Timer(60 * minutes, process.terminate)
         if minutes:
             late.start()
         _, status, used = os.wait4(process.pid, 0)
@@ -122,7 +122,8 @@ def timed(*words: object, minutes: float = 0.0) -> Took:
         process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - started
         errors.seek(0)
-        assert process.returncode in ((0, 130) if minutes else (0,)), errors.read()[-3000:]
+        ended = (0, -signal.SIGTERM) if minutes else (0,)
+        assert process.returncode in ended, errors.read()[-3000:]
         out.seek(0)
         lines = str(out.read()).splitlines()
     said = json.loads(lines[-1]) if process.returncode == 0 else {}
