@@ -169,8 +169,10 @@ episode_zero = episode(0)
 
 
 def arrive(folder: Path) -> None:
-    """A process of its own: commits new episodes until its stdin closes."""
+    """A process of its own: commits new episodes until its stdin closes, once it has said so."""
     fleet, number = Fleet(folder), EPISODES + 20
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     while not select.select([sys.stdin], [], [], ARRIVALS_S)[0]:
         fleet.commit([encode(episode(number + i)) for i in range(AT_ONCE)])
         number += AT_ONCE
@@ -194,7 +196,10 @@ def stalls(folder: Path) -> list[str]:
     for turn in range(TURNS):
         arrivals = bool(turn % 2)
         command = [sys.executable, "-c", _ARRIVE, str(folder)] if arrivals else ["cat"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as other:
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe if arrivals else None) as other:
+            if other.stdout is not None:
+                other.stdout.readline()  # on a busy machine its imports take as long as a turn
             end = time.monotonic() + TURN_S
             while time.monotonic() < end:
                 waits[arrivals].append(_update(reader, next(updates)))
