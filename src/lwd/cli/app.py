@@ -88,7 +88,7 @@ def main() -> None:
         follow_parent()
         if sys.argv[1:2] == ["learner"]:
             asked = partial(processes.learner, algorithm=processes.asked_recipe(sys.argv))
-            app.command(name="learner", help=processes.learner.__doc__)(asked)
+            app.command(name="learner")(asked)
         app.cli(prog="lwd", description=WHAT_FOR, config=(PositionalMetavarFromFieldName,))
     except LwdError as error:
         sys.exit(f"lwd: {error}")
