@@ -168,7 +168,12 @@ def talk(access: Access, catalog: Catalog, *calls: tuple[str, dict, str]) -> lis
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             return [
-                await client.post(path, json=body, headers={"Authorization": f"Bearer {token}"})
+                await client.request(
+                    "POST" if body else "GET",
+                    path,
+                    json=body or None,
+                    headers={"Authorization": f"Bearer {token}"},
+                )
                 for path, body, token in calls
             ]
 
@@ -191,8 +196,10 @@ def test_the_service_asks_who_may_and_writes_down_who_did(tmp_path):
             ("/seats/words", press, "guess"),
             ("/seats/words", press, ana),
             ("/seats/words", asdict(replace(ANA, motion=(1.0, 0.0))), ana),
+            ("/seats/sight?robot=arm", {}, guest),
+            ("/seats/sight?robot=arm", {}, other),
         )
-        assert [a.status_code for a in answers] == [403, 200, 403, 403, 401, 200, 200]
+        assert [a.status_code for a in answers] == [403, 200, 403, 403, 401, 200, 200, 200, 403]
         assert answers[5].json()["person"] == "ana"
         found = [(e.robot, e.press, e.author, e.at) for e in catalog.handovers(10)]
         assert found == [("arm", "take over", "ana", 1000.0)]

@@ -34,7 +34,9 @@ def add_seats(app: FastAPI, seats: Seats, access: Access, catalog: Catalog) -> N
         seat: Annotated[str, Query(max_length=MAX_NAME)] = "",
         authorization: Token = None,
     ) -> Sight:
-        access.check(authorization, READ)
+        grant = access.check(authorization, READ)
+        if grant is not None and UPLOAD in grant.scopes:
+            access.check(authorization, UPLOAD, robot)  # robots do not look at each other
         return seats.look(robot, seat)
 
     @app.post("/seats/words")
