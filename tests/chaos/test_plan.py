@@ -14,6 +14,7 @@ TARGETS = Targets(
     clocks=["service"],
     links=["queue", "service"],
     robots=["chaos-0", "chaos-1"],
+    radios=["radio"],
 )
 ALLOWED = {
     **{kind: [""] for kind in Kind},
@@ -22,6 +23,7 @@ ALLOWED = {
     Kind.FILL: TARGETS.writers,
     Kind.SKEW: TARGETS.clocks,
     Kind.TEAR: TARGETS.robots,
+    Kind.LOSSY: TARGETS.radios,
 }
 
 
@@ -39,7 +41,7 @@ def test_the_same_seed_gives_the_same_plan_in_every_process():
 
 
 def test_every_kind_and_every_victim_gets_its_share_within_the_time():
-    faults = plan(1, TARGETS, kills=20, faults=140, seconds=30.0)
+    faults = plan(1, TARGETS, kills=20, faults=150, seconds=30.0)
     kinds = Counter(fault.kind for fault in faults)
     assert kinds.pop(Kind.KILL) == 20
     assert set(kinds.values()) == {10}
@@ -57,7 +59,7 @@ def test_every_kind_and_every_victim_gets_its_share_within_the_time():
 def test_kinds_without_victims_are_left_out():
     nobody = Targets(processes=["edge"], writers=[], clocks=[], links=[], robots=[])
     kinds = {fault.kind for fault in plan(1, nobody, kills=1, faults=50, seconds=1.0)}
-    assert not kinds & {Kind.FILL, Kind.SKEW, *LINK, Kind.TEAR}
+    assert not kinds & {Kind.FILL, Kind.SKEW, *LINK, Kind.TEAR, Kind.LOSSY}
     assert kinds & set(PROCESS) == {Kind.KILL, Kind.PAUSE}
 
 

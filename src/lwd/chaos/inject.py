@@ -15,6 +15,7 @@ from pathlib import Path
 from lwd.chaos.clock import set_skew
 from lwd.chaos.fleet import LEAST_FILE_BYTES, Fleet
 from lwd.chaos.links import FAIR, Links, Weather
+from lwd.chaos.packets import GOOD, Radio, Shape
 from lwd.chaos.plan import LINK, PROCESS, Fault, Kind, skew_s
 from lwd.chaos.witness import Journal
 from lwd.errors import LwdError, ServiceError
@@ -50,6 +51,8 @@ class Ground:
     """Folder with the file that sets a process's clock wrong."""
     journal: Journal
     """Where the payloads are written down that were damaged on purpose."""
+    radio: Radio | None = None
+    """The robots' network, where they have one of their own."""
 
 
 @dataclass
@@ -77,6 +80,8 @@ class Injector:
             self.ground.links.set(fault.target, weather(fault))
             self.done[fault.kind] += 1
             self._later(fault.lasts_s, lambda: self.ground.links.set(fault.target, FAIR))
+        elif fault.kind is Kind.LOSSY:
+            self._fade(fault)
         else:
             self._start(fault, TRIES)
 
@@ -131,6 +136,14 @@ class Injector:
         if happened:
             self.done[fault.kind] += 1
             self._later(fault.lasts_s, back)
+
+    def _fade(self, fault: Fault) -> None:
+        """Packets suffer, for a while."""
+        radio = self.ground.radio
+        if radio is not None:
+            radio.set(shape(fault))
+            self.done[fault.kind] += 1
+            self._later(fault.lasts_s, lambda: radio.set(GOOD))
 
     def _alive(self, target: str) -> str | None:
         """The victim, or another one if it has finished its work."""
@@ -241,3 +254,10 @@ def weather(fault: Fault) -> Weather:
         return Weather(stalled=True)
     rng = random.Random(fault.draw)
     return Weather(delay_s=rng.uniform(0.01, 0.3), bytes_per_s=rng.uniform(2e4, 1e6))
+
+
+def shape(fault: Fault) -> Shape:
+    """What happens to packets while they suffer."""
+    rng = random.Random(fault.draw)
+    loss, delay_s, mbit_s = rng.uniform(0.02, 0.3), rng.uniform(0.005, 0.2), rng.uniform(0.5, 20.0)
+    return Shape(mbit_s=mbit_s, delay_s=delay_s, loss=loss)

@@ -48,15 +48,15 @@ class Links:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def add(self, name: str, url: str) -> str:
-        """The URL through a new link to where it pointed."""
+    def add(self, name: str, url: str, at: str = "127.0.0.1") -> str:
+        """The URL through a new link, entered at one of our addresses, to where it pointed."""
         parts = urlsplit(url)
         assert parts.hostname is not None
         assert parts.port is not None
         self._links[name] = link = _Link(parts.hostname, parts.port)
-        port = self._run(link.open())
-        login, at, _ = parts.netloc.rpartition("@")
-        return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}"))
+        port = self._run(link.open(at))
+        login, sign, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{login}{sign}{at}:{port}"))
 
     @property
     def names(self) -> list[str]:
@@ -90,8 +90,8 @@ class _Link:
         self._tasks: set[asyncio.Task] = set()
         self._server: asyncio.Server | None = None
 
-    async def open(self) -> int:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+    async def open(self, at: str) -> int:
+        self._server = await asyncio.start_server(self._accept, at, 0)
         return self._server.sockets[0].getsockname()[1]
 
     async def set(self, weather: Weather) -> None:

@@ -23,6 +23,8 @@ class Kind(StrEnum):
     """Connections of a link stay, and nothing passes."""
     SLOW = "slow"
     """A link gets latency and little bandwidth."""
+    LOSSY = "lossy"
+    """Packets to and from the robots are lost, late and few."""
     DUPLICATE = "duplicate"
     """Notices come again, under other ids, also long after the first time."""
     DROP = "drop"
@@ -52,6 +54,7 @@ LONGEST_S: Mapping[Kind, float] = {
     Kind.CUT: 4.0,
     Kind.STALL: 8.0,
     Kind.SLOW: 8.0,
+    Kind.LOSSY: 10.0,
     Kind.DELAY: 5.0,
     Kind.REORDER: 2.0,
 }
@@ -85,6 +88,8 @@ class Targets:
     """Of these, those with a clock of their own."""
     links: Sequence[str]
     robots: Sequence[str]
+    radios: Sequence[str] = ()
+    """Links of packets."""
 
 
 def plan(
@@ -128,6 +133,8 @@ def _targets_of(kind: Kind, targets: Targets) -> Sequence[str]:
         return targets.processes
     if kind in LINK:
         return targets.links
+    if kind is Kind.LOSSY:
+        return targets.radios
     return targets.robots if kind is Kind.TEAR else ("",)
 
 

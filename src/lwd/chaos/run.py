@@ -15,6 +15,7 @@ from lwd.chaos.fleet import CHILD, Fleet
 from lwd.chaos.gather import Witnesses, gather
 from lwd.chaos.inject import Ground, Injector
 from lwd.chaos.links import Links
+from lwd.chaos.packets import Radio, inside, radio
 from lwd.chaos.plan import Fault, Targets, plan
 from lwd.chaos.policy import expected
 from lwd.chaos.robot import TICKS
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 ROBOT = "chaos-"
 """Begins the names of the robots: what anybody else has made is not to be damaged."""
+LOOPBACK = "127.0.0.1"
 LOOK_S = 0.02
 DOCTOR_S = 45.0
 """Time between two visits of the doctor during the storm."""
@@ -88,10 +90,18 @@ def run(config: ChaosConfig) -> Result:
     root = make_folder(config.root / time.strftime("chaos-%Y%m%d-%H%M%S"))
     direct = _plane(config, root)
     started = time.monotonic()
-    with Links() as links, Catalog(direct.catalog) as catalog, Queue(direct.queue_url) as queue:
+    with (
+        radio(wanted=_all_here(direct)) as air,
+        Links() as links,
+        Catalog(direct.catalog) as catalog,
+        Queue(direct.queue_url) as queue,
+    ):
         _refuse_real_episodes(catalog)
         before = catalog.snapshot_version()
-        commands = _commands(config, direct, through(links, direct))
+        plane = through(links, direct, air.near if air else LOOPBACK)
+        commands = _commands(config, direct, plane)
+        if air is not None:
+            commands = {name: [*_placed(name, air), *line] for name, line in commands.items()}
         with Journal(root / "damage") as damage, Fleet(commands, root / "logs") as fleet:
             ground = Ground(
                 fleet=fleet,
@@ -102,9 +112,10 @@ def run(config: ChaosConfig) -> Result:
                 spools=root / "spool",
                 skews=make_folder(root / "skew"),
                 journal=damage,
+                radio=air,
             )
             injector = Injector(ground)
-            found = storm(ground, injector, _planned(config, fleet, links))
+            found = storm(ground, injector, _planned(config, ground))
             injector.close()
             version = catalog.snapshot_version
             calm(ground, lambda: _uploaded(ground), version)
@@ -161,22 +172,22 @@ def calm(ground: Ground, arrived: Callable[[], bool], progress: Callable[[], obj
             moved, seen = time.monotonic(), now
 
 
-def through(links: Links, plane: PlaneConfig) -> PlaneConfig:
-    """The same services, each at the other end of a link."""
+def through(links: Links, plane: PlaneConfig, near: str = LOOPBACK) -> PlaneConfig:
+    """The same services, each at the other end of a link; robots enter theirs at `near`."""
     catalog, objects = plane.catalog_url, plane.objects_url
     if urlsplit(catalog).port:
         catalog = links.add("catalog", catalog)
     parts = urlsplit(objects)
     options = dict(parse_qsl(parts.query))
     if urlsplit(options.get("endpoint", "")).port:
-        options["endpoint"] = links.add("objects", options["endpoint"])
+        options["endpoint"] = links.add("objects", options["endpoint"], near)
         objects = urlunsplit(parts._replace(query=urlencode(options)))
     return PlaneConfig(
         root=plane.root,
         catalog_url=catalog,
         objects_url=objects,
         queue_url=links.add("queue", plane.queue_url),
-        service_url=links.add("service", plane.service_url),
+        service_url=links.add("service", plane.service_url, near),
         lease_s=plane.lease_s,
         reconcile_s=plane.reconcile_s,
     )
@@ -248,15 +259,28 @@ def _role(config: ChaosConfig, plane: PlaneConfig, name: str, work: str, index: 
     )
 
 
-def _planned(config: ChaosConfig, fleet: Fleet, links: Links) -> tuple[Fault, ...]:
+def _all_here(plane: PlaneConfig) -> bool:
+    """Whether robots need nothing that is on another machine."""
+    endpoint = dict(parse_qsl(urlsplit(plane.objects).query)).get("endpoint", "")
+    return plane.objects.startswith("file:") or urlsplit(endpoint).port is not None
+
+
+def _placed(name: str, air: Radio) -> list[str]:
+    """What puts robots and their edge client into their own network."""
+    return inside(air.namespace) if name == "edge" or name.startswith(ROBOT) else []
+
+
+def _planned(config: ChaosConfig, ground: Ground) -> tuple[Fault, ...]:
+    fleet = ground.fleet
     robots = [name for name in fleet.names if name.startswith(ROBOT)]
     coordinators = [name for name in fleet.names if name.startswith("coordinator")]
     targets = Targets(
         processes=[*fleet.names, f"queue{CHILD}", f"learner{CHILD}"],
         writers=["service", "edge", *coordinators, f"learner{CHILD}"],
         clocks=["service", *coordinators, *robots],
-        links=links.names,
+        links=ground.links.names,
         robots=robots,
+        radios=[ground.radio.namespace] if ground.radio else [],
     )
     return plan(
         config.seed, targets, kills=config.kills, faults=config.faults, seconds=config.storm_s
