@@ -67,6 +67,9 @@ def test_a_step_has_its_length_over_live_numbers_and_points_up_the_gradient():
         float(jnp.sqrt(jnp.square(row)[m].mean())) for row, m in zip(moved, mask, strict=True)
     ]
     np.testing.assert_allclose(lengths, [0.1, 0.1, 0.0], rtol=1e-5)
+    first = jnp.broadcast_to(jnp.array([True, False]), (3, 2, 2))  # the rest is padding
+    padded = gate.ascend(actions, gradient, first, 0.1) - actions
+    np.testing.assert_allclose(padded[1], np.array([[3, 0], [7, 0]]) * 0.1 / 29**0.5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", ["bridge", "euler"])

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from lwd.algorithms.flow import Chunk, Metrics
+from lwd.algorithms.flow import Chunk, Mask, Metrics
 from lwd.algorithms.qam import CriticGradient
 
 
@@ -36,15 +36,16 @@ def credible_gain(
 
 
 def ascend(
-    actions: Chunk, gradient: Chunk, mask: Bool[Array, "batch horizon"], length: float
+    actions: Chunk, gradient: Chunk, mask: Mask, length: float
 ) -> Float[Array, "batch horizon action"]:
     """Chunks moved along their gradient by `length`, the root mean square over live numbers.
 
-    Where `mask` is False the episode was over: nothing moves there. Nor does a chunk without a
-    gradient.
+    Where `mask` is False the episode was over or a dimension is padding: nothing moves there. Nor
+    does a chunk without a gradient.
     """
-    gradient = jnp.where(mask[:, :, None], gradient.astype(jnp.float32), 0.0)
-    numbers = jnp.maximum(mask.sum(axis=1), 1) * actions.shape[2]
+    live = jnp.broadcast_to(mask if mask.ndim == 3 else mask[:, :, None], actions.shape)
+    gradient = jnp.where(live, gradient.astype(jnp.float32), 0.0)
+    numbers = jnp.maximum(live.sum(axis=(1, 2)), 1)
     size = jnp.sqrt(jnp.square(gradient).sum(axis=(1, 2)) / numbers)
     scale = jnp.where(size > 0, length / jnp.where(size > 0, size, 1.0), 0.0)
     return actions + scale[:, None, None] * gradient

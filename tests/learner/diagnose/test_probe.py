@@ -16,12 +16,14 @@ ROUNDS = 8
 """Keys that a mean is taken over."""
 
 
-def looked(critic, *, keys=ROUNDS):
+def looked(critic, *, keys=ROUNDS, padded=False):
     states = grid(episodes(12), critic.normaliser, horizon=HORIZON, discount=0.99, n_step=1)
     batch = Transitions(
         inputs=jax.tree.map(jnp.asarray, states.inputs),
         action=jnp.asarray(states.action),
-        action_mask=jnp.ones((len(states), HORIZON), bool),
+        action_mask=jnp.ones((len(states), HORIZON), bool)
+        if not padded
+        else jnp.ones((len(states), *SHAPE), bool).at[:, :, -1].set(False),
         returns=jnp.zeros(len(states)),
         discount=jnp.zeros(len(states)),
         next_inputs=jax.tree.map(jnp.asarray, states.inputs),
@@ -43,7 +45,7 @@ def test_a_critic_of_states_alone_prefers_nothing():
 
 def test_spread_gain_and_slope_of_a_linear_critic_are_exact(rng):
     slope, shift = rng.normal(size=SHAPE) * 0.01, rng.normal(size=SHAPE) * 0.1
-    found, _ = looked(trained(slope=np.stack([slope, slope]), shift=shift))
+    found, _ = looked(trained(slope=np.stack([slope, slope]), shift=shift), padded=True)
     size = np.sqrt((slope**2).sum())
     assert found["probe/in_state"] == pytest.approx(size, rel=0.15)
     assert found["probe/gain"] == pytest.approx((slope * shift).sum(), rel=1e-3, abs=1e-5)

@@ -62,7 +62,8 @@ def probe(
     policy, reference = scores[3 : 3 + SAMPLES], scores[3 + SAMPLES :]
     variance, slope = policy.var(0, ddof=1).mean(), jax.grad(lambda a: q(a).sum())(ours[:1])
     over = policy.mean(0).var() - variance / SAMPLES
-    whole = batch.action_mask.all(1)
+    mask = batch.action_mask  # which has an axis for dimensions where some are padding
+    whole = (mask if mask.ndim == 2 else mask.any(2)).all(1)
     return {
         "probe/beats_noise": _preferred(executed, other, whole),
         "probe/beats_shuffled": _preferred(executed, shuffled, whole),
