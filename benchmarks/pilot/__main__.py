@@ -23,7 +23,7 @@ from lwd.sim.tasks import TASKS
 def main(arguments: Sequence[str] = ()) -> None:
     """Do what is missing, then write the page."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    for noisy in ("absl", "alembic", "jax"):
+    for noisy in ("absl", "alembic", "httpx", "jax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
