@@ -135,6 +135,7 @@ def test_a_word_ends_the_wait_and_so_does_the_end():
         {"axes": ("x",) * 65},
         {"facts": {"a": "b" * 200}},
         {"heard": -1},
+        {"instruction": "\ud800"},
     ],
 )
 def test_a_robot_that_shows_what_cannot_be_is_refused(wrong: dict):
@@ -152,6 +153,7 @@ def test_a_robot_that_shows_what_cannot_be_is_refused(wrong: dict):
         {"motion": (float("nan"),)},
         {"motion": (0.0,) * 65},
         {"person": "a" * 129},
+        {"person": "a\0"},
     ],
 )
 def test_a_word_that_cannot_be_is_refused(wrong: dict):

@@ -203,13 +203,13 @@ def check_live(live: Live) -> Live:
     """What a robot shows, if every field is plausible; else EpisodeError."""
     names = [live.life, live.task, *live.axes, *live.facts, *live.facts.values()]
     usable = (
-        0 < len(live.robot) <= MAX_NAME
+        live.robot
         and live.mode in MODES
-        and all(len(name) <= MAX_NAME for name in names)
+        and all(_is_text(name) for name in (live.robot, *names))
         and len(live.axes) <= MOST_AXES
         and len(live.facts) <= MOST_AXES
-        and len(live.instruction) <= MAX_TEXT
-        and len(live.picture) <= MAX_PICTURE
+        and _is_text(live.instruction, MAX_TEXT)
+        and _is_text(live.picture, MAX_PICTURE)
         and 0 <= live.heard < 2**31
         and math.isfinite(live.seconds)
     )
@@ -221,8 +221,9 @@ def check_live(live: Live) -> Live:
 def check_word(word: Word) -> Word:
     """A person's word, if every field is plausible; else EpisodeError."""
     usable = (
-        0 < len(word.seat) <= MAX_NAME
-        and len(word.person) <= MAX_NAME
+        word.seat
+        and _is_text(word.seat)
+        and _is_text(word.person)
         and word.press in ("", *PRESSES)
         and len(word.motion) <= MOST_AXES
         and all(abs(speed) <= 1 for speed in word.motion)
@@ -233,3 +234,8 @@ def check_word(word: Word) -> Word:
             f"{', '.join(PRESSES)}; speeds are from -1 to 1, for {MOST_AXES} axes at most."
         )
     return word
+
+
+def _is_text(text: str, most: int = MAX_NAME) -> bool:
+    """Whether a text can be shown and stored; no control characters, no halves of others."""
+    return len(text) <= most and text.isprintable()

@@ -183,7 +183,7 @@ class PageDevice:
             heard=self._taken,
             mode=view.mode,
             task=view.task.name[:MAX_NAME],
-            instruction=view.task.instruction,
+            instruction=" ".join(view.task.instruction.split()),
             seconds=view.seconds,
             axes=self._live.axes,
             facts=facts,

@@ -67,6 +67,7 @@ function robotTable(state) {
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Robots" },
       el("table", { class: "cards", role: "table", id: "robot-table" }, el("caption", { class: "hidden-words" }, "Robots and their last signs of life"),
         el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body)),
+    el("p", { class: "small soft" }, "A name leads to the robot: what it sees and does now, and a person's hands on it."),
     el("p", { class: "empty" }, "No robot has been heard of yet."));
   const empty = section.lastChild;
 
