@@ -103,3 +103,21 @@ def test_only_one_host_writes(plane, read, fleet, journal) -> None:
     reader = read()
     drawn(reader, bindings(reader, journal, keep=False), range(0, 3))
     assert not journal.exists()
+
+
+def test_a_run_killed_while_it_waited_for_more_goes_on_with_what_came(
+    plane, read, fleet, journal
+) -> None:
+    plane.commit(*fleet[:2])
+    reader = read()
+    look = bindings(reader, journal)
+    drawn(reader, look, range(0, 2))
+    assert look.sync(2)
+    assert look.sync(2)
+    plane.commit(*fleet[2:])
+    resumed = read("resumed")
+    look = bindings(resumed, journal)
+    for _ in range(2):
+        wait_until(lambda: look.sync(2), "the snapshot")
+        assert resumed.version == 1, "what the run had seen there"
+    wait_until(lambda: look.sync(2) and resumed.version == 2, "what is newest")

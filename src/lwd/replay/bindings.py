@@ -28,12 +28,18 @@ class _Bound(NamedTuple):
     """What was bound for it."""
 
 
+_CONTENT = 2
+"""Looks at one draw of a run that does not wait."""
+
+
 class Bindings:
     """The looks of a run in a file that all hosts see; `keep` is true on the one that writes."""
 
     def __init__(self, reader: Reader, path: Path, *, keep: bool) -> None:
         self._reader, self._path, self._keep = reader, path, keep
         self._seen = _read(path)
+        self._asked = (-1, 0)
+        """The last draw that was answered, and how often in a row."""
 
     def forget(self) -> None:
         """A new run begins: what another one saw there does not count."""
@@ -44,13 +50,21 @@ class Bindings:
     def sync(self, draw: int, *, within_s: float = math.inf) -> bool:
         """Bind what is to be seen from `draw` on; False while its payloads are still on the way.
 
-        `within_s` is as in `Reader.sync`. All hosts must call this equally often.
+        `within_s` is as in `Reader.sync`. All hosts must call this equally often. Once each for the
+        end of a stage and the start of the next is all that a run asks at one draw, unless it waits
+        for more than was there: then it sees what is newest, if nobody has come further before.
         """
+        asked, times = self._asked
+        times = times if asked == draw else 0
+        if times >= _CONTENT and self._seen and draw >= self._seen[-1].draw:
+            self._seen = []
         wanted = self._wanted(draw)
         version = self._reader.sync(at_most=wanted, within_s=within_s)
-        if wanted is not None:
-            return version >= wanted
-        self._note(_Bound(draw, version))
+        if wanted is not None and version < wanted:
+            return False
+        self._asked = (draw, times + 1)
+        if wanted is None:
+            self._note(_Bound(draw, version))
         return True
 
     def _wanted(self, draw: int) -> int | None:
