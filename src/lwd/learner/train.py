@@ -31,7 +31,7 @@ from lwd.learner.settings import as_json, changes
 from lwd.learner.state import TrainState, Transitions, rates, trained
 from lwd.learner.watch import Watch
 from lwd.models.inputs.preparation import Preparation
-from lwd.models.presets import cameras, fit, prepare_as
+from lwd.models.presets import cameras, check_words, fit, prepare_as
 from lwd.models.sharding import mesh, require_division
 from lwd.replay.bindings import Bindings
 from lwd.replay.memory import PARTS
@@ -121,6 +121,11 @@ class Learner:
                 raise unknown("replay part", part, PARTS)
         self.losses = losses(config.recipe)
         self.nets, self.mesh = nets(config), over
+        if robot := input_format_of(config):
+            check_words(
+                config.preset, robot, tokenizer=config.tokenizer,
+                critic_tokenizer=config.pretrained.critic_tokenizer,
+            )  # fmt: skip
         for name, stage in config.stages.items():
             require_division(stage.batch, over, f"{name}.batch")
         self.policy = 0

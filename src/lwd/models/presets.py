@@ -18,7 +18,7 @@ from lwd.models.gemma3 import Gemma3Config
 from lwd.models.inputs.format import ABSOLUTE, InputFormat
 from lwd.models.inputs.norm_stats import read_norm_stats
 from lwd.models.inputs.preparation import Preparation
-from lwd.models.inputs.processor import Processor
+from lwd.models.inputs.processor import Processor, require_vocabulary
 from lwd.models.inputs.review import review
 from lwd.models.inputs.tokenizers import BUILTIN, Tokenizer, load_tokenizer
 from lwd.models.normaliser import Normaliser
@@ -227,6 +227,15 @@ def input_format(
         action=model.action if model.discrete_state else len(embodiment.anchors),
         optional=embodiment.optional,
     )
+
+
+def check_words(
+    name: str, robot: InputFormat, *, tokenizer: str = BUILTIN, critic_tokenizer: str = ""
+) -> None:
+    """ConfigError unless the tokenizers are there and fit a preset that sees: worth knowing before
+    its networks are made."""
+    require_vocabulary(load_tokenizer(tokenizer), robot)
+    _of_critic(name, critic_tokenizer)
 
 
 def _of_critic(name: str, source: str) -> Tokenizer | None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from lwd.models.inputs.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 
+SHOWN = 80
+"""Characters of an instruction that an error quotes."""
 FAR = 2.0
 """A state beyond it, normalised by quantiles, is half a range outside of what the statistics were
 made of; one sample in fifty is a little outside by definition."""
@@ -46,12 +49,7 @@ class Processor:
             raise ConfigError(f"norm stats lack {', '.join(missing)}; expected state and actions.")
         kept = {name: self.stats[name].first(size, name) for name, size in wanted.items()}
         object.__setattr__(self, "stats", kept)
-        if self.tokenizer.vocabulary > self.format.vocabulary:
-            raise ConfigError(
-                f"the tokenizer from {self.tokenizer.source} has {self.tokenizer.vocabulary} "
-                f"tokens, the model {self.format.vocabulary}: they do not match. Give the one that "
-                "the model was trained with."
-            )
+        require_vocabulary(self.tokenizer, self.format)
 
     @classmethod
     def fit(
@@ -225,8 +223,9 @@ class Processor:
         if len(found) > most:
             own = len(tokenizer.encode(instruction.strip())) - 1
             raise ConfigError(
-                f"instruction {instruction!r} has {own} tokens, {len(found)} with the rest of the "
-                f"prompt; at most {most} fit. Shorten it by at least {len(found) - most} tokens."
+                f"instruction {shorten(instruction, SHOWN)!r} has {own} tokens, {len(found)} with "
+                f"the rest of the prompt; at most {most} fit. Shorten it by at least "
+                f"{len(found) - most} tokens."
             )
         if 0 in found:
             raise ConfigError(
@@ -234,6 +233,15 @@ class Processor:
                 f"{tokenizer.source} does not know; say it with others."
             )
         return found
+
+
+def require_vocabulary(tokenizer: Tokenizer, format: InputFormat) -> None:
+    """ConfigError if a tokenizer has tokens that the model has no embeddings of."""
+    if tokenizer.vocabulary > format.vocabulary:
+        raise ConfigError(
+            f"the tokenizer from {tokenizer.source} has {tokenizer.vocabulary} tokens, the model "
+            f"{format.vocabulary}: they do not match. Give the one that the model was trained with."
+        )
 
 
 def relative_to(state: np.ndarray, action: np.ndarray, anchors: Sequence[int]) -> np.ndarray:
