@@ -32,7 +32,7 @@ def shaped(shape: Shape, *, control: str) -> Iterator[tuple[str, str]]:
             subprocess.run([*inside(name), "sh", "-c", f"echo {control} > {path}"], check=True)
         numbers = map(str, (shape.mbit_s, shape.delay_s, shape.loss))
         command = [sys.executable, "-m", "lwd.chaos.packets", DEVICE, *names, *numbers]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as carrier:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as carrier:
             try:
                 yield names
             finally:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x1, 0x1000
 HERE = "-"
 """Stands for the namespace in which the carrier is started."""
+READY = b"ready\n"
+"""What the carrier says when it carries."""
 BUFFER_S = 0.1
 """What the router holds of a burst; the rest is dropped."""
 _MOST_AT_ONCE = 64
@@ -96,27 +98,46 @@ def radio(*, wanted: bool = True) -> Iterator[Radio | None]:
     """A network for robots while the context lasts; None where this process may make none."""
     able = not os.geteuid() and os.access("/dev/net/tun", os.W_OK) and shutil.which("ip")
     if not (wanted and able):
-        log.info("robots have no network of their own wanted=%s able=%s", wanted, bool(able))
         yield None
         return
     number = os.getpid()
     namespace, device = f"lwd-{number}", f"lwd{number}"
     near, far = (str(_RANGE + number % _NETS * 4 + end) for end in (1, 2))
     try:
-        ip("netns", "add", namespace)
-        for inside_of, address in (([], near), (["-n", namespace], far)):
-            ip(*inside_of, "link", "set", "lo", "up")
-            tun(device, address, *inside_of)
-        words = [device, HERE, namespace, *map(str, (GOOD.mbit_s, GOOD.delay_s, GOOD.loss))]
-        command = [sys.executable, "-m", __name__, *words]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as carrier:
-            try:
-                yield Radio(namespace, near, carrier)
-            finally:
-                carrier.kill()
+        if _made(namespace, device, near, far):
+            words = [device, HERE, namespace, *map(str, (GOOD.mbit_s, GOOD.delay_s, GOOD.loss))]
+            with _carried(words) as carrier:
+                yield carrier and Radio(namespace, near, carrier)
+        else:
+            yield None
     finally:
         for words in (("netns", "del", namespace), ("link", "del", device)):
             subprocess.run(["ip", *words], check=False, capture_output=True)
+
+
+def _made(namespace: str, device: str, near: str, far: str) -> bool:
+    """Whether there are a namespace and both ends of its link: a container's root may make none."""
+    try:
+        ip("netns", "add", namespace)
+        ip("-n", namespace, "link", "set", "lo", "up")
+        tun(device, near)
+        tun(device, far, "-n", namespace)
+    except subprocess.CalledProcessError as error:
+        log.warning("robots get no network of their own reason=%s", error.stderr.decode().strip())
+        return False
+    return True
+
+
+@contextmanager
+def _carried(words: Sequence[str]) -> Iterator[subprocess.Popen | None]:
+    """The carrier, once it carries; None if it cannot."""
+    command, pipe = [sys.executable, "-m", __name__, *words], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as carrier:
+        assert carrier.stdout is not None
+        try:
+            yield carrier if carrier.stdout.readline() == READY else None
+        finally:
+            carrier.kill()
 
 
 def tun(device: str, address: str, *inside_of: str) -> None:
@@ -142,6 +163,7 @@ def carry(device: str, names: Sequence[str], shape: Shape, control: int) -> None
     os.setpriority(os.PRIO_PROCESS, 0, -15)  # a late carrier would be a longer link
     ends = [_open(name, device) for name in names]
     ways = {end: Way(shape, random.Random(seed)) for seed, end in enumerate(ends)}
+    os.write(1, READY)
     while True:
         due = min(way.next_s for way in ways.values())
         ready, _, _ = select.select(
