@@ -191,8 +191,9 @@ class PageDevice:
         )
 
     def close(self) -> None:
-        """Ask for no more orders."""
+        """Ask for no more orders; for the thread of the control loop, which has made pictures."""
         self._closed.set()
+        self._steering.close()
 
     def _seen(self, view: View) -> np.ndarray | None:
         picture = self._steering.picture()
