@@ -78,14 +78,14 @@ def test_a_policy_stage_keeps_its_snapshot_and_resumes_to_the_same_bits(root, tm
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_two_hosts_label_alike_and_learn_what_one_learns(root, hosts, tmp_path):
     """Each ranks all windows, and both must call the same ones positive."""
     alone, config = tmp_path / "alone", recap_once(checkpoint_every=1)
     shutil.copytree(root, alone)
     assert learn(alone, config)
     pair = hosts.pair(root, held="recap")
-    assert [host.wait(300) for host in pair] == [0, 0]
+    assert [host.wait(600) for host in pair] == [0, 0]
     first, second = (re.findall(r"labelled (windows=.*)", host.log.read_text()) for host in pair)
     assert first == second
     assert first, "both have said what they labelled"
