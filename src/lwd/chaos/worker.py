@@ -40,7 +40,8 @@ class Role:
     episodes: int = 0
     """That a robot has to save."""
     tick_s: float = 0.0
-    quota_bytes: int = 1 << 20
+    quota_bytes: int = 16 << 20
+    """Of its spool: what 20,000 episodes of a storm need, so that every damaged payload has a copy."""
     simulated: bool = False
 
 
