@@ -41,7 +41,7 @@ class Role:
     """That a robot has to save."""
     tick_s: float = 0.0
     quota_bytes: int = 16 << 20
-    """Of its spool: what 20,000 episodes of a storm need, so that every damaged payload has a copy."""
+    """Of its spool: enough to keep a copy of every payload that a long storm may damage."""
     simulated: bool = False
 
 
