@@ -1,18 +1,23 @@
 """A run of the real learner on images, from a catalog to a policy that acts on what it sees."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
 from learner.fleet import commit, learn, tiny
 from learner.outcome import published, reports
 from lwd.config import COMPACT, PlaneConfig, StateLayout
+from lwd.config.pretrained import PretrainedConfig
 from lwd.errors import ConfigError
 from lwd.learner.diagnose.trained import load
 from lwd.learner.recipes import nets, recipe, suited
 from lwd.models import presets
 from lwd.models.artifact import FlowPolicy
+from lwd.models.checkpoints import openpi
+from lwd.models.checkpoints.tree import flatten
 from lwd.models.presets import ROBOT_CAMERAS
 from lwd.store import weights
 from lwd.store.objects import Objects
@@ -32,6 +37,11 @@ def test_a_policy_that_sees_is_trained_published_and_acts(tmp_path, mini_preset)
     root = tmp_path / "run"
     commit(root, "demo", "demo", "rollout", "online", cameras=ROBOT_CAMERAS)
     config = tiny(updates=1, preset=mini_preset).with_stage("online", trained="expert", updates=2)
+    config = replace(config, pretrained=PretrainedConfig(policy=str(tmp_path / "openpi")))
+    began = drawn(nets(config).policy.init)
+    openpi.save(tmp_path / "openpi", began)
+    with pytest.raises(ConfigError, match="of no known kind"):
+        learn(root, replace(config, tokenizer="words.txt"))
     assert learn(root, config)
     assert [report["stage"] for report in reports(root)] == ["sft", "offline", "online", "online"]
 
@@ -54,7 +64,17 @@ def test_a_policy_that_sees_is_trained_published_and_acts(tmp_path, mini_preset)
     vlm = [name for name in tensors if name.startswith("policy/PaliGemma/img")]
     assert any((tensors[name] != offline[name]).any() for name in expert)
     assert all((tensors[name] == offline[name]).all() for name in vlm)
+    for name in vlm:
+        of_the_checkpoint = flatten(began)[name.removeprefix("policy/")]
+        np.testing.assert_allclose(offline[name].astype(np.float32), of_the_checkpoint, atol=0.02)
     assert load(root / "checkpoints").cameras == ROBOT_CAMERAS
+
+
+def drawn(init):
+    """Parameters of the shapes of `init`, without compiling it."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.tree.map(lambda x: (0.1 * rng.normal(size=x.shape)).astype(np.float32), shapes)
 
 
 def test_a_recipe_for_a_preset_that_sees_freezes_it_online():
