@@ -44,7 +44,9 @@ POLL_S = 0.2
 """Seconds between two looks at the catalog while data is missing."""
 
 LOAD_S = 0.01
-"""Seconds in which new episodes are taken in after an update, while the device computes."""
+"""Least time for taking in new episodes after an update, while the device computes (s)."""
+LOAD_SHARE = 0.1
+"""The same as a share of the learner's time: a fleet must not outrun one whose updates are slow."""
 
 PROBE = 1 << 20
 """Folded into the learner's seed for the probe; stages fold in small numbers."""
@@ -206,6 +208,7 @@ class Learner:
             task_balanced=settings.task_balanced, loss_adaptive=settings.loss_adaptive
         )
         relabel = self._relabel(at.stage, state, normaliser)
+        loaded = time.monotonic()
         try:
             for number in range(at.update, settings.updates):
                 draw = self._draw(at.stage, number)
@@ -219,7 +222,8 @@ class Learner:
                 state, metrics = step(number)(state, batch, key, rate(number))
                 _require_losses(settings, at.stage, metrics)
                 self.watch.add(metrics, rows, draw)
-                self.reader.load(LOAD_S)
+                self.reader.load(max(LOAD_S, LOAD_SHARE * (time.monotonic() - loaded)))
+                loaded = time.monotonic()
                 at = Position(at.stage, number + 1)
                 self._after(at, state, normaliser, publish, partial(self._seen, batch))
         except Stopped:
