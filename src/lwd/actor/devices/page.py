@@ -20,6 +20,7 @@ import simplejpeg
 from lwd.actor.attended import Mode, Press, View
 from lwd.actor.robot import Robot
 from lwd.errors import ConfigError, LwdError
+from lwd.store.backoff import Backoff
 from lwd.store.seats import MAX_NAME, MAX_PICTURE, Live, Orders
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,8 @@ LEAST_S = 0.03
 """Time between two requests."""
 PICTURE_S = 0.1
 """Time between two pictures."""
-RETRY_S = (0.5, 10.0)
-"""First and longest pause after a request that failed."""
+_PAUSES = Backoff(first_s=0.5, limit_s=10.0)
+"""After requests that failed."""
 QUALITY = 70
 STEP = 0.3
 """Fastest change of a dimension per second, in its unit (rad, m), where the robot says nothing."""
@@ -204,18 +205,17 @@ class PageDevice:
         return self._orders.silent_s + self._clock() - self._ordered_at
 
     def _ask(self, line: Line) -> None:
-        pause_s = RETRY_S[0]
+        failures = 0
         while not self._closed.is_set():
             started = time.monotonic()
             try:
                 self._take(line.orders(self._live, WAIT_S))
-                pause_s = RETRY_S[0]
+                failures = 0
             except (LwdError, OSError) as error:
-                first = pause_s == RETRY_S[0]
-                level = logging.INFO if first else logging.DEBUG
+                failures += 1
+                level = logging.INFO if failures == 1 else logging.DEBUG
                 log.log(level, "no orders robot=%s reason=%s", self._robot_id, error)
-                self._closed.wait(pause_s * random.uniform(0.7, 1.0))
-                pause_s = min(2 * pause_s, RETRY_S[1])
+                self._closed.wait(_PAUSES.delay(failures, random.random()))
             self._closed.wait(max(0.0, LEAST_S - (time.monotonic() - started)))
         line.close()
 
