@@ -42,10 +42,11 @@ def add_seats(app: FastAPI, seats: Seats, access: Access, catalog: Catalog) -> N
     @app.post("/seats/words")
     async def words(word: Word, authorization: Token = None) -> Sight:
         grant = access.check(authorization, OPERATE)
-        who = grant.robot if grant is not None else check_word(word).person.strip()
+        check_word(word)
+        who = grant.robot if grant is not None else word.person.strip()
         if word.press and not who and word.press != "pause":
             raise EpisodeError("Give your name: it is recorded with what you do.")
-        found = seats.say(check_word(word), who or NOBODY)
+        found = seats.say(word, who or NOBODY)
         if word.press:
             await run_in_threadpool(catalog.note_handover, word.robot, word.press, who or NOBODY)
         return found
