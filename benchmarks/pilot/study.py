@@ -24,7 +24,6 @@ from lwd.config import (
     StageConfig,
 )
 from lwd.config.collection import CollectConfig, Made
-from lwd.demo.processes import Processes
 from lwd.edge.announce import describe
 from lwd.episode.payload import decode
 from lwd.errors import ServiceError
@@ -32,6 +31,7 @@ from lwd.eval.evaluate import Starts
 from lwd.fleet.file import shipped
 from lwd.learner.process import run
 from lwd.learner.recipes import recipe
+from lwd.processes import Processes
 from lwd.sim.collect.run import collect
 from lwd.sim.tasks import TASKS
 from lwd.store import weights

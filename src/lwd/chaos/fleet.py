@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lwd.processes import spawn
+
 log = logging.getLogger(__name__)
 
 CHILD = "/child"
@@ -67,7 +69,7 @@ class Fleet:
             if process.running is not None and process.running.poll() is not None:
                 self._ended(name, process, process.running.returncode)
             if process.running is None and not process.finished and self._clock() >= process.due:
-                process.running = _spawn(process.command, process.log)
+                process.running = spawn(process.command, process.log)
 
     @property
     def names(self) -> list[str]:
@@ -158,19 +160,6 @@ class Fleet:
         self.crashes[name] += 1
         process.due = self._clock() + RESTART_S
         log.warning("ended by itself process=%s status=%d log=%s", name, status, process.log)
-
-
-def _spawn(command: Sequence[str], path: Path) -> subprocess.Popen:
-    environment = {**os.environ, "LWD_PARENT": str(os.getpid())}
-    with path.open("ab") as output:
-        return subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
 
 
 def _children(pid: int) -> list[int]:

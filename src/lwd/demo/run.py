@@ -16,7 +16,6 @@ from lwd.actor.threads import SINGLE_THREAD
 from lwd.config import COMPACT, STAGES, DemoConfig, LearnerConfig, PlaneConfig
 from lwd.demo import picture, summary, view
 from lwd.demo.plan import Assignment, assignments, episodes
-from lwd.demo.processes import Processes
 from lwd.demo.progress import Observer, Progress, waiting
 from lwd.episode.types import Kind
 from lwd.errors import ConfigError, ServiceError
@@ -24,6 +23,7 @@ from lwd.eval.evaluate import SIMULATOR, Bench, Starts, evaluate, seeing
 from lwd.eval.results import Evaluation
 from lwd.learner.recipes import recipe, suited
 from lwd.models.presets import cameras, input_format
+from lwd.processes import Processes
 from lwd.sim.tasks import task as find_task
 from lwd.store import weights
 from lwd.store.catalog import Catalog

@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from lwd.actor.ledger import read
 from lwd.actor.threads import SINGLE_THREAD
 from lwd.config import PlaneConfig
 from lwd.config.fleet import FleetConfig
-from lwd.demo.processes import Processes
 from lwd.fleet.drive import Order
+from lwd.processes import Processes
+from lwd.store import metrics
 from lwd.store.disk import make_folder, written_aside
 
 log = logging.getLogger(__name__)
@@ -103,8 +104,19 @@ def run(
             processes.check()
             if time.monotonic() - looked >= _LOOK_S:
                 looked = time.monotonic()
-                look(standings(plane.root, fleet), len(processes.names))
+                seen = standings(plane.root, fleet)
+                _note(seen, processes)
+                look(seen, len(processes.names))
         return processes.restarted
+
+
+def _note(standing: Sequence[Standing], processes: Processes) -> None:
+    """Metrics of the whole fleet; those of a robot's episodes are its own process's."""
+    metrics.FLEET_PROCESSES.set(len(processes.names))
+    metrics.FLEET_RESTARTS.set(processes.restarted)
+    for robot in standing:
+        metrics.FLEET_SAVED.set(robot.saved, robot=robot.robot)
+        metrics.FLEET_WAITING.set(robot.waiting, robot=robot.robot)
 
 
 def _power(fleet: FleetConfig, crew: tuple[str, ...]) -> frozenset[int]:
@@ -119,4 +131,6 @@ def _flags(plane: PlaneConfig, order: Order) -> list[object]:
         flags += ["--objects-url", plane.objects_url]
     if order.episodes is not None:
         flags += ["--episodes", order.episodes]
+    if order.tokenizer:
+        flags += ["--tokenizer", order.tokenizer]
     return [*flags, "--kind", order.kind, "--upload" if order.upload else "--no-upload"]

@@ -1,4 +1,4 @@
-"""The demo's child processes: start, notice deaths, restart, end."""
+"""The `lwd` processes of a run on one machine: start, notice deaths, restart, end."""
 
 import contextlib
 import logging
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 GRACE_S = 20.0
 """Time a process has to end after SIGTERM."""
 RESTARTS = 3
-"""Deaths of one process after which the demo gives up."""
+"""Deaths of one process after which the run gives up."""
 
 
 @dataclass
 class Child:
-    """A process of the demo."""
+    """A process of the run."""
 
     name: str
     command: Sequence[str]
@@ -36,8 +36,7 @@ class Child:
 class Processes:
     """All child processes; leaving the context ends them, newest first.
 
-    Each runs `python -m lwd ...` in a session of its own, so that Ctrl-C reaches only the parent,
-    which then ends them in order; if the parent is killed they end by themselves.
+    Each runs `python -m lwd ...`. If the parent is killed they end by themselves.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -65,9 +64,8 @@ class Processes:
         is started again however often that happens."""
         polite = ["nice", "-n", str(niceness)] if niceness else []
         command = [*polite, sys.executable, "-m", "lwd", *map(str, arguments)]
-        settings = {**os.environ, **(environment or {}), "LWD_PARENT": str(os.getpid())}
-        path = self._logs / f"{name}.log"
-        started = _spawn(command, settings, path)
+        settings, path = environment or {}, self._logs / f"{name}.log"
+        started = spawn(command, path, settings)
         self._children[name] = Child(name, command, settings, path, started, survives)
 
     @property
@@ -96,7 +94,7 @@ class Processes:
             child.restarts += status not in child.survives
             self.restarted += 1
             log.warning("restarted process=%s status=%d log=%s", child.name, status, child.log)
-            child.process = _spawn(child.command, child.environment, child.log)
+            child.process = spawn(child.command, child.log, child.environment)
 
     def stop(self, *names: str) -> None:
         """SIGTERM in the given order, then wait; SIGKILL for whoever ignores it."""
@@ -119,15 +117,22 @@ def last_lines(path: Path, count: int = 5) -> str:
     return "\n".join(f"  {line}" for line in lines[-count:])
 
 
-def _spawn(
-    command: Sequence[str], environment: Mapping[str, str], path: Path
+def spawn(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    with path.open("ab") as output:
+    """Start a process that ends with this one and appends what it says to `log`.
+
+    It has a process group of its own, so that Ctrl-C reaches only its parent, which ends its
+    children in order; but no session of its own: Linux divides its time among sessions first, and
+    niceness counts only inside one (sched_autogroup_enabled).
+    """
+    settings = {**os.environ, **(environment or {}), "LWD_PARENT": str(os.getpid())}
+    with log.open("ab") as output:
         return subprocess.Popen(
             command,
-            env=environment,
+            env=settings,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,
+            process_group=0,
         )

@@ -1,4 +1,4 @@
-"""The demo's child processes: real ones, killed, stopped and orphaned."""
+"""The processes of a run: real ones, killed, stopped and orphaned."""
 
 import os
 import signal
@@ -10,12 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lwd.demo import processes
-from lwd.demo.processes import RESTARTS, Processes, last_lines
+from lwd import processes
 from lwd.errors import ServiceError
+from lwd.processes import RESTARTS, Processes, last_lines
 from processes import free_port, wait_until
-
-TESTS = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -99,7 +97,7 @@ def test_who_ignores_sigterm_is_killed(children, monkeypatch, caplog, tmp_path):
 PARENT = """
 import sys, time
 from pathlib import Path
-from lwd.demo.processes import Processes
+from lwd.processes import Processes
 with Processes(Path(sys.argv[1]) / "logs") as children:
     children.start("queue", "queue", "--root", sys.argv[1], "--port", sys.argv[2])
     time.sleep(600)
