@@ -89,4 +89,4 @@ def test_the_child_says_what_the_checkpoint_says(checkpoints: Path, tmp_path: Pa
         np.testing.assert_allclose(found[name], getattr(along, name), atol=2e-3)
     assert np.ptp(found["mean"]) > 1e-3
     assert found["checkpoint"] == {"stage": "online", "update": 2}
-    assert np.array(found["distribution"]["density"]).shape == (51, 13)
+    assert np.array(found["distribution"]["density"]).shape == (51, 12)

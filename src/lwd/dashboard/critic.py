@@ -115,7 +115,7 @@ class Head:
         answer: dict[str, Any] = {name: _rounded(getattr(along, name)) for name in CURVES}
         answer["checkpoint"] = trained.at._asdict()
         if divl.value == "categorical":
-            states = self._inputs(episode, np.arange(episode.ticks + 1), trained.normaliser)
+            states = self._inputs(episode, np.arange(episode.ticks), trained.normaliser)
             answer["distribution"] = thinned(self._ask(states), (divl.v_min, divl.v_max))
         return answer
 

@@ -20,7 +20,7 @@ def export(
 ) -> Path:
     """Write a recording of the episode, whole or not at all.
 
-    `values` are curves over its ticks + 1 states, such as the critic's `mean`, `low` and `high`.
+    `values` are curves over its ticks, such as the critic's `mean`, `low` and `high`.
     """
     import rerun as rr  # pyright: ignore[reportMissingImports]
 

@@ -155,7 +155,7 @@ function actors(player) {
 }
 
 function showValues(place, found, player) {
-  const who = actors(player), seconds = player.ticks.seconds, spread = found.distribution;
+  const who = actors(player), seconds = player.ticks.seconds.slice(0, found.mean.length), spread = found.distribution;
   const common = { x: seconds, xLabel: "seconds", sync: "episode", onPick: player.go, over: who.over };
   const curve = chart({ ...common, title: "Value along the episode", under: who.under, keys: who.keys, note: who.words, range: [-0.1, 1.1],
     series: [{ name: "mean of V", values: found.mean }, { name: "median", values: found.median, colour: "c6", dash: [4, 4], width: 1 }],

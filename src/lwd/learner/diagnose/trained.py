@@ -103,13 +103,14 @@ class Trained:
         return Values(*in_blocks(self._values, inputs).T)
 
     def along(self, episode: Episode) -> Values:
-        """What V says of every state of an episode, [ticks + 1] (Fig. 9).
+        """What V says of every state of an episode that an action follows, [ticks] (Fig. 9).
 
-        A critic that sees is asked where there are images; its last answer holds until the next.
+        The last state is left out: where an episode ended by itself nothing is learnt of it. A
+        critic that sees is asked where there are images; its last answer holds until the next.
         """
         rows = seen_rows(episode, self.cameras)
         found = self.values(inputs(episode, rows, self.normaliser))
-        latest = np.searchsorted(rows, np.arange(episode.ticks + 1), side="right") - 1
+        latest = np.searchsorted(rows, np.arange(episode.ticks), side="right") - 1
         return Values(*(column[latest] for column in found))
 
     @property
