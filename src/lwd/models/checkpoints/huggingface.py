@@ -8,8 +8,8 @@ import numpy as np
 
 from lwd.errors import ConfigError
 from lwd.models import pi05
-from lwd.models.checkpoints.names import Name, Tensors, read, under, write
-from lwd.models.checkpoints.tree import fit, flatten
+from lwd.models.checkpoints.names import Name, Tensors, read, shapes, under, write
+from lwd.models.checkpoints.tree import flatten, nest, require_same
 from lwd.models.fns import Params
 from lwd.models.gemma3 import Gemma3Config, init_gemma3
 from lwd.models.pi05 import Pi05Config
@@ -164,12 +164,10 @@ def read_siglip(tensors: Tensors, config: SiglipConfig) -> Params:
 
     IntegrityError names what is missing, unexpected, or of another shape.
     """
-    tensors = _without(tensors, "vision_model.")
-    names, depth, sizes = SIGLIP, {"": config.depth}, _vision(config)
-    flat = read(tensors, names, depth=depth, sizes=sizes)
-    known = write(flat, names, depth=depth, sizes=sizes)
-    like = _shapes(init_siglip, config, None)
-    return fit(flat | _strange(tensors, known, _NOT_SEEN), like, "the SigLIP checkpoint")
+    tensors, like = _without(tensors, "vision_model.", _NOT_SEEN), _like(init_siglip, config, None)
+    axes = {"depth": {"": config.depth}, "sizes": _vision(config)}
+    require_same(tensors, shapes(like, SIGLIP, **axes), "the SigLIP checkpoint")
+    return nest(read(tensors, SIGLIP, **axes))
 
 
 def write_siglip(params: Params, config: SiglipConfig) -> dict[str, np.ndarray]:
@@ -183,11 +181,10 @@ def read_gemma3(tensors: Tensors, config: Gemma3Config) -> Params:
 
     IntegrityError names what is missing, unexpected, or of another shape.
     """
-    tensors = _without(tensors, "model.")
-    flat = read(tensors, GEMMA3, depth={"": config.depth}, sizes={})
-    known = write(flat, GEMMA3, depth={"": config.depth}, sizes={})
-    like = _shapes(init_gemma3, config)
-    return fit(flat | _strange(tensors, known, ("lm_head.",)), like, "the Gemma3 checkpoint")
+    tensors, like = _without(tensors, "model.", ("lm_head.",)), _like(init_gemma3, config)
+    axes = {"depth": {"": config.depth}, "sizes": {}}
+    require_same(tensors, shapes(like, GEMMA3, **axes), "the Gemma3 checkpoint")
+    return nest(read(tensors, GEMMA3, **axes))
 
 
 def write_gemma3(params: Params, config: Gemma3Config) -> dict[str, np.ndarray]:
@@ -201,13 +198,11 @@ def read_lerobot(tensors: Tensors, config: Pi05Config) -> Params:
 
     IntegrityError names what is missing, unexpected, or of another shape.
     """
-    tensors = dict(_without(tensors, "model."))
-    if _EMBEDDING not in tensors and _TIED in tensors:
-        tensors[_EMBEDDING] = tensors[_TIED]
-    flat = read(tensors, PI05, depth=_depth(config), sizes=_sizes(config))
-    known = write(flat, PI05, depth=_depth(config), sizes=_sizes(config))
-    strange = _strange(tensors, known, _UNUSED)
-    return fit(flat | strange, _shapes(pi05.init, config), "the LeRobot checkpoint")
+    theirs, like = _without(tensors, "model."), _like(pi05.init, config)
+    tied = {_EMBEDDING: theirs[_TIED]} if _TIED in theirs else {}
+    tensors = tied | _without(theirs, "", _UNUSED)
+    require_same(tensors, shapes(like, PI05, **_axes(config)), "the LeRobot checkpoint")
+    return nest(read(tensors, PI05, **_axes(config)))
 
 
 def write_lerobot(params: Params, config: Pi05Config) -> dict[str, np.ndarray]:
@@ -220,33 +215,30 @@ def write_lerobot(params: Params, config: Pi05Config) -> dict[str, np.ndarray]:
             f"the model reads a state of {config.state} numbers as a token; LeRobot's pi0.5 has it "
             "in the prompt. Only models with a discrete state, as preset pi05, can be written."
         )
-    tensors = write(flatten(params), PI05, depth=_depth(config), sizes=_sizes(config))
+    tensors = write(flatten(params), PI05, **_axes(config))
     return tensors | {_TIED: tensors[_EMBEDDING]}
 
 
-def _depth(config: Pi05Config) -> dict[str, int]:
-    return {"PaliGemma/img": config.vision.depth, "PaliGemma/llm": config.vlm.depth}
-
-
-def _sizes(config: Pi05Config) -> dict[str, int]:
+def _axes(config: Pi05Config) -> dict[str, dict[str, int]]:
+    """Blocks of each stack, and sizes of the axes of its tensors."""
     heads = {"n": config.vlm.heads, "h": config.vlm.head_dim, "k": config.vlm.kv_heads}
-    return {**_vision(config.vision), **heads}
+    depth = {"PaliGemma/img": config.vision.depth, "PaliGemma/llm": config.vlm.depth}
+    return {"depth": depth, "sizes": {**_vision(config.vision), **heads}}
 
 
 def _vision(config: SiglipConfig) -> dict[str, int]:
     return {"vn": config.heads, "vh": config.width // config.heads, "one": 1}
 
 
-def _shapes(init: Callable[..., Params], *arguments: object) -> Params:
-    """Shapes of a model without making it."""
-    return jax.eval_shape(lambda key: init(key, *arguments), jax.random.key(0))
+def _like(init: Callable[..., Params], *arguments: object) -> dict[str, Any]:
+    """Shapes of a model by path, without making it."""
+    return flatten(jax.eval_shape(lambda key: init(key, *arguments), jax.random.key(0)))
 
 
-def _strange(tensors: Tensors, known: Tensors, unused: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Tensors that the model has no place for."""
-    return {n: t for n, t in tensors.items() if n not in known and not n.startswith(unused)}
-
-
-def _without(tensors: Tensors, prefix: str) -> Mapping[str, np.ndarray]:
-    """The same tensors with a prefix taken off those that have it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+def _without(
+    tensors: Tensors, prefix: str, unused: tuple[str, ...] = ()
+) -> Mapping[str, np.ndarray]:
+    """The same tensors with a prefix taken off those that have it, and less those whose names then
+    begin with something `unused`."""
+    named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in named.items() if not name.startswith(unused)}

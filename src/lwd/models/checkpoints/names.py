@@ -3,13 +3,12 @@
 Others store one tensor for each block and the transpose of our kernels; ours stack the blocks.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from lwd.errors import IntegrityError
 from lwd.models.checkpoints.tree import rearrange
 
 Tensors = Mapping[str, np.ndarray]
@@ -45,19 +44,28 @@ def read(
     tensors: Tensors, names: Sequence[Name], *, depth: Mapping[str, int], sizes: Mapping[str, int]
 ) -> dict[str, np.ndarray]:
     """Our tensors by path, made of theirs. `depth` is the number of blocks by prefix of our paths,
-    `sizes` that of the axes. IntegrityError lists every tensor that is missing."""
-    missing = [n for name in names for n in _their_names(name, depth) if n not in tensors]
-    if missing:
-        raise IntegrityError(
-            f"the checkpoint lacks {len(missing)} tensors: {', '.join(missing[:8])}. It is of "
-            "another architecture or not whole."
-        )
+    `sizes` that of the axes. KeyError names a tensor that is missing, see `shapes`."""
     ours: dict[str, list[tuple[int, np.ndarray]]] = {}
     for name in names:
         found = [_ours(np.asarray(tensors[n]), name, sizes) for n in _their_names(name, depth)]
         whole = np.stack(found) if name.stacked else found[0]
         ours.setdefault(name.ours, []).append((name.part or 0, whole))
     return {path: _whole(path, parts, names) for path, parts in ours.items()}
+
+
+def shapes(
+    like: Mapping[str, Any],
+    names: Sequence[Name],
+    *,
+    depth: Mapping[str, int],
+    sizes: Mapping[str, int],
+) -> dict[str, Any]:
+    """What `read` needs for tensors of the shapes of `like`: their tensors by name, empty views of
+    these shapes. Those of ours that they have no place for are among them under our names."""
+    known = {name.ours for name in names}
+    views = {path: np.broadcast_to(np.int8(0), leaf.shape) for path, leaf in like.items()}
+    theirs = dict(_theirs(views, names, depth, sizes))
+    return theirs | {path: view for path, view in views.items() if path not in known}
 
 
 def write(
@@ -68,17 +76,24 @@ def write(
     sizes: Mapping[str, int],
 ) -> dict[str, np.ndarray]:
     """Their tensors by name, made of ours: the inverse of `read`."""
-    theirs = {}
+    return {name: np.ascontiguousarray(x) for name, x in _theirs(ours, names, depth, sizes)}
+
+
+def _theirs(
+    ours: Mapping[str, Any],
+    names: Sequence[Name],
+    depth: Mapping[str, int],
+    sizes: Mapping[str, int],
+) -> Iterator[tuple[str, np.ndarray]]:
     for name in names:
         whole = np.asarray(ours[name.ours])
         if name.part is not None:
-            whole = whole.take(name.part, axis=int(name.stacked))
+            whole = whole[:, name.part] if name.stacked else whole[name.part]
         layers = whole if name.stacked else whole[None]
         for their_name, layer in zip(_their_names(name, depth), layers, strict=True):
             if name.theirs_axes:
                 layer = rearrange(layer, name.ours_axes, name.theirs_axes, **sizes)
-            theirs[their_name] = np.ascontiguousarray(layer)
-    return theirs
+            yield their_name, layer
 
 
 def _their_names(name: Name, depth: Mapping[str, int]) -> list[str]:
@@ -91,10 +106,7 @@ def _their_names(name: Name, depth: Mapping[str, int]) -> list[str]:
 def _ours(tensor: np.ndarray, name: Name, sizes: Mapping[str, int]) -> np.ndarray:
     if not name.theirs_axes:
         return tensor
-    try:
-        return rearrange(tensor, name.theirs_axes, name.ours_axes, **sizes)
-    except ValueError as error:
-        raise IntegrityError(f"tensor {name.theirs} does not fit the model: {error}") from error
+    return rearrange(tensor, name.theirs_axes, name.ours_axes, **sizes)
 
 
 def _whole(path: str, parts: list[tuple[int, np.ndarray]], names: Sequence[Name]) -> np.ndarray:

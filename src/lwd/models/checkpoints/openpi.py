@@ -6,6 +6,7 @@ written by `lwd.models.inputs.norm_stats`.
 """
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -52,9 +53,13 @@ def load_paligemma(file: Path, config: Pi05Config) -> Params:
     """Vision tower and language model of PaliGemma's npz (`params/img/...`, `params/llm/...`).
 
     They are what a pi0.5 of one's own begins with; the action expert is not among them.
+    IntegrityError as from `load`.
     """
-    with np.load(file) as arrays:
-        flat = {name.removeprefix("params/"): arrays[name] for name in arrays.files}
+    try:
+        with np.load(file) as arrays:
+            flat = {name.removeprefix("params/"): arrays[name] for name in arrays.files}
+    except (OSError, ValueError, BadZipFile) as error:
+        raise IntegrityError(f"{file} is no npz file of arrays: {error}.") from error
     like = {
         path: leaf
         for path, leaf in flatten(_shapes(config)["PaliGemma"]).items()

@@ -67,7 +67,8 @@ def read_safetensors(source: Path) -> dict[str, np.ndarray]:
         raise IntegrityError(f"{source / INDEX} is no index of tensors: {error!r}.") from error
     tensors = {name: x for file in files for name, x in _tensors(source / file).items()}
     if missing := sorted(places.keys() - tensors.keys()):
-        raise IntegrityError(f"{source} lacks {len(missing)} tensors: {', '.join(missing[:8])}.")
+        listed = "\n".join(f"  missing: {name} of {places[name]}" for name in missing)
+        raise IntegrityError(f"{source} lacks {len(missing)} tensors of its index:\n{listed}")
     return tensors
 
 

@@ -8,9 +8,6 @@ import numpy as np
 from lwd.errors import IntegrityError
 from lwd.models.fns import Params
 
-_NAMED = 8
-"""Tensors that an error names of each kind."""
-
 
 def flatten(tree: Params) -> dict[str, Any]:
     """Leaves of nested dictionaries by their path with slashes."""
@@ -32,27 +29,32 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 def fit(flat: Mapping[str, Any], like: Params, what: str) -> Params:
     """The tree of `flat` if its paths and shapes are those of `like`; IntegrityError if not.
 
-    `like` may hold arrays or their shapes. The error lists what is missing, what is unexpected and
-    what has another shape.
+    `like` may hold arrays or their shapes.
     """
     wanted = flatten(like)
-    missing = sorted(wanted.keys() - flat.keys())
-    extra = sorted(flat.keys() - wanted.keys())
-    other = [
-        f"{path} {tuple(flat[path].shape)}, expected {tuple(wanted[path].shape)}"
-        for path in sorted(wanted.keys() & flat.keys())
-        if tuple(flat[path].shape) != tuple(wanted[path].shape)
-    ]
-    problems = {"missing": missing, "unexpected": extra, "of another shape": other}
-    if any(problems.values()):
-        found = "; ".join(
-            f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names
-        )
-        raise IntegrityError(
-            f"{what} does not fit the model: {found}. Nothing was loaded; choose the configuration "
-            "that the checkpoint was trained with."
-        )
+    require_same(flat, wanted, what)
     return nest({path: flat[path] for path in wanted})
+
+
+def require_same(given: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
+    """IntegrityError unless both have the same names and shapes; it lists every tensor that is
+    missing, is unexpected, or has another shape. Both hold arrays or their shapes by name."""
+    other = {
+        name: f"{_shape(given[name])}, expected {_shape(wanted[name])}"
+        for name in sorted(wanted.keys() & given.keys())
+        if _shape(given[name]) != _shape(wanted[name])
+    }
+    found = {
+        "missing": {name: _shape(wanted[name]) for name in sorted(wanted.keys() - given.keys())},
+        "unexpected": {name: _shape(given[name]) for name in sorted(given.keys() - wanted.keys())},
+        "of another shape": other,
+    }
+    if any(found.values()):
+        counts = ", ".join(f"{len(names)} {kind}" for kind, names in found.items() if names)
+        raise IntegrityError(
+            f"{what} does not fit the model: {counts}.\n{_listed(found)}\nNothing was loaded; "
+            "choose the configuration that the checkpoint was trained with."
+        )
 
 
 def rearrange(x: np.ndarray, source: str, target: str, **sizes: int) -> np.ndarray:
@@ -100,6 +102,12 @@ def _leaves(tree: Params, path: str) -> Iterator[tuple[str, Any]]:
         yield path, tree
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def _shape(leaf: Any) -> tuple[int, ...]:
+    return tuple(leaf.shape)
+
+
+def _listed(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """One tensor to a line."""
+    return "\n".join(
+        f"  {kind}: {name} {what}" for kind, names in found.items() for name, what in names.items()
+    )
