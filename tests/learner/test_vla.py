@@ -20,7 +20,7 @@ from lwd.learner.state import (
     start_stage,
     trained,
 )
-from lwd.learner.update import critic_update, extract_policy, in_parts, sft_update
+from lwd.learner.update import critic_update, extract_policy, in_parts, sft_update, update
 from lwd.models import vla
 from lwd.models.checkpoints.tree import flatten
 from lwd.models.fns import Inputs
@@ -156,23 +156,34 @@ def test_a_batch_that_does_not_divide_is_refused():
         replace(ALL, batch=6, parts=4)
 
 
-def test_the_prefix_is_computed_once_for_a_batch(batch):
-    """Whatever the number of flow steps: once for the policy, once for a reference of its own."""
-    for stage, times in ((ALL, 2), (EXPERT, 2), (SHARED, 1)):
-        calls = []
+def test_what_is_seen_is_encoded_once_for_a_batch(batch):
+    """Whatever the number of flow steps and of draws, gated or not: once for the policy, once for a
+    reference of its own, once for each of the critics whose values are needed."""
+    gated = replace(EXPERT, qam=replace(ALL.qam, gate=0.0))
+    for step, stage, policies, critics in (
+        (sft_update, replace(ALL, draws=4), 1, 0),
+        (critic_update, ALL, 0, 3),  # the target of Q now and then, and Q itself
+        (update, ALL, 2, 4),  # and the target as it is after its step
+        (update, gated, 2, 4),
+        (update, SHARED, 1, 4),
+    ):
+        calls = {"policy": 0, "critic": 0}
 
-        def encode(params, inputs, calls=calls):
-            calls.append(1)
-            return NETS.policy.encode(params, inputs)
+        def counted(which, fns, calls=calls):
+            def encode(params, inputs):
+                calls[which] += 1
+                return fns.encode(params, inputs)
 
-        nets = NETS._replace(policy=replace(NETS.policy, encode=encode))
+            return replace(fns, encode=encode)
+
+        nets = Nets(counted("policy", NETS.policy), counted("critic", NETS.critic))
         for steps in (2, 5):
-            calls.clear()
-            counted = replace(stage, qam=replace(stage.qam, steps=steps))
-            step = partial(extract_policy, nets=nets, optimisers=CHAIN, stage=counted)
+            calls.update(policy=0, critic=0)
+            stage = replace(stage, qam=replace(stage.qam, steps=steps))
+            apart = partial(step, nets=nets, optimisers=CHAIN, stage=stage)
             key = jax.random.key(0)
-            jax.eval_shape(step, state(stage), batch, key, at(1e-2, 1e-2, 0.6))
-            assert len(calls) == times, (stage.trained, stage.qam.reference, steps)
+            jax.eval_shape(apart, state(stage), batch, key, at(1e-2, 1e-2, 0.6))
+            assert list(calls.values()) == [policies, critics], (step, stage, steps)
 
 
 def test_bfloat16_computes_and_float32_is_kept(batch):

@@ -14,6 +14,8 @@ from jax import Array
 
 from lwd.algorithms import divl, flow, qam
 from lwd.algorithms.ema import ema
+from lwd.algorithms.flow import Velocity
+from lwd.algorithms.sac import Critic
 from lwd.config import QamConfig, StageConfig
 from lwd.learner import heads, value_head
 from lwd.learner.loss import ROW_LOSS, Metrics
@@ -113,15 +115,19 @@ def extract_policy(
     optimisers: Optimisers,
     stage: StageConfig,
 ) -> tuple[TrainState, Metrics]:
-    """Q-learning with adjoint matching (Algorithm 2, lines 7-11)."""
+    """Q-learning with adjoint matching (Algorithm 2, lines 7-11).
+
+    What policy, reference and critic see of a batch is encoded once, for the roll-out, the adjoint,
+    the regression and the trust gate, over all flow steps.
+    """
     keys = jax.random.split(key, stage.parts) if stage.parts > 1 else key[None]
 
     def loss(theta: Params, rows: Transitions, key: Array) -> tuple[Array, Metrics]:
-        gradient = _action_gradient(nets.critic, state, rows.inputs, stage.qam)
-        gradient, trust_metrics = trusted(gradient, state, rows, key[0], nets, stage.qam)
-        loss, metrics = _adjoint_matching(
-            theta, state.beta, rows, key[0], nets.policy, stage.qam, gradient
-        )
+        velocity, still, reference = _flows(theta, state.beta, rows.inputs, nets.policy, stage.qam)
+        q = heads.judge(nets.critic, state, rows.inputs, stage.qam)
+        gradient = _action_gradient(q, stage.qam)
+        gradient, trust_metrics = trusted(gradient, q, still, reference, rows, key[0], stage.qam)
+        loss, metrics = _adjoint_matching(velocity, reference, gradient, rows, key[0], stage.qam)
         return loss, metrics | trust_metrics
 
     return train_policy(
@@ -185,30 +191,40 @@ def _average(target: Params | None, psi: Params, rate: float | None) -> Params |
     return ema(target, psi, rate)
 
 
-def _action_gradient(
-    critic: CriticFns, state: TrainState, inputs: Inputs, config: QamConfig
-) -> qam.CriticGradient:
+def _flows(
+    theta: Params, beta: Params, inputs: Inputs, policy: PolicyFns, config: QamConfig
+) -> tuple[Velocity, Velocity, Velocity]:
+    """The policy's flow, the same without gradients, and the reference's, at `inputs`."""
+
+    def at(params: Params, context: Any) -> Velocity:
+        return lambda a, w: policy.velocity(params, context, a, w)
+
+    context = policy.encode(theta, inputs)
+    held = jax.lax.stop_gradient((theta, context))
+    fixed = held[1] if config.reference == "shared_vlm" else policy.encode(beta, inputs)
+    return at(theta, context), at(*held), at(beta, fixed)
+
+
+def _action_gradient(q: Critic, config: QamConfig) -> qam.CriticGradient:
     """a to dQ/da, the source of the adjoint (Eq. 10)."""
-    q = heads.worth(critic, state, inputs, config)
-    gradient = jax.grad(lambda a: q(a).sum())
+    gradient = jax.grad(lambda a: heads.reduced(q(a), config).sum())
     return gradient if config.action_box is None else qam.boxed(gradient, config.action_box)
 
 
 def _adjoint_matching(
-    theta: Params, beta: Params, batch: Transitions, key: Array, policy: PolicyFns,
-    config: QamConfig, action_gradient: Callable[[Array], Array],
-) -> tuple[Array, Metrics]:  # fmt: skip
+    velocity: Velocity,
+    reference: Velocity,
+    gradient: qam.CriticGradient,
+    batch: Transitions,
+    key: Array,
+    config: QamConfig,
+) -> tuple[Array, Metrics]:
     """Eq. 9 on chunks that the current policy generates."""
     noise_key, path_key = jax.random.split(key)
-    context = policy.encode(theta, batch.inputs)
-    if config.reference == "shared_vlm":
-        fixed = jax.lax.stop_gradient(context)
-    else:
-        fixed = policy.encode(beta, batch.inputs)
     loss, metrics = qam.adjoint_matching_loss(
-        lambda a, w: policy.velocity(theta, context, a, w),
-        lambda a, w: policy.velocity(beta, fixed, a, w),
-        action_gradient,
+        velocity,
+        reference,
+        gradient,
         jax.random.normal(noise_key, batch.action.shape),
         path_key,
         steps=config.steps,
