@@ -200,7 +200,7 @@ def read_lerobot(tensors: Tensors, config: Pi05Config) -> Params:
     """
     theirs, like = _without(tensors, "model."), _like(pi05.init, config)
     tied = {_EMBEDDING: theirs[_TIED]} if _TIED in theirs else {}
-    tensors = tied | _without(theirs, "", _UNUSED)
+    tensors = {**tied, **_without(theirs, "", _UNUSED)}
     require_same(tensors, shapes(like, PI05, **_axes(config)), "the LeRobot checkpoint")
     return nest(read(tensors, PI05, **_axes(config)))
 
