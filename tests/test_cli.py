@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -91,7 +92,11 @@ class Asked(Exception):
 
 
 @pytest.mark.parametrize(
-    "name", ["edge", "service", "coordinator", "learner", "dashboard", "suite"]
+    "name",
+    [
+        *("robot", "edge", "service", "queue", "coordinator", "learner", "serve", "dashboard"),
+        *("suite gym", "fleet paper"),
+    ],
 )
 def test_a_process_serves_its_metrics_before_it_begins(name, tmp_path, monkeypatch):
     def asked(port):
@@ -100,8 +105,9 @@ def test_a_process_serves_its_metrics_before_it_begins(name, tmp_path, monkeypat
 
     for module in (processes, fleet):
         monkeypatch.setattr(module, "expose", asked)
-    words = ["lwd", name, "--root", str(tmp_path), "--metrics-port", "9105"]
-    monkeypatch.setattr(sys, "argv", [*words, *(["gym"] if name == "suite" else [])])
+    words = ["lwd", *name.split(), "--root", str(tmp_path), "--metrics-port", "9105"]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr("lwd.store.process.stop_on_signals", threading.Event)
     with pytest.raises(Asked):
         main()
 

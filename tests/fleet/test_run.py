@@ -1,5 +1,6 @@
 """A fleet at work: real processes that die and start again, real uploads over a slow link."""
 
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lwd.cli import main
 from lwd.config import PlaneConfig
 from lwd.config.fleet import DisturbanceConfig, FleetConfig, LinkConfig, RobotConfig
 from lwd.edge.spool import Spool
@@ -16,7 +18,7 @@ from lwd.errors import ConfigError
 from lwd.fleet.drive import Order, _Linked, drive
 from lwd.fleet.file import read
 from lwd.fleet.report import line, table
-from lwd.fleet.run import run, standings
+from lwd.fleet.run import _flags, run, standings
 from lwd.store.catalog import Catalog
 from lwd.store.client import ServiceClient
 from processes import SERVICE, Processes, free_port, wait_until
@@ -113,6 +115,28 @@ def test_a_link_that_cannot_be_shaped_is_refused():
     plane = PlaneConfig(objects_url="s3://bucket")
     with pytest.raises(ConfigError, match="s3://bucket"):
         drive(FLEET, ["a"], plane, order, stop)
+
+
+def test_a_process_of_a_fleet_is_ordered_as_the_fleet_is(tmp_path, monkeypatch):
+    plane = PlaneConfig(root=tmp_path, objects_url="s3://bucket")
+    order = Order(kind="rollout", episodes=3, upload=False, tokenizer="here.model")
+    seen = []
+    monkeypatch.setattr("lwd.store.process.stop_on_signals", threading.Event)
+    monkeypatch.setattr("lwd.fleet.drive.drive", lambda *given: seen.append(given))
+    words = ["lwd", "fleet", "paper", *map(str, _flags(plane, order)), "--drive", "tea-0"]
+    monkeypatch.setattr(sys, "argv", words)
+    main()
+    assert seen[0][1:4] == (("tea-0",), plane, order)
+
+
+def test_a_robot_has_the_tokenizer_of_its_machine(monkeypatch):
+    def rig(*given, circumstances, **more):
+        raise ConfigError(f"its tokenizer is {circumstances.tokenizer}")
+
+    monkeypatch.setattr("lwd.fleet.drive.rig", rig)
+    order = Order(kind="rollout", upload=False, tokenizer="here.model")
+    with pytest.raises(ConfigError, match=r"its tokenizer is here\.model"):
+        drive(FLEET, ["b"], PlaneConfig(), order, threading.Event())
 
 
 def test_a_robot_that_is_not_in_the_fleet_is_refused(tmp_path):

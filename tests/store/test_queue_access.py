@@ -5,6 +5,7 @@ import stat
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 
@@ -68,7 +69,11 @@ def enter(port: int, user: str, token: str, *, scheme: str = "nats") -> Queue:
     return Queue(f"{scheme}://{user}@127.0.0.1:{port}", token=token, timeout_s=1.0)
 
 
-def test_a_service_publishes_and_a_coordinator_consumes(guarded, tokens):
+def test_a_service_publishes_and_a_coordinator_consumes_and_prometheus_sees_it(
+    start, tokens, tmp_path
+):
+    port = free_port()
+    guarded = start("--tokens", tmp_path / "tokens.json", "--metrics-port", port)
     with (
         enter(guarded, "service", tokens["service"]) as service,
         enter(guarded, "coordinator", tokens["coordinator"]) as coordinator,
@@ -78,8 +83,18 @@ def test_a_service_publishes_and_a_coordinator_consumes(guarded, tokens):
         assert (message.msg_id, message.data) == ("id-1", b"data")
         message.nak()
         (message,) = coordinator.pull("coordinator", 10, 1.0)
+        wait_until(
+            lambda: 'lwd_queue_unacknowledged_notices{consumer="coordinator"} 1.0' in scraped(port),
+            "the notice that is under way",
+        )
+        assert "lwd_queue_published_notices 1.0" in scraped(port)
         message.ack()
         assert coordinator.pull("coordinator", 10, 0.1) == []
+
+
+def scraped(port: int) -> str:
+    """What Prometheus gets of a process."""
+    return httpx.get(f"http://127.0.0.1:{port}/metrics").text
 
 
 def test_a_scope_lets_its_user_do_nothing_else(guarded, tokens):

@@ -45,6 +45,7 @@ def fleet(
     kind: Literal["demo", "play", "rollout", "online"] = "online",
     episodes: int | None = None,
     upload: bool = True,
+    tokenizer: str = "",
     drive: tuple[str, ...] = (),
 ) -> None:
     """Run a simulated fleet from a file, and start again whatever robot dies.
@@ -59,6 +60,8 @@ def fleet(
         kind: What is recorded; `rollout` and `online` need a service that has weights.
         episodes: Episodes to save by each robot, over restarts; without it until stopped.
         upload: Upload what is recorded, each robot over its own link; else it stays in ROOT/spool.
+        tokenizer: Path or URL of this machine's copy of the tokenizer that the weights were trained
+            with, where it is not where the learner had it.
         drive: Run only these robots, in this process and unsupervised.
     """
     from rich.console import Console
@@ -71,7 +74,8 @@ def fleet(
     from lwd.store.process import stop_on_signals
 
     source = find(file)
-    wanted, order = read(source), Order(kind=kind, episodes=episodes, upload=upload)
+    wanted = read(source)
+    order = Order(kind=kind, episodes=episodes, upload=upload, tokenizer=tokenizer)
     stop, console = stop_on_signals(), Console(highlight=False)
     expose(plane.metrics_port)
     if drive:

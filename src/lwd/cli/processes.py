@@ -76,9 +76,9 @@ def robot(
     from lwd.serve.rig import guided
     from lwd.sim.rig import Circumstances, rig
     from lwd.sim.tasks import task
-    from lwd.store.metrics import expose
     from lwd.store.process import stop_on_signals
 
+    expose(plane.metrics_port)
     for name in tasks:
         task(name)
     stop, chosen = stop_on_signals(), control(rate)
@@ -97,7 +97,6 @@ def robot(
         ),
     )
     joints = StateLayout().joints
-    expose(plane.metrics_port)
     main(
         actor,
         plane,
@@ -126,11 +125,13 @@ def queue(
     tokens: Path | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
+    metrics_port: int | None = None,
 ) -> None:
     """Run the embedded queue, a NATS JetStream server, and restart it when it dies.
 
     For example:
         lwd queue --root runs/demo
+        lwd queue --root runs/demo --metrics-port 9103
 
     Args:
         root: Folder of the run; the queue keeps its files in ROOT/queue.
@@ -139,12 +140,15 @@ def queue(
         tokens: File of the tokens that it accepts.
         tls_cert: Certificate chain (PEM), for tls:// queue URLs.
         tls_key: Private key (PEM) of the certificate.
+        metrics_port: Port on the loopback for Prometheus metrics, its own and the server's; 0
+            takes a free one, none serves none.
     """
     from lwd.store.queue_config import Exposure
     from lwd.store.queue_server import serve_queue
 
     exposure = Exposure(host=host, tokens=tokens, tls_cert=tls_cert, tls_key=tls_key)
-    serve_queue(root, port, exposure=exposure)
+    watched = expose(metrics_port) is not None
+    serve_queue(root, port, exposure=exposure, watched=watched)
 
 
 def service(plane: Plane = PlaneConfig()) -> None:  # noqa: B008
@@ -267,7 +271,6 @@ def serve(
     from lwd.serve.policies import flows, served
     from lwd.serve.process import serve as run
     from lwd.serve.warm import example
-    from lwd.store.metrics import expose
 
     chosen = control(rate)
     expose(plane.metrics_port)

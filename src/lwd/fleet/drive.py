@@ -38,6 +38,8 @@ class Order:
     """Episodes to save by each robot, over restarts; None means until stopped."""
     upload: bool = True
     """Carry what is recorded to the fleet's services; else it stays in the spool."""
+    tokenizer: str = ""
+    """Path or URL of this machine's copy of the tokenizer that the weights were trained with."""
 
 
 def drive(
@@ -99,6 +101,7 @@ def _act(
         circumstances=Circumstances(
             cameras=robot.cameras,
             image_size=robot.image_size,
+            tokenizer=order.tokenizer,
             speed=fleet.speed,
             disturbance=fleet.disturbance(robot),
         ),

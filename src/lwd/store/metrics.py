@@ -106,9 +106,58 @@ DAMAGED = Metric(
 LOOK_S = Metric(
     kind="histogram", name="lwd_dashboard_look_seconds", help="One look of the page's process."
 )
+QUEUE_RESTARTS = Metric(
+    kind="counter", name="lwd_queue_restarts", help="Deaths of the queue's server."
+)
+QUEUE_CLIENTS = Metric(
+    kind="gauge", name="lwd_queue_clients", help="Connections of services and coordinators."
+)
+QUEUE_PUBLISHED = Metric(
+    kind="gauge", name="lwd_queue_published_notices", help="Notices that the queue has ever taken."
+)
+QUEUE_NOTICES = Metric(kind="gauge", name="lwd_queue_notices", help="Notices that the queue keeps.")
+QUEUE_BYTES = Metric(kind="gauge", name="lwd_queue_bytes", help="Disk that these take.")
+QUEUE_PENDING = Metric(
+    kind="gauge",
+    name="lwd_queue_pending_notices",
+    help="Notices that a consumer has not been given yet.",
+    labels=("consumer",),
+)
+QUEUE_UNACKNOWLEDGED = Metric(
+    kind="gauge",
+    name="lwd_queue_unacknowledged_notices",
+    help="Notices that a consumer was given and has not acknowledged.",
+    labels=("consumer",),
+)
+QUEUE_REDELIVERED = Metric(
+    kind="gauge",
+    name="lwd_queue_redelivered_notices",
+    help="Of these, notices that it was given more than once.",
+    labels=("consumer",),
+)
+FLEET_PROCESSES = Metric(
+    kind="gauge", name="lwd_fleet_processes", help="Processes of robots that have not ended."
+)
+FLEET_RESTARTS = Metric(
+    kind="gauge", name="lwd_fleet_restarts", help="Processes of robots that were started again."
+)
+FLEET_SAVED = Metric(
+    kind="gauge",
+    name="lwd_fleet_saved_episodes",
+    help="Episodes that a robot of the fleet has saved.",
+    labels=("robot",),
+)
+FLEET_WAITING = Metric(
+    kind="gauge",
+    name="lwd_fleet_waiting_episodes",
+    help="Episodes of a robot of the fleet that are not uploaded yet.",
+    labels=("robot",),
+)
 EVERY = (
     *(EPISODES, TICKS, ACTING, UPLOADS, UPLOAD_S, INSERTS, SNAPSHOT, JUDGED, UPDATE),
-    *(LEARNER, DAMAGED, LOOK_S),
+    *(LEARNER, DAMAGED, LOOK_S, QUEUE_RESTARTS, QUEUE_CLIENTS, QUEUE_PUBLISHED, QUEUE_NOTICES),
+    *(QUEUE_BYTES, QUEUE_PENDING, QUEUE_UNACKNOWLEDGED, QUEUE_REDELIVERED),
+    *(FLEET_PROCESSES, FLEET_RESTARTS, FLEET_SAVED, FLEET_WAITING),
 )
 
 _made: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from lwd.errors import ConfigError, ServiceError
 from lwd.store.access import CONSUME, PUBLISH, Grant, load_access
 from lwd.store.disk import written_aside
 from lwd.store.process import LOOPBACK
+from lwd.store.queue_watch import monitoring
 
 MAX_NOTICE_BYTES = 64 * 1024
 """Notices are pointers into the catalog; anything larger is none."""
@@ -60,10 +61,11 @@ def inbox(user: str) -> str:
     return f"_INBOX_{user}"
 
 
-def write_config(folder: Path, port: int, exposure: Exposure) -> Path:
+def write_config(folder: Path, port: int, exposure: Exposure, *, watched: bool = False) -> Path:
     """Write the server's configuration to `folder`, readable by this user only; its path."""
     path = folder / "nats.conf"
-    text = _render(_settings(folder, port, exposure))
+    more = monitoring(folder) if watched else {}
+    text = _render(_settings(folder, port, exposure) | more)
     try:
         with written_aside(path) as file:
             os.fchmod(file.fileno(), 0o600)

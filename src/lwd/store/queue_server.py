@@ -18,9 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lwd.errors import ServiceError
+from lwd.store import metrics
 from lwd.store.disk import make_folder
 from lwd.store.process import listen, stop_on_signals
 from lwd.store.queue_config import Exposure, write_config
+from lwd.store.queue_watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -39,24 +41,29 @@ def serve_queue(
     port: int,
     stop: threading.Event | None = None,
     exposure: Exposure = Exposure(),  # noqa: B008
+    *,
+    watched: bool = False,
 ) -> None:
     """Process main: keep a queue on `port` with its files in `root`/queue until stopped.
 
-    Tokens and certificates are read again whenever the server starts. ServiceError if the port is
-    taken, the folder is not usable or the server cannot run.
+    Tokens and certificates are read again whenever the server starts. With `watched` the server's
+    numbers are noted as metrics. ServiceError if the port is taken, the folder is not usable or the
+    server cannot run.
     """
     stop = stop or stop_on_signals()
     folder = make_folder(root / "queue")
+    watch = Watch(folder) if watched else None
     with _only_one(folder):
         failures = 0
         while not stop.is_set() and failures < FAILURES:
-            config = write_config(folder, port, exposure)
+            config = write_config(folder, port, exposure, watched=watched)
             command = [str(_binary()), "--config", str(config)]
             _wait_for_port(exposure.host, port)
             started = time.monotonic()
-            _run_once(command, (exposure.host, port), stop)
+            _run_once(command, (exposure.host, port), stop, watch)
             failures = failures + 1 if time.monotonic() - started < HEALTHY_S else 1
             if not stop.wait(0.1 * failures):
+                metrics.QUEUE_RESTARTS.add()
                 log.warning("queue server died failures=%d restarting", failures)
     if not stop.is_set():
         raise ServiceError(
@@ -65,14 +72,19 @@ def serve_queue(
         )
 
 
-def _run_once(command: list[str], address: tuple[str, int], stop: threading.Event) -> None:
+def _run_once(
+    command: list[str], address: tuple[str, int], stop: threading.Event, watch: Watch | None
+) -> None:
     """Start the server and stay until it dies or `stop` is set; then it is dead."""
+    if watch is not None:
+        watch.begin()
     with subprocess.Popen(command, preexec_fn=_die_with_parent()) as server:
         try:
             if _listens(server, address, stop):
                 log.info("queue ready host=%s port=%d pid=%d", *address, server.pid)
             while server.poll() is None and not stop.wait(0.1):
-                pass
+                if watch is not None:
+                    watch.look()
         finally:
             _end(server)
 
