@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from actor.point import PointPolicy, PointRobot
 from lwd.actor.heartbeat import Heart, Watched, beating
+from lwd.actor.loop import run_episode
+from lwd.actor.process import Rig, heard
 from lwd.actor.robot import Tick
+from lwd.episode.types import Kind
 from lwd.errors import ServiceError
 from lwd.store.heartbeats import Beat
 from processes import wait_until
@@ -62,6 +66,15 @@ def test_a_change_of_hands_is_said_at_once():
         wait_until(lambda: len(ears.heard) == 3, "the beat of a robot that is corrected")
     acting = replace(ears.heard[0], state="acting", policy_version=7)
     assert ears.heard[1:] == [acting, replace(acting, state="correcting")]
+
+
+def test_a_beat_says_which_episode_of_which_task_the_robot_is_in():
+    heart = Heart("point-0", lambda beat: None)
+    rig = heard(Rig(robot=PointRobot), heart, lambda device: None)
+    policy = PointPolicy(1.0, 3)
+    episode = run_episode(rig.robot(), 1, policy, None, kind=Kind.ROLLOUT, recording=rig.recording)
+    assert episode is not None
+    assert (heart._beat.task, heart._beat.episode_id) == ("reach", episode.header.episode_id)
 
 
 def test_nobody_stops_because_a_beat_was_not_heard():

@@ -32,6 +32,8 @@ WEIGHTS = [policy(1), policy(2, ",b,"), policy(3), policy(4)]
 def test_a_fresh_heartbeat_says_what_a_robot_does():
     row = describe("a", [], None, BEAT, WEIGHTS, now=NOW)
     assert (row.state, row.task, row.version, row.seen_at) == ("acting", "pour", 3, NOW - 1)
+    assert not row.shared
+    assert describe("a", [], None, replace(BEAT, shared=True), [], now=NOW).shared
 
 
 def test_an_old_heartbeat_means_silence_even_after_an_episode():

@@ -15,6 +15,7 @@ from lwd.errors import ServiceError
 from lwd.serve.process import serve
 from lwd.store import weights
 from lwd.store.catalog import Catalog
+from lwd.store.client import ServiceClient
 from lwd.store.objects import Objects
 from processes import QUEUE, SERVICE, Processes, answers, free_port, wait_until
 from serve.point import CONTROL, Robot
@@ -77,6 +78,10 @@ def test_a_server_follows_the_weights_and_a_kill_loses_only_what_runs(plane, pro
     with Robot(f"{url}/?robot=arm") as robot:
         assert attempt(robot, url) == 1
         robot.ask()
+        with ServiceClient(plane.service_url) as client:
+            acting = lambda: [b for b in client.beats() if b.state == "acting"]  # noqa: E731
+            wait_until(acting, "the robot's sign of life, which the server sends")
+            assert [(b.robot, b.policy_version) for b in acting()] == [("arm", 1)]
         publish(plane, 2.0)
         metrics = url.replace("ws", "http", 1) + "/metrics"
         newest = "lwd_serve_policy_version 2.0"

@@ -16,7 +16,7 @@ from lwd.config import PlaneConfig
 from lwd.config.serving import ServeConfig
 from lwd.errors import ConfigError
 from lwd.serve.policies import OnePolicy
-from lwd.serve.process import run
+from lwd.serve.process import prepare, run
 from lwd.serve.wire import pack
 from lwd.store.access import Access, issue, load_access
 from processes import wait_until
@@ -311,16 +311,10 @@ def test_robots_draw_what_their_names_say():
     ],
 )
 def test_a_server_that_would_be_open_does_not_start(settings, plane, said, tmp_path):
+    config, policies = ServeConfig(port=0, **settings), OnePolicy(GoalPolicy())
+    parts = prepare(config, CONTROL, policies, access=Access())
     with pytest.raises(ConfigError, match=said), socket.socket() as bound:
-        run(
-            ServeConfig(port=0, **settings),
-            PlaneConfig(root=tmp_path, **plane),
-            CONTROL,
-            OnePolicy(GoalPolicy()),
-            socket=bound,
-            access=Access(),
-            stop=threading.Event(),
-        )
+        run(parts, PlaneConfig(root=tmp_path, **plane), socket=bound, stop=threading.Event())
 
 
 def test_wrong_settings_are_refused():

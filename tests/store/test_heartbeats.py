@@ -41,7 +41,9 @@ def test_a_robot_that_was_started_again_is_one_and_two_that_take_turns_are_two()
     assert not beats.note(first)
     assert not beats.note(second)
     assert beats.note(replace(first, robot="b"))
-    assert [beat.process for beat in beats.last()] == ["2", "1"]
+    assert [(beat.process, beat.shared) for beat in beats.last()] == [("2", True), ("1", False)]
+    assert beats.note(second)  # the first has ended
+    assert not any(beat.shared for beat in beats.last())
 
 
 @pytest.mark.parametrize(

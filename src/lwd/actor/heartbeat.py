@@ -13,9 +13,9 @@ import numpy as np
 
 from lwd.actor.operator import Operator
 from lwd.actor.policy import Policy
-from lwd.actor.robot import Tick
+from lwd.actor.robot import Task, Tick
 from lwd.errors import ConflictError, LwdError
-from lwd.store.heartbeats import Beat
+from lwd.store.heartbeats import MAX_NAME, Beat
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,13 @@ class Heart:
         version = before.policy_version if policy_version is None else policy_version
         self._beat = replace(before, state=state, policy_version=version)
         if self._beat != before:
+            self._changed.set()
+
+    def began(self, episode_id: str, task: Task) -> None:
+        """The episode that the robot is in from now on, and what it is to do there."""
+        before = self._beat
+        self._beat = replace(before, episode_id=episode_id, task=task.name[:MAX_NAME])
+        if self._beat.task != before.task:
             self._changed.set()
 
     def __enter__(self) -> "Heart":

@@ -129,8 +129,8 @@ def _policies(
 
 
 def heard(rig: Rig, heart: Heart, connect: Callable[[PageDevice], None]) -> Rig:
-    """The rig of a robot whose heartbeats say who acts with what; `connect` gets its device where
-    that is the fleet's page."""
+    """The rig of a robot whose heartbeats say who acts, with what and on which task; `connect` gets
+    its device where that is the fleet's page."""
     make, around, operator = rig.robot, rig.around, rig.operator
 
     def robot() -> Robot:
@@ -146,6 +146,7 @@ def heard(rig: Rig, heart: Heart, connect: Callable[[PageDevice], None]) -> Rig:
         robot=robot,
         around=lambda policy: beating(around(policy) if around else policy, heart),
         operator=operator and (lambda robot, rng: Watched(operator(robot, rng), heart)),
+        recording=replace(rig.recording, begun=heart.began),
     )
 
 
@@ -302,16 +303,7 @@ def _note(episode: Episode) -> None:
     metrics.ACTING.set(header.policy_version)
     for source in Source:
         metrics.TICKS.add(int((episode.source == source).sum()), source=source.name.lower())
-    trace.happened(
-        "record",
-        header.episode_id,
-        header.started_at,
-        header.ended_at,
-        robot=header.robot,
-        task=header.task,
-        policy=header.policy_version,
-        outcome=header.outcome,
-    )
+    trace.recorded(header)
 
 
 def _spooled(spool: Spool, episode: Episode, stop: threading.Event) -> bool:

@@ -26,6 +26,8 @@ class Recording:
     """UTC seconds."""
     new_id: Callable[[], str] = new_id
     """Makes episode ids: 32 lower-case hex digits, never the same twice."""
+    begun: Callable[[str, Task], None] | None = None
+    """Gets the id and the task of each episode that begins."""
     draft: Callable[[int, Episode], None] | None = None
     """Takes each chunk's worth of ticks, numbered from 0, while the episode still runs."""
 
@@ -49,6 +51,8 @@ class Recorder:
         self._sources: list[Source] = []
         self._events: list[tuple[str, ...]] = []
         self._substeps: tuple[float, ...] = ()
+        if recording.begun is not None:
+            recording.begun(self._episode_id, task)
 
     @property
     def ticks(self) -> int:

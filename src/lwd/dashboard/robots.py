@@ -49,6 +49,8 @@ class RobotRow:
     """Of these, episodes in which a person took over."""
     clock_off_s: float
     """By how much its clock differs, where that is more than `SKEW_S`."""
+    shared: bool
+    """Whether two processes have its name."""
 
 
 def overview(
@@ -105,6 +107,7 @@ def describe(
         judged=len(judged),
         helped=sum(b.interventions > 0 for b in judged),
         clock_off_s=_clock_off(last, beat),
+        shared=beat is not None and beat.shared,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from lwd.episode.types import Outcome
@@ -20,6 +22,7 @@ from lwd.serve.serving import Connection, Serving
 from lwd.serve.session import Session, checked_name
 from lwd.serve.wire import RequestError, pack
 from lwd.store.access import READ, UPLOAD, RefusedError
+from lwd.store.limits import body_fault
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,7 @@ MOST_MISTAKES = 10
 STATUS_OF = {ConflictError: 409, MissingError: 404, RequestError: 422, ServiceError: 503}
 POLICY_VIOLATION = 1008
 GOING_AWAY = 1001
+HEALTHY = PlainTextResponse("OK\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,9 @@ def create_app(serving: Serving) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(serving.batcher.run()), asyncio.create_task(serving.sweep())]
+        work = [serving.batcher.run(), serving.sweep()]
+        work += [serving.beats.run()] if serving.beats else []
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
         finally:
@@ -61,7 +67,7 @@ def create_app(serving: Serving) -> FastAPI:
             serving.close()
 
     app = FastAPI(title="lwd policy server", openapi_url=None, lifespan=life)
-    app.middleware("http")(_limit_body)
+    app.add_middleware(_Door)
     app.exception_handler(LwdError)(_answer_error)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     _add_watching(app, serving)
@@ -77,10 +83,6 @@ def create_app(serving: Serving) -> FastAPI:
 
 
 def _add_watching(app: FastAPI, serving: Serving) -> None:
-    @app.get("/healthz", response_class=PlainTextResponse)
-    async def healthz() -> str:
-        return "OK\n"
-
     @app.get("/metrics")
     async def metrics() -> Response:
         now = serving.metrics
@@ -222,15 +224,26 @@ def _bearer(authorization: str | None) -> str | None:
     return f"Bearer {key}" if kind.lower() == "api-key" else authorization
 
 
-async def _limit_body(
-    request: Request, call_next: Callable[[Request], Awaitable[Response]]
-) -> Response:
-    length = request.headers.get("content-length", "")
-    if request.method == "POST" and not length.isdigit():
-        return JSONResponse({"detail": "Send a Content-Length."}, 411)
-    if length.isdigit() and int(length) > MAX_BODY_BYTES:
-        return JSONResponse({"detail": f"The body exceeds {MAX_BODY_BYTES} bytes."}, 413)
-    return await call_next(request)
+class _Door:
+    """What is answered before the application is asked: whether the server lives, in a single turn
+    of the event loop, each of which robots' messages may lengthen; and bodies that are too large.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._app
+        if scope["type"] == "http":
+            answer = HEALTHY if scope["path"] == "/healthz" else _too_large(scope) or answer
+        await answer(scope, receive, send)
+
+
+def _too_large(scope: Scope) -> Response | None:
+    """The refusal of a body that is large, or does not say how large it is."""
+    length = Headers(scope=scope).get("content-length", "")
+    fault = body_fault(scope["method"], length, MAX_BODY_BYTES)
+    return JSONResponse({"detail": fault[1]}, fault[0]) if fault else None
 
 
 async def _answer_error(request: Request | WebSocket, error: Exception) -> Response:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lwd.edge.spool import Spool
+from lwd.episode import trace
 from lwd.episode.payload import encode
 from lwd.episode.types import Outcome
 from lwd.errors import ConflictError, EpisodeError, ServiceError
@@ -113,6 +114,7 @@ class Archive:
             if episode is None:
                 return kept(False, "the robot asked only once, so nothing is known of what it did")
             payload = encode(episode)
+            trace.recorded(episode.header)
             self._spool(track.robot).save(track.episode_id, payload)
         except (EpisodeError, ConflictError) as error:
             return kept(False, str(error))

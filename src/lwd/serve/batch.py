@@ -178,6 +178,7 @@ class Batcher:
         )
         infer_s = self._clock() - started
         for ticket, outcome in zip(batch, outcomes, strict=True):
+            await asyncio.sleep(0)  # between two robots others get a turn, health above all
             if ticket.answer.done():
                 continue
             if isinstance(outcome, Exception):

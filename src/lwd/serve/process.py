@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,17 +18,22 @@ from lwd.errors import ConfigError, ServiceError
 from lwd.serve.app import create_app
 from lwd.serve.archive import Archive
 from lwd.serve.batch import Batcher, Limits
+from lwd.serve.beats import Beats
 from lwd.serve.policies import Following, Policies
 from lwd.serve.serving import Serving
 from lwd.serve.session import Sessions
 from lwd.store import weights
 from lwd.store.access import Access, load_access
 from lwd.store.client import ServiceClient
+from lwd.store.heartbeats import Beat
 from lwd.store.objects import Objects
 from lwd.store.process import LOOPBACK, allow_connections, listen, stop_on_signals
 from lwd.store.rows import WeightsRow
 
 log = logging.getLogger(__name__)
+
+BEAT_S = 2.0
+"""Longest wait for the service to take a heartbeat."""
 
 
 def serve(
@@ -52,31 +57,53 @@ def serve(
     with (
         listen(config.host, config.port, what="policy server") as socket,
         ServiceClient(plane.service_url, token=token, robot=config.name) as client,
+        ServiceClient(plane.service_url, token=token, timeout_s=BEAT_S) as beats,
         Following(_store(config, plane, client, build), client.report_load) as policies,
     ):
         log.info("start service=%s; waiting for weights", plane.service_url)
         if policies.ready(stop):
-            run(config, plane, control, policies, access=access, socket=socket, stop=stop)
+            prepared = prepare(config, control, policies, access=access, tell=beats.send_beat)
+            run(prepared, plane, socket=socket, stop=stop)
         elif not stop.is_set():
             policies.current()  # says why there is none
     log.info("stop")
 
 
-def run(
+def prepare(
     config: ServeConfig,
-    plane: PlaneConfig,
     control: ControlConfig,
     policies: Policies,
     *,
-    socket: Socket,
     access: Access,
-    stop: threading.Event,
-) -> None:
-    """Answer robots with `policies` until `stop`, recording and uploading as configured."""
-    check_exposure(config, plane, access)
+    tell: Callable[[Beat], None] | None = None,
+) -> Serving:
+    """The parts of a server; `tell` takes heartbeats of robots that send none themselves."""
+    sessions = Sessions()
+    limits = Limits(
+        batch=config.batch,
+        window_s=config.window_s,
+        waiting=config.waiting,
+        deadline_s=config.deadline_s,
+    )
+    task = config.task if config.record else ""
+    return Serving(
+        config=config,
+        control=control,
+        policies=policies,
+        batcher=Batcher(limits, active=lambda: sessions.connected),
+        sessions=sessions,
+        access=access,
+        beats=tell and Beats(sessions, tell, task=task),
+    )
+
+
+def run(serving: Serving, plane: PlaneConfig, *, socket: Socket, stop: threading.Event) -> None:
+    """Answer robots until `stop`, recording and uploading as configured."""
+    config = serving.config
+    check_exposure(config, plane, serving.access)
     with ExitStack() as stack:
-        archive = stack.enter_context(Archive(plane.root / "spool")) if config.record else None
-        serving = _serving(config, control, policies, access, archive)
+        if config.record:
+            serving.archive = stack.enter_context(Archive(plane.root / "spool"))
         server = uvicorn.Server(_settings(config, plane, serving))
         ended = threading.Event()
         with ThreadPoolExecutor(2, "serve") as pool:
@@ -122,46 +149,13 @@ def in_thread(
         ThreadPoolExecutor(1, "server") as pool,
     ):
         socket.listen()
-        running = pool.submit(
-            run,
-            config,
-            plane,
-            control,
-            policies,
-            socket=socket,
-            access=access or Access(),
-            stop=stop,
-        )
+        prepared = prepare(config, control, policies, access=access or Access())
+        running = pool.submit(run, prepared, plane, socket=socket, stop=stop)
         try:
             yield "ws://{}:{}".format(*socket.getsockname()[:2])
         finally:
             stop.set()
             running.result()
-
-
-def _serving(
-    config: ServeConfig,
-    control: ControlConfig,
-    policies: Policies,
-    access: Access,
-    archive: Archive | None,
-) -> Serving:
-    sessions = Sessions()
-    limits = Limits(
-        batch=config.batch,
-        window_s=config.window_s,
-        waiting=config.waiting,
-        deadline_s=config.deadline_s,
-    )
-    return Serving(
-        config=config,
-        control=control,
-        policies=policies,
-        batcher=Batcher(limits, active=lambda: sessions.connected),
-        sessions=sessions,
-        access=access,
-        archive=archive,
-    )
 
 
 def _settings(config: ServeConfig, plane: PlaneConfig, serving: Serving) -> uvicorn.Config:

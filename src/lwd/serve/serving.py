@@ -17,6 +17,7 @@ from lwd.episode.types import Kind, Outcome
 from lwd.errors import IntegrityError, LwdError, ServiceError
 from lwd.serve.archive import Archive, Kept
 from lwd.serve.batch import Answer, Asked, Batcher, OverloadError
+from lwd.serve.beats import Beats
 from lwd.serve.layout import layout, received
 from lwd.serve.metrics import Metrics
 from lwd.serve.policies import Policies
@@ -65,6 +66,7 @@ class Serving:
     sessions: Sessions
     access: Access = field(default_factory=Access)
     archive: Archive | None = None
+    beats: Beats | None = None
     metrics: Metrics = field(default_factory=Metrics)
     clock: Callable[[], float] = time.time
     """UTC seconds."""
@@ -198,10 +200,12 @@ class Serving:
         self.episodes += 1
         # An episode that was ended from outside, or that the robot records itself, is not recorded.
         known = request.episode and request.episode == session.ended
-        known = known or request.own.get("lwd/records") is True
+        session.beats = request.own.get("lwd/records") is True
+        known = known or session.beats
         session.running = running = Running(
             key=request.episode,
             policy=policy,
+            instruction=instruction,
             rng=draws(session.robot, request.episode, self.episodes if not request.episode else 0),
             track=None,
             started_at=self.clock(),

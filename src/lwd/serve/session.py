@@ -37,6 +37,8 @@ class Running:
     key: str
     """The robot's own name of it; empty where it has none."""
     policy: BatchPolicy
+    instruction: str
+    """As the episode began."""
     rng: np.random.Generator
     track: Track | None
     """Where it is recorded; None where it is not."""
@@ -65,6 +67,8 @@ class Session:
     """Key of the episode that was ended from outside; what the robot still asks is not recorded."""
     seen_at: float = 0.0
     """Monotonic seconds of the last request."""
+    beats: bool = False
+    """Whether the robot runs our code, which sends its own heartbeats and records by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,8 @@ class Beat:
     """Another one after every start of its process."""
     received_at: float = 0.0
     """UTC seconds by the service's clock."""
+    shared: bool = False
+    """Whether two processes have the robot's name, as the service has heard."""
 
 
 class Heartbeats:
@@ -60,7 +62,7 @@ class Heartbeats:
             alone = not beat.process or self._before.get(beat.robot) != beat.process
             if last is not None and last.process != beat.process:
                 self._before[beat.robot] = last.process
-            self._beats[beat.robot] = replace(beat, received_at=self._clock())
+            self._beats[beat.robot] = replace(beat, received_at=self._clock(), shared=not alone)
             if len(self._beats) > MOST_ROBOTS:
                 silent = next(iter(self._beats))
                 del self._beats[silent]

@@ -35,11 +35,11 @@ class Rates:
             return wait_s
 
 
-def body_fault(method: str, length: str) -> tuple[int, str] | None:
+def body_fault(method: str, length: str, most: int = MAX_BODY_BYTES) -> tuple[int, str] | None:
     """Status and words for a body that is refused by its Content-Length; None if it is fine."""
     announced = length.isascii() and length.isdigit()
     if method not in ("GET", "HEAD") and not announced:
         return 411, "Send a Content-Length."
-    if announced and int(length[:20]) > MAX_BODY_BYTES:
-        return 413, f"The body exceeds {MAX_BODY_BYTES} bytes."
+    if announced and int(length[:20]) > most:
+        return 413, f"The body exceeds {most} bytes."
     return None

@@ -135,7 +135,8 @@ function write(row, now) {
   const late = r.behind ? `${r.behind} behind, ${span(Math.max(now - r.behind_since, 0))}` : "newest";
   const texts = [r.robot, r.state, r.task || "–", r.version ? `v${r.version}` : "–", r.version ? late : "–",
     r.judged ? `${r.successes} of ${r.judged}` : "–", r.judged ? whole(r.helped) : "–", whole(r.episodes), whole(r.pending),
-    ago(r.seen_at, now) + (r.clock_off_s ? `, clock ${seconds(Math.abs(r.clock_off_s))} ${r.clock_off_s > 0 ? "ahead" : "behind"}` : "")];
+    ago(r.seen_at, now) + (r.clock_off_s ? `, clock ${seconds(Math.abs(r.clock_off_s))} ${r.clock_off_s > 0 ? "ahead" : "behind"}` : "")
+      + (r.shared ? ", two processes have this name" : "")];
   texts.forEach((text, i) => {
     if (row.texts[i] === text) return;
     row.texts[i] = text;
