@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from lwd.config import COMPACT, StateLayout
 from lwd.errors import ConfigError
+from lwd.models import state
 from lwd.models.fns import Inputs
 from lwd.models.presets import WIDTHS, build
 from lwd.models.tokenizer import tokenize
@@ -63,6 +66,44 @@ def test_the_order_of_object_slots_does_not_matter(rng):
     np.testing.assert_allclose(encode(params, given), encode(params, other), atol=1e-4)
     params = parameters(critic.init_q)
     np.testing.assert_allclose(q(params, given, chunk), q(params, other, chunk), atol=1e-4)
+
+
+def test_a_score_is_that_of_a_query_and_a_key_of_each_slot(rng):
+    """As written down plainly, with the gradients that follow from it."""
+    batch, words = 4, state.WORD + LAYOUT.done
+    layers = {
+        "query": (words, state.HEADS * state.KEY),
+        "key": (LAYOUT.identity, state.HEADS * state.KEY),
+    }
+    params = {
+        name: {"w": jnp.asarray(0.1 * rng.normal(size=shape)), "b": jnp.zeros(shape[1])}
+        for name, shape in layers.items()
+    }
+    wanted = jnp.asarray(rng.normal(size=(batch, words)))
+    slots = jnp.asarray(rng.normal(size=(batch, LAYOUT.slots, LAYOUT.slot)))
+    present = slots[..., -1] > 0.5
+    assert 0 < present.sum() < present.size
+
+    def plainly(params, slots):
+        split = (state.HEADS, state.KEY)
+        query = (wanted @ params["query"]["w"] + params["query"]["b"][None]).reshape(
+            batch, 1, *split
+        )
+        key = (slots[..., -LAYOUT.identity :] @ params["key"]["w"]).reshape(batch, -1, *split)
+        share = jax.nn.softmax(jnp.where(present[..., None], (query * key).sum(-1), -1e9), axis=1)
+        return (share[..., None] * slots[:, :, None]).sum(1)
+
+    def ours(params, slots):
+        return state._attend(params, wanted, slots, LAYOUT)
+
+    found, expected = (
+        jax.jit(jax.value_and_grad(lambda p, x, f=f: jnp.square(f(p, x)).sum(), (0, 1)))(
+            params, slots
+        )
+        for f in (ours, plainly)
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), found, expected)
+    np.testing.assert_allclose(ours(params, slots), plainly(params, slots), atol=1e-5)
 
 
 def test_the_named_object_decides_what_the_policy_sees(rng):

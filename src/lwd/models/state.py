@@ -178,11 +178,16 @@ def _words(embedding: Array, tokens: Array) -> Float[Array, "batch word"]:
 def _attend(
     params: Params, wanted: Array, slots: Array, layout: StateLayout
 ) -> Float[Array, "batch heads slot"]:
-    """Objects that the instruction speaks of; linear in words, so that "red" and "can" add up."""
-    batch, count, _ = slots.shape
+    """Objects that the instruction speaks of; linear in words, so that "red" and "can" add up.
+
+    A head's score of a slot is query . (W identity). W^T query, once for all slots, spares the keys
+    of every slot: the same products in another order.
+    """
+    batch = len(slots)
     identity = slots[..., -layout.identity :]
     query = _dense(params["query"], wanted).reshape(batch, HEADS, KEY)
-    key = (identity @ params["key"]["w"]).reshape(batch, count, HEADS, KEY)
-    score = jnp.einsum("bhk,bshk->bhs", query, key)
+    keys = params["key"]["w"].reshape(layout.identity, HEADS, KEY)
+    asked = jnp.einsum("bhk,ihk->bhi", query, keys)
+    score = jnp.einsum("bhi,bsi->bhs", asked, identity)
     score = jnp.where(identity[:, None, :, -1] > 0.5, score, -1e9)
     return jnp.einsum("bhs,bsd->bhd", jax.nn.softmax(score, axis=-1), slots)
