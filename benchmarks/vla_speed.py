@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.record import header
 from lwd.actor.robot import Observation
-from lwd.config import COMPACT, StageConfig, StateLayout
+from lwd.config import COMPACT, ControlConfig, StageConfig, StateLayout
 from lwd.learner.recipes import nets, recipe, suited
 from lwd.learner.state import (
     Nets,
@@ -50,9 +50,11 @@ class Timed(NamedTuple):
     """Processor time of compiling, once."""
 
 
-def batch(preset: str, rows: int) -> Transitions:
+def batch(preset: str, rows: int, control: ControlConfig = COMPACT) -> Transitions:
     """Random transitions of a preset's sizes; speed does not depend on the values."""
-    rng, sizes = np.random.default_rng(0), input_format(preset, COMPACT)
+    rng, sizes = np.random.default_rng(0), input_format(preset, control)
+    chunk = (rows, control.horizon, sizes.action)
+    live = jnp.broadcast_to(jnp.arange(sizes.action) < ACTION, chunk)
 
     def inputs() -> Inputs:
         shape = (rows, sizes.image, sizes.image, 3)
@@ -67,8 +69,8 @@ def batch(preset: str, rows: int) -> Transitions:
 
     return Transitions(
         inputs=inputs(),
-        action=jnp.asarray(rng.normal(size=(rows, COMPACT.horizon, ACTION)), jnp.float32),
-        action_mask=jnp.ones((rows, COMPACT.horizon), bool),
+        action=jnp.asarray(rng.normal(size=chunk), jnp.float32),
+        action_mask=live[:, :, 0] if sizes.action == ACTION else live,
         returns=jnp.zeros(rows),
         discount=jnp.full(rows, 0.997),
         next_inputs=inputs(),
@@ -126,15 +128,17 @@ def measured(step: Any, stage: StageConfig, functions: Nets, preset: str) -> Tim
     return Timed(statistics.median(wall), statistics.median(processor), compilation)
 
 
-def acting(preset: str, functions: Nets) -> Timed:
+def acting(preset: str, functions: Nets, control: ControlConfig = COMPACT) -> Timed:
     """One robot's chunk: images to joint targets."""
     rng, size = np.random.default_rng(0), StateLayout().size
     states = rng.normal(size=(64, size)).astype(np.float32)
-    targets = rng.normal(size=(64, COMPACT.horizon, ACTION)).astype(np.float32)
+    targets = rng.normal(size=(64, control.horizon, ACTION)).astype(np.float32)
+    fitted = fit(preset, control, states, targets)
     params = jax.jit(functions.policy.init)(jax.random.key(0))
-    fitted = fit(preset, COMPACT, states, targets)
-    policy = FlowPolicy(*pack(params, fitted, preset=preset, control=COMPACT), 1, control=COMPACT)
-    side = input_format(preset, COMPACT).image
+    packed = pack(params, fitted, preset=preset, control=control)
+    del params
+    policy = FlowPolicy(*packed, 1, control=control)
+    side = input_format(preset, control).image
     images = {name: rng.integers(0, 256, (side, side, 3), np.uint8) for name in ROBOT_CAMERAS}
     seen = Observation(state=states[0], images=images)
     started = time.process_time()
