@@ -6,6 +6,7 @@ import sys
 import httpx
 import pytest
 
+import lwd
 from lwd.store import metrics
 
 CHILD = """
@@ -41,6 +42,7 @@ def test_a_process_with_a_port_serves_what_it_has_noted(child):
     text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     assert 'lwd_robot_episodes_total{kind="online",outcome="success"} 1.0' in text
     assert "lwd_coordinator_snapshot 7.0" in text
+    assert f'lwd_info{{version="{lwd.__version__}"}} 1.0' in text
     assert 'lwd_edge_upload_seconds_bucket{le="0.3"} 1.0' in text
 
 

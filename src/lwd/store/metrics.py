@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lwd import __version__
 from lwd.errors import ServiceError
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ class Metric:
         return made.labels(**labels) if labels else made
 
 
+INFO = Metric(
+    kind="gauge", name="lwd_info", help="1: a process of lwd is here.", labels=("version",)
+)
 EPISODES = Metric(
     kind="counter",
     name="lwd_robot_episodes",
@@ -154,7 +158,7 @@ FLEET_WAITING = Metric(
     labels=("robot",),
 )
 EVERY = (
-    *(EPISODES, TICKS, ACTING, UPLOADS, UPLOAD_S, INSERTS, SNAPSHOT, JUDGED, UPDATE),
+    *(INFO, EPISODES, TICKS, ACTING, UPLOADS, UPLOAD_S, INSERTS, SNAPSHOT, JUDGED, UPDATE),
     *(LEARNER, DAMAGED, LOOK_S, QUEUE_RESTARTS, QUEUE_CLIENTS, QUEUE_PUBLISHED, QUEUE_NOTICES),
     *(QUEUE_BYTES, QUEUE_PENDING, QUEUE_UNACKNOWLEDGED, QUEUE_REDELIVERED),
     *(FLEET_PROCESSES, FLEET_RESTARTS, FLEET_SAVED, FLEET_WAITING),
@@ -182,5 +186,6 @@ def expose(port: int | None) -> int | None:
             f"Metrics cannot be served on 127.0.0.1:{port}: {error}. Give another --metrics-port."
         ) from error
     _exposed.append(server.server_port)
+    INFO.set(1, version=__version__)
     log.info("metrics url=http://127.0.0.1:%d/metrics", server.server_port)
     return server.server_port
