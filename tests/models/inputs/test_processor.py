@@ -107,9 +107,10 @@ def test_jpegs_and_other_sizes_are_taken(processor, images, rng):
 
 
 def test_a_missing_camera_is_named_unless_it_is_optional(processor, images, caplog):
-    del images["left"]
-    with pytest.raises(ConfigError, match="camera 'left' gave no image; there are images of head"):
-        processor.observe(STATE, images, TEXTS)
+    without = {name: seen for name, seen in images.items() if name != "left"}
+    for given in (without, images | {"left": [None, None]}):
+        with pytest.raises(ConfigError, match=r"'left' gave no image; there are images of head\."):
+            processor.observe(STATE, given, TEXTS)
     spare = replace(FORMAT, optional=("left",))
     processor = Processor(format=spare, tokenizer=builtin(), stats=STATS)
     images["left"] = [None, images["head"][1]]

@@ -188,7 +188,8 @@ class Processor:
                 pictures[row] = resize_with_pad(pixels(camera, image), side)
                 mask[row] = True
         if not mask.all():
-            self._missing(camera, [name for name, seen in images.items() if seen])
+            there = [n for n, seen in images.items() if any(image is not None for image in seen)]
+            self._missing(camera, [name for name in there if name != camera])
         return pictures, mask
 
     def _missing(self, camera: str, there: list[str]) -> None:
