@@ -71,6 +71,13 @@ def test_a_clock_that_is_an_hour_off_is_named():
     assert describe("a", [], None, behind, [], now=NOW).clock_off_s == -3600
 
 
+def test_what_a_clock_puts_into_the_future_is_no_sign_of_life():
+    load = LoadRow(robot="a", version=1, loaded_at=NOW + 3600)
+    old = replace(BEAT, received_at=NOW - 60)
+    assert describe("a", [], load, old, [], now=NOW).seen_at == NOW - 60
+    assert describe("a", [], load, None, [], now=NOW).seen_at == NOW
+
+
 def test_every_robot_that_was_ever_heard_of_has_a_line():
     load = LoadRow(robot="b", version=1, loaded_at=1.0)
     found = overview({"c": [brief(0)]}, {"b": load}, {"a": BEAT}, WEIGHTS, now=NOW)

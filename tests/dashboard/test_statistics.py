@@ -1,5 +1,7 @@
 """Numbers of the page, by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from lwd.dashboard.records import Brief
@@ -15,6 +17,7 @@ from lwd.dashboard.statistics import (
 from lwd.eval.intervals import wilson
 from lwd.store.amendments import Amendment
 from lwd.store.rows import LoadRow, WeightsRow
+from sample_rows import POLICY
 
 
 def brief(number: int, **changes) -> Brief:
@@ -83,6 +86,18 @@ def test_latencies_follow_an_episode_from_the_robot_to_the_learner():
         "catalog to snapshot": {"p50": 4.0, "p99": 4.0, "count": 1},
         "robot to learner": {"p50": 10.0, "p99": 10.0, "count": 1},
     }
+
+
+def test_a_wrong_clock_spoils_nobodys_latencies():
+    ahead = brief(1, robot="ahead", produced_at=3700.0)  # nobody has said yet that it is
+    behind = brief(2, robot="behind", produced_at=-3500.0)
+    found = episode_latencies([brief(0), ahead, behind], {}, {}, off={"behind"})
+    assert found["robot to catalog"] == {"p50": 1.0, "p99": 1.0, "count": 1}
+    loads = [
+        LoadRow(robot=robot, version=1, loaded_at=at) for robot, at in (("x", 9e9), ("y", 2.0))
+    ]
+    policy = replace(POLICY, version=1, stage="online", published_at=1.0)
+    assert model_latency([policy], loads, off={"x"})["p99"] == 1.0
 
 
 def test_a_policys_latency_is_from_its_publication():

@@ -155,8 +155,9 @@ class Board:
 
     def _note(self, changed: set[str], counts: Counts, beats: dict[str, Beat]) -> bool:
         """Give everything that differs from the last look the next revision."""
-        numbers = self._numbers(counts, beats)
         rows = overview(self._by_robot, self._last_load, beats, self.weights, now=self._clock())
+        off = {name for name, row in rows.items() if row.clock_off_s}
+        numbers = self._numbers(counts, beats, off)
         moved = {
             name: row
             for name, row in rows.items()
@@ -172,7 +173,8 @@ class Board:
         self.numbers = numbers
         return True
 
-    def _numbers(self, counts: Counts, beats: dict[str, Beat]) -> dict[str, Any]:
+    def _numbers(self, counts: Counts, beats: dict[str, Beat], off: set[str]) -> dict[str, Any]:
+        """What the whole fleet comes to; the clocks of the robots `off` are wrong."""
         here = sum(1 for _ in (self._root / "spool").glob("*/pending/*.arrow"))
         pending = max(here, sum(beat.pending for beat in beats.values()))
         return {
@@ -187,7 +189,7 @@ class Board:
             "amendments_waiting": sum(a.version is None for a in self.amendments),
             "policy": self.weights[-1].version if self.weights else None,
             "latency_s": statistics.episode_latencies(
-                self._corrected[-statistics.NEWEST :], self._joined, self._available
+                self._corrected[-statistics.NEWEST :], self._joined, self._available, off=off
             )
-            | {"policy to robot": statistics.model_latency(self.weights, self._loads)},
+            | {"policy to robot": statistics.model_latency(self.weights, self._loads, off=off)},
         }

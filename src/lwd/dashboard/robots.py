@@ -86,11 +86,7 @@ def describe(
     version = beat.policy_version or None if beat else None
     version = version or (load.version if load else None)
     newer = _newer(robot, version or 0, weights)
-    seen = max(
-        last.inserted_at if last else 0.0,
-        min(load.loaded_at, now) if load else 0.0,
-        beat.received_at if beat else 0.0,
-    )
+    seen = _seen(last, load, beat, now)
     return RobotRow(
         robot=robot,
         task=(beat.task if beat and beat.task else last.task if last else ""),
@@ -126,6 +122,14 @@ def _state(beat: Beat | None, seen: float, now: float) -> str:
     if beat is not None and now - beat.received_at < FRESH_S:
         return beat.state
     return "reporting" if beat is None and now - seen < QUIET_S else "silent"
+
+
+def _seen(last: Brief | None, load: LoadRow | None, beat: Beat | None, now: float) -> float:
+    """Last sign of life. A load is told by the robot's clock: what that puts into the future counts
+    only where nothing else is known."""
+    heard = max(last.inserted_at if last else 0.0, beat.received_at if beat else 0.0)
+    told = load.loaded_at if load else 0.0
+    return max(heard, told) if told <= now else heard or now
 
 
 def _clock_off(last: Brief | None, beat: Beat | None) -> float:

@@ -1,12 +1,13 @@
 """Numbers of the page as pure functions of what the catalog says."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lwd.dashboard.records import Brief
+from lwd.dashboard.robots import SKEW_S
 from lwd.episode.types import Kind, Outcome
 from lwd.eval.intervals import wilson
 from lwd.store.amendments import Amendment, Change
@@ -96,39 +97,47 @@ def _spans(place: np.ndarray, good: np.ndarray, bins: int) -> dict[str, Any]:
 
 
 def episode_latencies(
-    episodes: Sequence[Brief], joined: Mapping[str, float], available: Mapping[str, float]
+    episodes: Sequence[Brief],
+    joined: Mapping[str, float],
+    available: Mapping[str, float],
+    *,
+    off: Collection[str] = (),
 ) -> dict[str, dict[str, float | int | None]]:
-    """Seconds of the newest online episodes on their way from the robot to the learner."""
+    """Seconds of the newest online episodes on their way from the robot to the learner; what the
+    robots `off` have timed, whose clocks are wrong, is left out."""
     newest = [b for b in episodes if b.kind == Kind.ONLINE][-NEWEST:]
     ways = defaultdict(list)
     for b in newest:
-        ways["robot to catalog"].append(b.inserted_at - b.produced_at)
+        timed = b.robot not in off
+        if timed:
+            ways["robot to catalog"].append(b.inserted_at - b.produced_at)
         if b.episode_id in joined:
             ways["catalog to snapshot"].append(joined[b.episode_id] - b.inserted_at)
-        if b.episode_id in available:
+        if timed and b.episode_id in available:
             ways["robot to learner"].append(available[b.episode_id] - b.produced_at)
     names = ("robot to catalog", "catalog to snapshot", "robot to learner")
     return {name: percentiles(ways[name]) for name in names}
 
 
 def model_latency(
-    weights: Iterable[WeightsRow], loads: Sequence[LoadRow]
+    weights: Iterable[WeightsRow], loads: Sequence[LoadRow], *, off: Collection[str] = ()
 ) -> dict[str, float | int | None]:
     """Seconds from the publication of a policy online to a robot acting with it.
 
     Earlier stages do not count: robots are often started long after their publication. Nor does a
-    robot that starts again and reports the same policy once more.
+    robot that starts again and reports the same policy once more, or one whose clock is `off`.
     """
     published = {row.version: row.published_at for row in weights if row.stage == "online"}
     first: dict[tuple[str, int], LoadRow] = {}
-    for row in loads:
+    for row in (row for row in loads if row.robot not in off):
         first.setdefault((row.robot, row.version), row)
     newest = [row for row in first.values() if row.version in published][-NEWEST:]
     return percentiles(row.loaded_at - published[row.version] for row in newest)
 
 
 def percentiles(seconds: Iterable[float]) -> dict[str, float | int | None]:
-    """P50, P99 and their number; None where nothing was measured."""
-    values = list(seconds)
+    """P50, P99 and their number; None where nothing was measured. What seems to have ended before
+    it began was timed by a clock that is wrong, and is left out."""
+    values = [value for value in seconds if value > -SKEW_S]
     p50, p99 = (float(np.percentile(values, p)) if values else None for p in (50, 99))
     return {"p50": p50, "p99": p99, "count": len(values)}
