@@ -48,6 +48,10 @@ def test_statistics_of_a_folder_are_openpis_and_say_what_of(payloads, inputs, tm
     beside = json.loads(out.read_text())["lwd"]
     assert beside["episodes"] == 2
     assert InputFormat.from_json(json.dumps(beside["inputs"])) == FORMAT
+    with pytest.raises(
+        ConfigError, match=r"4 numbers of the state, 0, 1, 2, 3; here .* 16, 0, 1, 2"
+    ):
+        prepare.check(out, preset="pi05")
     prepare.compute(out, folder=payloads, inputs=inputs, absolute=True)
     assert "2 episodes, 40 ticks" in capsys.readouterr().out
     assert np.abs(read_norm_stats(out)["actions"].std - stats["actions"].std)[:3].min() > 0.1

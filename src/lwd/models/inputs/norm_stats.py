@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -80,6 +80,18 @@ def read_norm_stats(file: Path) -> dict[str, NormStats]:
         ) from error
 
 
+def require_state(file: Path, wanted: Sequence[int]) -> None:
+    """ConfigError if the file says that its statistics are of other numbers of the robot's state
+    than `wanted`. Those of `lwd normstats compute` say so; openpi's own do not."""
+    given = json.loads(file.read_text()).get("lwd", {}).get("inputs", {}).get("state")
+    if given is not None and list(given) != list(wanted):
+        raise ConfigError(
+            f"{file} has statistics of {len(given)} numbers of the state, {_places(given)}; here "
+            f"the model reads {len(wanted)}, {_places(wanted)}. Compute them for this preset: "
+            "lwd normstats compute with the same --preset or --inputs."
+        )
+
+
 def write_norm_stats(
     file: Path, stats: Mapping[str, NormStats], about: Mapping[str, Any] | None = None
 ) -> None:
@@ -121,6 +133,12 @@ def sha256_of(stats: Mapping[str, NormStats]) -> str:
     for name, tensor in tensors_of(stats).items():
         digest.update(name.encode() + np.ascontiguousarray(tensor).tobytes())
     return digest.hexdigest()
+
+
+def _places(indices: Sequence[int]) -> str:
+    """The first of them, and the last."""
+    shown = [str(index) for index in indices]
+    return ", ".join([*shown[:4], "...", shown[-1]] if len(shown) > 6 else shown)
 
 
 def _stats(name: str, values: Mapping[str, Any]) -> NormStats:
