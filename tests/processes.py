@@ -16,7 +16,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 60.0) -> None:
     """Return once the condition holds; fail after the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():
@@ -42,12 +42,12 @@ class Processes:
     def kill(self, process: subprocess.Popen) -> None:
         """SIGKILL, and wait until it is gone."""
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
     def stop(self, process: subprocess.Popen) -> int:
         """SIGTERM; the exit status."""
         process.terminate()
-        return process.wait(20)
+        return process.wait(60)
 
     def close(self) -> None:
         for process in self.started:

@@ -42,7 +42,7 @@ def pid(log: Path, marker: str) -> int:
 def test_a_killed_child_is_restarted_and_one_that_is_stopped_is_forgotten(children, tmp_path):
     children.start("queue", *queue(tmp_path / "run"))
     log = tmp_path / "logs" / "queue.log"
-    wait_until(log.read_text, "its first words", 30)
+    wait_until(log.read_text, "its first words")
     first = pid(log, str(tmp_path))
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: not children.running("queue"), "the death")
@@ -109,13 +109,13 @@ def test_children_die_with_a_parent_that_is_killed(tmp_path):
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), str(free_port())])
     log = tmp_path / "logs" / "queue.log"
     try:
-        wait_until(lambda: log.exists() and log.read_text(), "the child's first words", 30)
+        wait_until(lambda: log.exists() and log.read_text(), "the child's first words")
         family = psutil.Process(parent.pid).children(recursive=True)
         assert family
     finally:
         parent.kill()
         parent.wait()
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
 
 

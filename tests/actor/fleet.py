@@ -12,7 +12,7 @@ from lwd.store.backoff import Backoff
 from lwd.store.rows import LoadRow, WeightsRow
 
 FAST = Polling(wait_s=0.05, backoff=Backoff(first_s=0.01, limit_s=0.02), attempts=3)
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 @dataclass

@@ -294,7 +294,7 @@ def test_kill_inside_an_episode_costs_that_episode_only(tmp_path):
     saved = [header.episode_id for header in episodes(tmp_path)]
     assert len(saved) == 2
     with start(tmp_path, "demo", 4) as robot:
-        log = robot.communicate(timeout=30)[1]
+        log = robot.communicate(timeout=60)[1]
         assert robot.returncode == 0
     assert "episode cut off robot=r0 number=2 kind=demo" in log
     after = [header.episode_id for header in episodes(tmp_path)]
@@ -314,7 +314,7 @@ def test_what_a_kill_leaves_of_an_episode_is_kept_or_discarded_as_asked(tmp_path
     finished = {header.episode_id for header in episodes(tmp_path)}
     assert cut not in finished
     with start(tmp_path, "play", len(finished) + 1, INTERRUPTED=interrupted) as robot:
-        robot.communicate(timeout=30)
+        robot.communicate(timeout=60)
     ended = {header.episode_id: header for header in episodes(tmp_path)}
     found = account(tmp_path / "spool" / "r0")
     assert (cut in ended) is (interrupted == "keep")
@@ -330,7 +330,7 @@ def test_sigterm_saves_what_there_is_and_exits_cleanly(tmp_path):
     with start(tmp_path, "play", 1000, TICK_S="0.02") as robot:
         until(lambda: len(notes(tmp_path, "seed")) == 2)
         robot.send_signal(signal.SIGTERM)
-        log = robot.communicate(timeout=30)[1]
+        log = robot.communicate(timeout=60)[1]
         assert robot.returncode == 0
     assert "Traceback" not in log
     assert "stop robot=r0" in log

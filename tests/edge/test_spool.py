@@ -206,7 +206,7 @@ def test_killed_writer_loses_nothing_it_called_saved(tmp_path: Path) -> None:
         command = [sys.executable, "-c", WRITER, str(tmp_path / "r"), str(template)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             for count, line in enumerate(writer.stdout):
                 said.append(line.strip())
                 assert time.monotonic() < deadline

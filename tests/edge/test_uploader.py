@@ -367,14 +367,14 @@ def test_killed_uploader_delivers_each_episode_exactly_once(
     command = [sys.executable, "-c", PROCESS, str(tmp_path / "spool"), objects.url, url]
     for target in (4, 12, 30):
         with subprocess.Popen(command) as process:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while catalog.count_episodes() < target and time.monotonic() < deadline:
                 time.sleep(0.01)
             last = target == 30
             while last and spool.pending() and time.monotonic() < deadline:
                 time.sleep(0.01)
             process.send_signal(signal.SIGTERM if last else signal.SIGKILL)
-            assert process.wait(20) == (0 if last else -signal.SIGKILL)
+            assert process.wait(60) == (0 if last else -signal.SIGKILL)
     assert catalog.count_episodes() == 30
     assert spool.pending() == []
     assert spool.rejected() == {}
