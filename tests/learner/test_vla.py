@@ -169,21 +169,21 @@ def test_what_is_seen_is_encoded_once_for_a_batch(batch):
     ):
         calls = {"policy": 0, "critic": 0}
 
-        def counted(which, fns, calls=calls):
-            def encode(params, inputs):
-                calls[which] += 1
-                return fns.encode(params, inputs)
+        def encoded(which, encode, params, inputs, calls=calls):
+            calls[which] += 1
+            return encode(params, inputs)
 
-            return replace(fns, encode=encode)
-
-        nets = Nets(counted("policy", NETS.policy), counted("critic", NETS.critic))
+        nets = Nets(
+            replace(NETS.policy, encode=partial(encoded, "policy", NETS.policy.encode)),
+            replace(NETS.critic, encode=partial(encoded, "critic", NETS.critic.encode)),
+        )
         for steps in (2, 5):
             calls.update(policy=0, critic=0)
-            stage = replace(stage, qam=replace(stage.qam, steps=steps))
-            apart = partial(step, nets=nets, optimisers=CHAIN, stage=stage)
+            asked = replace(stage, qam=replace(stage.qam, steps=steps))
+            apart = partial(step, nets=nets, optimisers=CHAIN, stage=asked)
             key = jax.random.key(0)
             jax.eval_shape(apart, state(stage), batch, key, at(1e-2, 1e-2, 0.6))
-            assert list(calls.values()) == [policies, critics], (step, stage, steps)
+            assert list(calls.values()) == [policies, critics], (step, asked)
 
 
 def test_bfloat16_computes_and_float32_is_kept(batch):
