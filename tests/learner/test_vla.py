@@ -177,13 +177,10 @@ def test_what_is_seen_is_encoded_once_for_a_batch(batch):
             replace(NETS.policy, encode=partial(encoded, "policy", NETS.policy.encode)),
             replace(NETS.critic, encode=partial(encoded, "critic", NETS.critic.encode)),
         )
-        for steps in (2, 5):
-            calls.update(policy=0, critic=0)
-            asked = replace(stage, qam=replace(stage.qam, steps=steps))
-            apart = partial(step, nets=nets, optimisers=CHAIN, stage=asked)
-            key = jax.random.key(0)
-            jax.eval_shape(apart, state(stage), batch, key, at(1e-2, 1e-2, 0.6))
-            assert list(calls.values()) == [policies, critics], (step, asked)
+        asked = replace(stage, qam=replace(stage.qam, steps=5))
+        apart = partial(step, nets=nets, optimisers=CHAIN, stage=asked)
+        jax.eval_shape(apart, state(stage), batch, jax.random.key(0), at(1e-2, 1e-2, 0.6))
+        assert list(calls.values()) == [policies, critics], (step, asked)
 
 
 def test_bfloat16_computes_and_float32_is_kept(batch):
