@@ -1,8 +1,23 @@
 """Settings of the whole suite. `lwd` is not imported here: the jaxtyping hook must come first."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers, like processes of tests, inherit all this
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        # What is compiled once serves the whole run. An entry that a killed process left half
+        # written is compiled again.
+        compiled = tempfile.mkdtemp(prefix="lwd-compiled-")
+        atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # Programs that run for milliseconds: to make good code of them costs more than it gains.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    plain = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {plain}".strip()
 
 import jax
 import numpy as np
@@ -14,6 +29,11 @@ from s3_gateway import CREDENTIALS, s3_gateway
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # (B,) - (B,1) is an error, not a (B,B) loss
 jax.config.update("jax_debug_key_reuse", True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, so that no worker begins one when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Compilations are shared by all tests here and by the processes that they start."""
+"""Runs of the learner: in this process, and on hosts that are processes of their own."""
 
 import os
 import shutil
@@ -7,31 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import pytest
 
 from learner.fleet import commit, learn, tiny
 from processes import free_port
 
 TESTS = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Folder of compiled programs; even with few optimisations an update takes seconds."""
-    folder = tmp_path_factory.mktemp("compiled")
-    settings = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_disable_most_optimizations": True,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)
-    yield folder
-    for name, value in before.items():
-        jax.config.update(name, value)
-        del os.environ[name.upper()]
 
 
 @pytest.fixture(scope="session")
