@@ -162,8 +162,7 @@ def test_what_is_seen_is_encoded_once_for_a_batch(batch):
     gated = replace(EXPERT, qam=replace(ALL.qam, gate=0.0))
     for step, stage, policies, critics in (
         (sft_update, replace(ALL, draws=4), 1, 0),
-        (critic_update, ALL, 0, 3),  # the target of Q now and then, and Q itself
-        (update, ALL, 2, 4),  # and the target as it is after its step
+        # The target of Q now and then, Q itself, and the target as it is after its step.
         (update, gated, 2, 4),
         (update, SHARED, 1, 4),
     ):
