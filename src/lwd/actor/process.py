@@ -17,13 +17,12 @@ from lwd.actor.ledger import Ledger, operator_rng, scene_seed
 from lwd.actor.loop import run_episode
 from lwd.actor.operator import Operator
 from lwd.actor.policy import Build, Fleet, Policy, PolicyStore, Polling
-from lwd.actor.recorder import Recording
+from lwd.actor.recorder import Recording, begin_trace
 from lwd.actor.robot import Robot
 from lwd.config import ActorConfig, PlaneConfig
 from lwd.edge.account import Fate
 from lwd.edge.draft import Drafts
 from lwd.edge.spool import Spool
-from lwd.episode import trace
 from lwd.episode.payload import encode
 from lwd.episode.types import Episode, Kind, Outcome, Source
 from lwd.errors import ConfigError, EpisodeError, IntegrityError, LwdError, ServiceError
@@ -303,7 +302,7 @@ def _note(episode: Episode) -> None:
     metrics.ACTING.set(header.policy_version)
     for source in Source:
         metrics.TICKS.add(int((episode.source == source).sum()), source=source.name.lower())
-    trace.recorded(header)
+    begin_trace(header)
 
 
 def _spooled(spool: Spool, episode: Episode, stop: threading.Event) -> bool:

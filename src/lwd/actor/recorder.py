@@ -9,6 +9,7 @@ import simplejpeg
 
 from lwd.actor.policy import Policy
 from lwd.actor.robot import Observation, Robot, Task, Tick
+from lwd.episode import trace
 from lwd.episode.payload import new_id
 from lwd.episode.types import ENDS, Episode, Header, Kind, Outcome, Source
 
@@ -30,6 +31,20 @@ class Recording:
     """Gets the id and the task of each episode that begins."""
     draft: Callable[[int, Episode], None] | None = None
     """Takes each chunk's worth of ticks, numbered from 0, while the episode still runs."""
+
+
+def begin_trace(header: Header) -> None:
+    """The first span of an episode's trace: the episode itself."""
+    trace.happened(
+        "record",
+        header.episode_id,
+        header.started_at,
+        header.ended_at,
+        robot=header.robot,
+        task=header.task,
+        policy=header.policy_version,
+        outcome=header.outcome,
+    )
 
 
 class Recorder:

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lwd.episode.types import Header
-
 NANO = 1_000_000_000
 
 
@@ -46,20 +44,6 @@ def happened(
         start_time=int(start_s * NANO),
     )
     made.end(int(end_s * NANO))
-
-
-def recorded(header: Header) -> None:
-    """The first span of an episode's trace: the episode itself."""
-    happened(
-        "record",
-        header.episode_id,
-        header.started_at,
-        header.ended_at,
-        robot=header.robot,
-        task=header.task,
-        policy=header.policy_version,
-        outcome=header.outcome,
-    )
 
 
 def _wanted(episode_id: str) -> bool:

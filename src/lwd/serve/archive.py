@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+from lwd.actor.recorder import begin_trace
 from lwd.edge.spool import Spool
-from lwd.episode import trace
 from lwd.episode.payload import encode
 from lwd.episode.types import Outcome
 from lwd.errors import ConflictError, EpisodeError, ServiceError
@@ -114,7 +114,7 @@ class Archive:
             if episode is None:
                 return kept(False, "the robot asked only once, so nothing is known of what it did")
             payload = encode(episode)
-            trace.recorded(episode.header)
+            begin_trace(episode.header)
             self._spool(track.robot).save(track.episode_id, payload)
         except (EpisodeError, ConflictError) as error:
             return kept(False, str(error))
