@@ -1,6 +1,7 @@
 """The policy store: a newer policy is taken over at boundaries only, a bad one never."""
 
 import re
+import threading
 from dataclasses import replace
 
 import pytest
@@ -169,6 +170,32 @@ def test_the_last_report_is_sent_on_close(fleet):
     with PolicyStore("r0", fleet, fleet.download, build, polling=FAST) as store:
         take(store)
     assert [row.version for row in fleet.reported] == [1]
+
+
+def test_a_report_that_hangs_while_the_store_closes_is_sent_again_and_nothing_breaks():
+    class Hanging(Fleet):
+        """Answers the first report only while the second is under way."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.second, self.threads = threading.Event(), []
+
+        def report_load(self, row: LoadRow) -> None:
+            self.threads.append(threading.current_thread())
+            super().report_load(row)
+            if len(self.threads) == 1:
+                assert self.second.wait(DEADLINE_S)
+                return
+            self.second.set()
+            self.threads[0].join(DEADLINE_S)
+
+    fleet = Hanging()
+    fleet.publish(0.5)
+    with PolicyStore("r0", fleet, fleet.download, build, polling=FAST) as store:
+        take(store)
+        until(lambda: fleet.threads)
+    assert [row.version for row in fleet.reported] == [1, 1]
+    assert fleet.threads[0] is not fleet.threads[1]
 
 
 def test_a_service_that_goes_back_is_not_believed(fleet, store, caplog):

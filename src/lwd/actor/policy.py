@@ -246,9 +246,11 @@ class PolicyStore:
     def _report(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._unreported or self._stop.is_set())
-        while self._unreported:
-            self._fleet.report_load(self._unreported[0])
-            del self._unreported[0]
+            waiting = list(self._unreported)
+        for row in waiting:
+            self._fleet.report_load(row)
+            with self._changed:  # close() may have reported meanwhile what this thread was slow to
+                self._unreported = [other for other in self._unreported if other is not row]
 
     def _look(self) -> None:
         row = self._fleet.latest_weights(self._judged, self._polling.wait_s)
