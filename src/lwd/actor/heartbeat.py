@@ -22,6 +22,26 @@ log = logging.getLogger(__name__)
 EVERY_S = 5.0
 LEAST_S = 0.5
 """Time between two beats, however often the state changes."""
+BEAT_S = 2.0
+"""Longest wait for the service to take a beat."""
+
+
+class Voice:
+    """Sends beats; of those in a row that are not heard, the first is told."""
+
+    def __init__(self, send: Callable[[Beat], None]) -> None:
+        self._send, self._failing = send, False
+
+    def say(self, beat: Beat) -> None:
+        """Send a beat; nobody stops because it is not heard."""
+        try:
+            self._send(beat)
+            self._failing = False
+        except (LwdError, OSError) as error:
+            level = logging.WARNING if isinstance(error, ConflictError) else logging.INFO
+            level = logging.DEBUG if self._failing else level
+            log.log(level, "heartbeat not heard robot=%s reason=%s", beat.robot, error)
+            self._failing = True
 
 
 class Heart:
@@ -37,8 +57,8 @@ class Heart:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`pending` counts the episodes that are not uploaded yet."""
-        self._send, self._pending = send, pending
-        self._every_s, self._clock = every_s, clock
+        self._every_s = every_s
+        self._voice = Voice(lambda beat: send(replace(beat, at=clock(), pending=pending())))
         process = uuid.uuid4().hex[:16]
         self._beat = Beat(robot=robot, state="waiting", at=clock(), process=process)
         self._changed, self._stop = threading.Event(), threading.Event()
@@ -74,17 +94,9 @@ class Heart:
         self._thread.join(LEAST_S)
 
     def _run(self) -> None:
-        failing = False
         while not self._stop.is_set():
             self._changed.clear()
-            try:
-                self._send(replace(self._beat, at=self._clock(), pending=self._pending()))
-                failing = False
-            except (LwdError, OSError) as error:
-                level = logging.WARNING if isinstance(error, ConflictError) else logging.INFO
-                level = logging.DEBUG if failing else level
-                log.log(level, "heartbeat not heard robot=%s reason=%s", self._beat.robot, error)
-                failing = True
+            self._voice.say(self._beat)
             self._stop.wait(LEAST_S)
             # Robots that start together shall not beat together.
             self._changed.wait(max(self._every_s * random.uniform(0.8, 1.2) - LEAST_S, 0.0))

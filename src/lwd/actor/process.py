@@ -12,7 +12,7 @@ import numpy as np
 
 from lwd.actor.attended import AttendedRobot, Mode
 from lwd.actor.devices.page import PageDevice
-from lwd.actor.heartbeat import Heart, Watched, beating
+from lwd.actor.heartbeat import BEAT_S, Heart, Watched, beating
 from lwd.actor.ledger import Ledger, operator_rng, scene_seed
 from lwd.actor.loop import run_episode
 from lwd.actor.operator import Operator
@@ -38,8 +38,6 @@ AUTONOMOUS = (Kind.ROLLOUT, Kind.ONLINE)
 """Kinds in which a policy acts."""
 FULL_SPOOL_RETRY_S = 2.0
 """Pause of a robot whose spool is full."""
-BEAT_S = 2.0
-"""Longest wait for the service to take a heartbeat."""
 AWAY_S = 2.0
 """Pause of a robot whose policy server is away."""
 STATES = {Mode.AUTONOMOUS: "acting", Mode.PAUSED: "paused", Mode.CORRECTING: "correcting"}

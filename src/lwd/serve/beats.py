@@ -1,19 +1,15 @@
 """Signs of life of robots that run no code of ours: the server that they ask sends them."""
 
 import asyncio
-import logging
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
-from lwd.errors import ConflictError, LwdError
+from lwd.actor.heartbeat import EVERY_S, Voice
 from lwd.serve.session import Session, Sessions
 from lwd.store.heartbeats import MAX_NAME, Beat
 
-log = logging.getLogger(__name__)
-
-EVERY_S = 5.0
 LOOK_S = 0.5
 """Time between two looks for robots whose state has changed."""
 
@@ -31,16 +27,15 @@ class Beats:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`task` is what recorded episodes are called; without one the instruction stands in."""
-        self._sessions, self._send, self._task, self._clock = sessions, send, task, clock
+        self._sessions, self._voice, self._task, self._clock = sessions, Voice(send), task, clock
         self._process = uuid.uuid4().hex[:16]
         self._sent: dict[str, Beat] = {}
-        self._failing = False
 
     async def run(self) -> None:
         """Send beats until cancelled."""
         while True:
             for beat in self.due():
-                await asyncio.to_thread(self._tell, beat)
+                await asyncio.to_thread(self._voice.say, beat)
             await asyncio.sleep(LOOK_S)
 
     def due(self) -> list[Beat]:
@@ -74,13 +69,3 @@ class Beats:
             episode_id=running.track.episode_id if running.track else "",
             policy_version=running.policy.version,
         )
-
-    def _tell(self, beat: Beat) -> None:
-        try:
-            self._send(beat)
-            self._failing = False
-        except LwdError as error:
-            level = logging.WARNING if isinstance(error, ConflictError) else logging.INFO
-            level = logging.DEBUG if self._failing else level
-            log.log(level, "heartbeat not heard robot=%s reason=%s", beat.robot, error)
-            self._failing = True

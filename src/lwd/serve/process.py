@@ -10,6 +10,7 @@ from socket import socket as Socket
 
 import uvicorn
 
+from lwd.actor.heartbeat import BEAT_S
 from lwd.actor.policy import Build, PolicyStore
 from lwd.config import ControlConfig, PlaneConfig
 from lwd.config.serving import ServeConfig
@@ -31,9 +32,6 @@ from lwd.store.process import LOOPBACK, allow_connections, listen, stop_on_signa
 from lwd.store.rows import WeightsRow
 
 log = logging.getLogger(__name__)
-
-BEAT_S = 2.0
-"""Longest wait for the service to take a heartbeat."""
 
 
 def serve(
