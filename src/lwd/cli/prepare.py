@@ -100,11 +100,11 @@ def check(
         inputs: Input format (JSON) of another robot than the simulated one.
         as_json: Print the findings as one JSON array.
     """
-    from lwd.models.inputs.norm_stats import read_norm_stats, require_state
+    from lwd.models.inputs.norm_stats import read_norm_stats
     from lwd.models.inputs.review import review
 
-    format_, stats = _format(preset, rate, inputs), read_norm_stats(file)
-    require_state(file, format_.state)
+    format_ = _format(preset, rate, inputs)
+    stats = read_norm_stats(file, format_.state)
     for name, wanted in (("state", format_.state), ("actions", format_.anchors)):
         if name in stats:
             stats[name].first(len(wanted), name)

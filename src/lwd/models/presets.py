@@ -16,7 +16,7 @@ from lwd.models.fns import CriticFns, PolicyFns
 from lwd.models.gemma import GemmaConfig
 from lwd.models.gemma3 import Gemma3Config
 from lwd.models.inputs.format import ABSOLUTE, InputFormat
-from lwd.models.inputs.norm_stats import read_norm_stats, require_state
+from lwd.models.inputs.norm_stats import read_norm_stats
 from lwd.models.inputs.preparation import Preparation
 from lwd.models.inputs.processor import Processor, require_vocabulary
 from lwd.models.inputs.review import review
@@ -190,8 +190,8 @@ def prepare_as(
 ) -> Preparation:
     """The same with the norm_stats.json that a pretrained policy came with, whatever is odd about
     it in the log; IntegrityError if it is none, ConfigError if it is of another robot."""
-    format_, stats = robot or input_format(name, control), read_norm_stats(norm_stats)
-    require_state(norm_stats, format_.state)
+    format_ = robot or input_format(name, control)
+    stats = read_norm_stats(norm_stats, format_.state)
     place = {at: n for n, at in enumerate(format_.state)}
     made = Processor(
         format=format_,

@@ -67,29 +67,29 @@ def widened(stats: NormStats) -> NormStats:
     )
 
 
-def read_norm_stats(file: Path) -> dict[str, NormStats]:
+def read_norm_stats(file: Path, state: Sequence[int] | None = None) -> dict[str, NormStats]:
     """Statistics by quantity (`state`, `actions`) of a norm_stats.json; IntegrityError if it is
-    none."""
+    none.
+
+    ConfigError if the file says that they are of other numbers of the robot's state than `state`.
+    Files of `lwd normstats compute` say so; openpi's own do not.
+    """
     try:
-        stats = json.loads(file.read_text())["norm_stats"]
-        return {name: _stats(name, values) for name, values in stats.items()}
+        found = json.loads(file.read_text())
+        stats = {name: _stats(name, values) for name, values in found["norm_stats"].items()}
+        given = found.get("lwd", {}).get("inputs", {}).get("state")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{file} is no norm_stats.json of openpi: {error!r}. Expected an object norm_stats "
             "with mean, std, q01 and q99 of state and actions."
         ) from error
-
-
-def require_state(file: Path, wanted: Sequence[int]) -> None:
-    """ConfigError if the file says that its statistics are of other numbers of the robot's state
-    than `wanted`. Those of `lwd normstats compute` say so; openpi's own do not."""
-    given = json.loads(file.read_text()).get("lwd", {}).get("inputs", {}).get("state")
-    if given is not None and list(given) != list(wanted):
+    if state is not None and given is not None and list(given) != list(state):
         raise ConfigError(
             f"{file} has statistics of {len(given)} numbers of the state, {_places(given)}; here "
-            f"the model reads {len(wanted)}, {_places(wanted)}. Compute them for this preset: "
+            f"the model reads {len(state)}, {_places(state)}. Compute them for this preset: "
             "lwd normstats compute with the same --preset or --inputs."
         )
+    return stats
 
 
 def write_norm_stats(
