@@ -162,7 +162,7 @@ def _reliability(
 
 def _last_values(trained: Trained, episode: Episode, ticks: int) -> np.ndarray:
     """[ticks] mean of V before each of the last ticks, the last first; NaN before the start."""
-    value = trained.along(episode).mean[: -1 - ticks : -1]
+    value = trained.along(episode).mean[::-1][:ticks]
     return np.pad(value, (0, ticks - len(value)), constant_values=np.nan)
 
 
