@@ -22,13 +22,13 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from benchmarks.record import header
-from benchmarks.vla_speed import acting, batch, qam_update
+from benchmarks.vla_speed import acting, batch, begin, qam_update
 from lwd.algorithms.flow import euler_sample
 from lwd.config import COMPACT, FULL, ControlConfig, StageConfig
 from lwd.config.machine import Machine
 from lwd.learner.plan import GIB, Stage, plan
 from lwd.learner.recipes import nets, recipe, suited
-from lwd.learner.state import Nets, TrainState, init, optimisers, rates, start_stage, trained
+from lwd.learner.state import Nets, optimisers, rates
 from lwd.learner.update import critic_update, sft_update
 from lwd.models import vla
 from lwd.models.fns import Params
@@ -113,23 +113,11 @@ def median(call: Callable[[], Any], rounds: int) -> float:
     return statistics.median(seconds[1:])
 
 
-def begin(run: Run, stage: StageConfig) -> Callable[[jax.Array], TrainState]:
-    """Key to what a learner holds at the start of a stage, jitted."""
-    policy, critic = run.functions
-    chain, share = optimisers(stage.optimiser), stage.qam.reference == "shared_vlm"
-
-    def made(key: jax.Array) -> TrainState:
-        state = init(key, policy, critic, chain, share_vlm=share)
-        return start_stage(state, chain, trained(policy, stage))
-
-    return jax.jit(made)
-
-
 def stepped(run: Run, step: Any, stage: StageConfig, rows: int) -> Measured:
     """Updates of `rows` samples, each on the state that the last one left."""
     data, rate = batch(run.preset, rows, run.control), rates(stage)(0)
     apply = partial(step, nets=run.functions, optimisers=optimisers(stage.optimiser), stage=stage)
-    state, key = begin(run, stage)(jax.random.key(0)), jax.random.key(1)
+    state, key = begin(run.functions, stage)(jax.random.key(0)), jax.random.key(1)
     work, began = flops(apply, state, data, key, rate), time.perf_counter()
     call = jax.jit(apply, donate_argnums=0).lower(state, data, key, rate).compile()
     compilation = time.perf_counter() - began
@@ -181,7 +169,7 @@ def initialised(run: Run) -> Iterator[str]:
     """How long it takes to make everything that offline learning holds."""
     stage = suited(recipe("lwd", run.control), run.preset).stage("offline")
     began = time.perf_counter()
-    call = begin(run, stage).lower(jax.random.key(0)).compile()
+    call = begin(run.functions, stage).lower(jax.random.key(0)).compile()
     compilation = time.perf_counter() - began
     seconds = median(lambda: call(jax.random.key(0)), 1)
     yield row("initialisation: networks, targets, optimisers", Measured(0, seconds, compilation, 0))

@@ -105,16 +105,21 @@ def updates(preset: str) -> dict[str, tuple[Callable[..., Any], StageConfig]]:
     }
 
 
-def measured(step: Any, stage: StageConfig, functions: Nets, preset: str) -> Timed:
-    """Compile and run an update."""
-    chain, data, rate = optimisers(stage.optimiser), batch(preset, stage.batch), rates(stage)(0)
+def begin(functions: Nets, stage: StageConfig) -> Callable[[jax.Array], TrainState]:
+    """Key to what a learner holds at the start of a stage, jitted."""
+    chain, share = optimisers(stage.optimiser), stage.qam.reference == "shared_vlm"
 
-    def begin(key: jax.Array) -> TrainState:
-        share = stage.qam.reference == "shared_vlm"
+    def made(key: jax.Array) -> TrainState:
         state = init(key, functions.policy, functions.critic, chain, share_vlm=share)
         return start_stage(state, chain, trained(functions.policy, stage))
 
-    state = jax.jit(begin)(jax.random.key(0))
+    return jax.jit(made)
+
+
+def measured(step: Any, stage: StageConfig, functions: Nets, preset: str) -> Timed:
+    """Compile and run an update."""
+    chain, data, rate = optimisers(stage.optimiser), batch(preset, stage.batch), rates(stage)(0)
+    state = begin(functions, stage)(jax.random.key(0))
     jitted = jax.jit(partial(step, nets=functions, optimisers=chain, stage=stage))
     started = time.process_time()
     call = jitted.lower(state, data, jax.random.key(0), rate).compile()
