@@ -1,7 +1,10 @@
 """A robot of ours with somebody else's server."""
 
 import contextlib
+import socket
+import ssl
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -184,6 +187,21 @@ def test_a_server_with_a_certificate(remote, serving, tmp_path, monkeypatch):
         remote(secure).chunk(SEEN, "go there")
     monkeypatch.setenv("SSL_CERT_FILE", str(paths[0]))
     assert remote(secure).chunk(SEEN, "go there").shape == (5, 2)
+
+
+@pytest.mark.timeout(30)
+def test_a_secure_server_that_says_nothing_is_away(tmp_path, monkeypatch):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+        secured = pool.submit(lambda: context.wrap_socket(listener.accept()[0], server_side=True))
+        url = f"wss://localhost:{listener.getsockname()[1]}"
+        server = Server(url=url, timeout_s=0.5, patience_s=0.0)
+        with pytest.raises(ServiceError, match=r"is away .*timed out"):
+            RemotePolicy(server, CONTROL).chunk(SEEN, "go there")
+        secured.result().close()
 
 
 def test_a_lane_without_an_episode_is_refused(remote, serving):

@@ -2,9 +2,10 @@
 
 import logging
 import random
+import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,16 @@ class Server:
     """How long a server that is away is tried again before `ServiceError`."""
 
 
+class _Connection(ClientConnection):
+    """Its thread that reads ends with it, also where TLS 1.3 session tickets have woken that thread
+    and nothing follows them: `recv` then waits in the socket, where closing alone is not heard."""
+
+    def close_socket(self) -> None:
+        with suppress(OSError):  # closed already
+            self.socket.shutdown(socket.SHUT_RDWR)
+        super().close_socket()
+
+
 class RemotePolicy:
     """A `Policy` that asks a server; one connection, made anew when it breaks."""
 
@@ -72,7 +83,7 @@ class RemotePolicy:
         self._layout, self._lane = layout(server.layout), lane
         self._stop = stop or threading.Event()
         self._stack = ExitStack()
-        self._socket: ClientConnection | None = None
+        self._connection: ClientConnection | None = None
         self._episode, self._number = "", 0
         self._closed = False
 
@@ -115,11 +126,11 @@ class RemotePolicy:
 
     def _hang_up(self) -> None:
         self._stack.close()
-        self._socket = None
+        self._connection = None
 
     def _answer(self, observation: Observation, instruction: str) -> dict[str, Any]:
         """The server's reply to an observation."""
-        socket = self._socket or self._connected()
+        connection = self._connection or self._connected()
         message = sent(self._layout, observation, instruction, sizes=self._server.sizes)
         if self.metadata.get("server") == "lwd":
             message |= {"lwd/episode_id": self._episode, "lwd/records": self._server.records}
@@ -127,8 +138,8 @@ class RemotePolicy:
                 message["lwd/robot_id"] = self._server.robot
             if self._lane:
                 message["lwd/lane"] = self._lane
-        socket.send(pack(message))
-        reply = socket.recv(timeout=self._server.timeout_s)
+        connection.send(pack(message))
+        reply = connection.recv(timeout=self._server.timeout_s)
         if isinstance(reply, str):  # a traceback, after which openpi's server closes
             self._hang_up()
             raise ServiceError(self._said(reply))
@@ -136,21 +147,24 @@ class RemotePolicy:
 
     def _connected(self) -> ClientConnection:
         headers = {"Authorization": f"Api-Key {self._server.key}"} if self._server.key else None
-        self._socket = self._stack.enter_context(
+        connection = self._stack.enter_context(
             connect(
                 self._server.url,
                 compression=None,
                 max_size=None,
                 additional_headers=headers,
                 open_timeout=self._server.timeout_s,
+                create_connection=_Connection,
             )
         )
-        greeting = self._socket.recv(timeout=self._server.timeout_s)
+        greeting = connection.recv(timeout=self._server.timeout_s)
         if isinstance(greeting, str):
+            self._hang_up()
             raise ServiceError(self._said(greeting))
         self.metadata = self._unpacked(greeting)
         log.info("connected server=%s metadata=%s", self._server.url, str(self.metadata)[:200])
-        return self._socket
+        self._connection = connection
+        return connection
 
     def _unpacked(self, data: bytes) -> dict[str, Any]:
         try:
