@@ -109,11 +109,11 @@ def _plainly(step: Callable[..., Any]) -> Callable[..., Any]:
     def attend(params: Params, wanted: Array, slots: Array, layout: StateLayout) -> Array:
         rows, count, _ = slots.shape
         heads = (state_preset.HEADS, state_preset.KEY)
-        identity = slots[..., -layout.identity :]
+        identity, present = slots[..., layout.identities], slots[..., -1] > 0.5
         query = (wanted @ params["query"]["w"] + params["query"]["b"]).reshape(rows, *heads)
-        key = (identity @ params["key"]["w"]).reshape(rows, count, *heads)
+        key = (identity @ params["key"]).reshape(rows, count, *heads)
         score = jnp.einsum("bhk,bshk->bhs", query, key)
-        score = jnp.where(identity[:, None, :, -1] > 0.5, score, -1e9)
+        score = jnp.where(present[:, None], score, -1e9)
         return jnp.einsum("bhs,bsd->bhd", jax.nn.softmax(score, axis=-1), slots)
 
     def traced(*arguments: Any) -> Any:

@@ -18,7 +18,7 @@ LAYOUT = StateLayout()
 def inputs(rng, batch=4, instruction="put the red can on the shelf"):
     state = rng.normal(size=(batch, LAYOUT.size)).astype(np.float32)
     slots = state[:, LAYOUT.proprio : -LAYOUT.scalars].reshape(batch, LAYOUT.slots, LAYOUT.slot)
-    slots[..., -LAYOUT.identity :] = 0
+    slots[..., LAYOUT.identities.start :] = 0
     for slot in range(6):
         slots[:, slot, -30 + slot % 3] = slots[:, slot, -10 + slot % 4] = slots[:, slot, -1] = 1
     slots[:, 6:] = 0
@@ -71,13 +71,11 @@ def test_the_order_of_object_slots_does_not_matter(rng):
 def test_a_score_is_that_of_a_query_and_a_key_of_each_slot(rng):
     """As written down plainly, with the gradients that follow from it."""
     batch, words = 4, state.WORD + LAYOUT.done
-    layers = {
-        "query": (words, state.HEADS * state.KEY),
-        "key": (LAYOUT.identity, state.HEADS * state.KEY),
-    }
+    width = state.HEADS * state.KEY
+    query, key = (0.1 * rng.normal(size=(size, width)) for size in (words, LAYOUT.identity))
     params = {
-        name: {"w": jnp.asarray(0.1 * rng.normal(size=shape)), "b": jnp.zeros(shape[1])}
-        for name, shape in layers.items()
+        "query": {"w": jnp.asarray(query), "b": jnp.asarray(rng.normal(size=width))},
+        "key": jnp.asarray(key),
     }
     wanted = jnp.asarray(rng.normal(size=(batch, words)))
     slots = jnp.asarray(rng.normal(size=(batch, LAYOUT.slots, LAYOUT.slot)))
@@ -89,7 +87,7 @@ def test_a_score_is_that_of_a_query_and_a_key_of_each_slot(rng):
         query = (wanted @ params["query"]["w"] + params["query"]["b"][None]).reshape(
             batch, 1, *split
         )
-        key = (slots[..., -LAYOUT.identity :] @ params["key"]["w"]).reshape(batch, -1, *split)
+        key = (slots[..., LAYOUT.identities] @ params["key"]).reshape(batch, -1, *split)
         share = jax.nn.softmax(jnp.where(present[..., None], (query * key).sum(-1), -1e9), axis=1)
         return (share[..., None] * slots[:, :, None]).sum(1)
 
@@ -104,6 +102,17 @@ def test_a_score_is_that_of_a_query_and_a_key_of_each_slot(rng):
     )
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), found, expected)
     np.testing.assert_allclose(ours(params, slots), plainly(params, slots), atol=1e-5)
+
+
+def test_who_has_an_object_does_not_change_which_one_is_meant(rng):
+    params = parameters(lambda key: state._init_encoder(key, LAYOUT, 32))
+    wanted = jnp.asarray(rng.normal(size=(4, state.WORD + LAYOUT.done)), jnp.float32)
+    slots = jnp.asarray(rng.normal(size=(4, LAYOUT.slots, LAYOUT.slot)), jnp.float32)
+    slots = slots.at[..., -1].set(1.0)
+    held = slots.at[:, 0, -LAYOUT.arms - 1 : -1].add(1.0)
+    free, grasped = (state._attend(params, wanted, each, LAYOUT) for each in (slots, held))
+    unlike = np.flatnonzero(np.abs(free - grasped).max((0, 1)) > 1e-6)
+    assert list(unlike) == [LAYOUT.slot - 3, LAYOUT.slot - 2]
 
 
 def test_the_named_object_decides_what_the_policy_sees(rng):

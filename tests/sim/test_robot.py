@@ -240,10 +240,11 @@ def test_a_moment_of_another_episode_is_refused(robot):
 
 
 def test_kinds_and_colours_fill_a_slot():
-    alike, hands, present = 3, 2, 1
-    assert len(KINDS) + len(COLOURS) + alike + hands + present == STATE.identity
-    position, rotation, volume = 3, 6, 1
-    assert position + rotation + volume + STATE.identity == STATE.slot
+    alike, position, rotation, volume, present = 3, 3, 6, 1, 1
+    assert len(KINDS) + len(COLOURS) + alike == STATE.identity
+    first = position + rotation + volume
+    assert STATE.identities == slice(first, first + STATE.identity)
+    assert first + STATE.identity + STATE.arms + present == STATE.slot
 
 
 def test_masses_friction_light_and_camera_vary_with_the_seed(robot):

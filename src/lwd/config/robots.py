@@ -53,14 +53,14 @@ class StateLayout:
     slots: int = 14
     """Object slots; an absent object is all zeros."""
     slot: int = 40
-    """Per slot: position 3, rotation 6D, what it holds (50 ml); then its identity."""
+    """Per slot: position 3, rotation 6D, what it holds (50 ml); its identity; whether the left and
+    the right hand have it; present."""
     scalars: int = 18
     """Elapsed fraction of the time limit, angles of up to two doors, lids or knobs (rad), fixture
     position 3 and yaw, goal position 3, which of up to eight sub-steps have been done."""
-    identity: int = 30
-    """Last dimensions of a slot, which say what the object is: kind one-hot 20, colour one-hot 4,
-    which of those that look the same one-hot 3, whether the left and the right hand have it,
-    present."""
+    identity: int = 27
+    """Dimensions of a slot that say what the object is: kind one-hot 20, colour one-hot 4, which of
+    those that look the same one-hot 3."""
     done: int = 8
     """Last scalars, which say which sub-steps have been done."""
 
@@ -68,6 +68,12 @@ class StateLayout:
     def proprio(self) -> int:
         """Dimensions of all arms."""
         return self.arms * self.arm
+
+    @property
+    def identities(self) -> slice:
+        """Where in a slot its identity lies."""
+        end = self.slot - self.arms - 1
+        return slice(end - self.identity, end)
 
     @property
     def size(self) -> int:

@@ -149,7 +149,7 @@ def _init_encoder(key: Array, layout: StateLayout, width: int) -> Params:
     return {
         "word": jax.random.normal(word, (VOCABULARY, WORD)),
         "query": _init_dense(query, WORD + layout.done, HEADS * KEY, scale=SHARPNESS),
-        "key": _init_dense(slot, layout.identity, HEADS * KEY),
+        "key": _init_dense(slot, layout.identity, HEADS * KEY)["w"],
         "in": _init_dense(first, features, width),
         "out": _init_dense(second, width, width),
     }
@@ -180,14 +180,15 @@ def _attend(
 ) -> Float[Array, "batch heads slot"]:
     """Objects that the instruction speaks of; linear in words, so that "red" and "can" add up.
 
-    A head's score of a slot is query . (W identity). W^T query, once for all slots, spares the keys
+    Which hand has an object is no part of what it is: attention, and V with it, would jump where a
+    grasp begins. A head's score of a slot is query . (W identity). W^T query, once for all slots, spares the keys
     of every slot: the same products in another order.
     """
     batch = len(slots)
-    identity = slots[..., -layout.identity :]
+    identity, present = slots[..., layout.identities], slots[..., -1] > 0.5
     query = _dense(params["query"], wanted).reshape(batch, HEADS, KEY)
-    keys = params["key"]["w"].reshape(layout.identity, HEADS, KEY)
+    keys = params["key"].reshape(layout.identity, HEADS, KEY)
     asked = jnp.einsum("bhk,ihk->bhi", query, keys)
     score = jnp.einsum("bhi,bsi->bhs", asked, identity)
-    score = jnp.where(identity[:, None, :, -1] > 0.5, score, -1e9)
+    score = jnp.where(present[:, None], score, -1e9)
     return jnp.einsum("bhs,bsd->bhd", jax.nn.softmax(score, axis=-1), slots)
