@@ -181,8 +181,8 @@ def _attend(
     """Objects that the instruction speaks of; linear in words, so that "red" and "can" add up.
 
     Which hand has an object is no part of what it is: attention, and V with it, would jump where a
-    grasp begins. A head's score of a slot is query . (W identity). W^T query, once for all slots, spares the keys
-    of every slot: the same products in another order.
+    grasp begins. A head's score of a slot is query . (W identity). W^T query, once for all slots,
+    spares the keys of every slot: the same products in another order.
     """
     batch = len(slots)
     identity, present = slots[..., layout.identities], slots[..., -1] > 0.5
