@@ -49,12 +49,14 @@ def batch(rng) -> Transitions:
     )
 
 
-def updated(slopes, batch, **qam):
+def updated(slopes, batch, shift=0.0, **qam):
+    """After an update of a policy that is `shift` from its reference everywhere."""
     stage = replace(STAGE, qam=replace(STAGE.qam, **qam))
     state = init(jax.random.key(0), *NETS, CHAIN)
     slope = jnp.asarray(slopes)[:, None, None] * jnp.ones((2, *SHAPE))
     heads = state.q | {"slope": slope}
-    state = state._replace(q=heads, target_q=jax.tree.map(jnp.copy, heads))
+    moved = jax.tree.map(lambda x: x + shift, state.policy)
+    state = state._replace(policy=moved, q=heads, target_q=jax.tree.map(jnp.copy, heads))
     return jitted(stage)(state, batch, jax.random.key(1))
 
 
@@ -85,13 +87,35 @@ def test_an_agreed_gain_is_followed_as_without_the_gate(batch):
 
 
 def test_the_gain_that_counts_is_that_of_the_step_along_the_gradient(batch):
-    """At theta = beta: slope . step, and each number of the step is gate_step."""
-    _, metrics = updated(AGREED, batch, gate=0.0, gate_step=0.25)
-    assert float(metrics["policy/gain"]) == pytest.approx(0.01 * 0.25 * np.prod(SHAPE), rel=1e-3)
+    """Slope . step, and each number of the step is gate_step beyond where the policy is by now."""
+    for shift in (0.0, 0.5):
+        _, metrics = updated(AGREED, batch, shift, gate=0.0, gate_step=0.25)
+        wanted = 0.01 * (shift + 0.25) * np.prod(SHAPE)
+        assert float(metrics["policy/gain"]) == pytest.approx(wanted, rel=1e-3)
     _, metrics = updated(AGREED, batch, gate=2.1)  # gains 2 : 1, so the least is 2 deviations
     assert float(metrics["policy/gate_open"]) == 0.0
     _, metrics = updated(AGREED, batch, gate=1.9)
     assert float(metrics["policy/gate_open"]) == 1.0
+
+
+def test_the_gate_compares_chunks_from_the_same_noise_and_steps_only_where_the_mask_is(batch):
+    judged = []
+
+    def q(a):
+        judged.append(np.asarray(a))
+        return jnp.zeros((2, BATCH))
+
+    mask = batch.action_mask.at[:, 1].set(False)
+    config = replace(STAGE.qam, gate=0.0, gate_step=0.25)
+    trusted(
+        jnp.ones_like, q, lambda a, w: 0 * a + 0.5, lambda a, w: 0 * a,
+        batch._replace(action_mask=mask), jax.random.key(0), config,
+    )  # fmt: skip
+    ahead, theirs = judged
+    wanted = np.where(np.arange(SHAPE[0]) == 1, 0.5, 0.75)[None, :, None]
+    np.testing.assert_allclose(ahead - theirs, np.broadcast_to(wanted, theirs.shape), atol=1e-5)
+    assert theirs.mean() == pytest.approx(0.0, abs=4 / theirs.size**0.5)
+    assert theirs.std() == pytest.approx(1.0, abs=0.1)
 
 
 def test_without_a_gate_the_gradient_is_the_same_function(batch):

@@ -1,5 +1,7 @@
 """The value network's outputs, read as a distribution and as a scalar."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +37,17 @@ def test_a_distribution_is_fitted_and_read_with_the_same_projection(projection, 
     np.testing.assert_allclose(
         value_head.quantiles(sharp, levels, config), np.tile(Q[:, None], (1, 3)), atol=1e-4
     )
+
+
+def test_levels_and_their_bounds_are_those_of_the_settings():
+    """Before the clip 0.2 for the uniform distribution, 0.9 for one atom."""
+    logits = jnp.stack([jnp.zeros(201), 1e3 * jnp.eye(201)[7]])
+    config = DivlConfig(alpha=0.7, tau_min=0.4, tau_max=0.8)
+    _, metrics = value_head.bootstrap(logits, 0.9, config)
+    assert float(metrics["value/tau"]) == pytest.approx((0.4 + 0.8) / 2)
+    wide = replace(config, tau_min=0.01, tau_max=0.99)
+    _, metrics = value_head.bootstrap(logits, 0.9, wide)
+    assert float(metrics["value/tau"]) == pytest.approx((0.2 + 0.9) / 2)
 
 
 def test_quantiles_are_those_of_the_distribution():

@@ -24,11 +24,12 @@ def trusted(
     """`gradient` where the gate is open, zero elsewhere; as it is where the gate is off.
 
     Policy and reference start from the same noise; the policy's chunk goes a step of `gate_step`
-    along the gradient first, so that a policy that still is the reference can leave it.
+    along the gradient first, so that a policy that still is the reference can leave it. `key` draws
+    the noise.
     """
     if config.gate is None:
         return gradient, {}
-    noise = jax.random.normal(jax.random.fold_in(key, 1), batch.action.shape)
+    noise = jax.random.normal(key, batch.action.shape)
     ours, theirs = (euler_sample(flow, noise, config.steps) for flow in (velocity, reference))
     ahead = gate.ascend(ours, gradient(ours), batch.action_mask, config.gate_step)
     is_open, metrics = gate.credible_gain(q(ahead), q(theirs), config.gate)

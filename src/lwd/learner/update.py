@@ -14,7 +14,7 @@ from jax import Array
 
 from lwd.algorithms import divl, flow, qam
 from lwd.algorithms.ema import ema
-from lwd.algorithms.flow import Velocity
+from lwd.algorithms.flow import Mask, Velocity
 from lwd.algorithms.sac import Critic
 from lwd.config import QamConfig, StageConfig
 from lwd.learner import heads, value_head
@@ -125,9 +125,13 @@ def extract_policy(
     def loss(theta: Params, rows: Transitions, key: Array) -> tuple[Array, Metrics]:
         velocity, still, reference = _flows(theta, state.beta, rows.inputs, nets.policy, stage.qam)
         q = heads.judge(nets.critic, state, rows.inputs, stage.qam)
+        noise_key, path_key, gate_key = jax.random.split(key[0], 3)
         gradient = _action_gradient(q, stage.qam)
-        gradient, trust_metrics = trusted(gradient, q, still, reference, rows, key[0], stage.qam)
-        loss, metrics = _adjoint_matching(velocity, reference, gradient, rows, key[0], stage.qam)
+        gradient, trust_metrics = trusted(gradient, q, still, reference, rows, gate_key, stage.qam)
+        noise = jax.random.normal(noise_key, rows.action.shape)
+        loss, metrics = _adjoint_matching(
+            velocity, reference, gradient, noise, path_key, rows.action_mask, stage.qam
+        )
         return loss, metrics | trust_metrics
 
     return train_policy(
@@ -215,22 +219,22 @@ def _adjoint_matching(
     velocity: Velocity,
     reference: Velocity,
     gradient: qam.CriticGradient,
-    batch: Transitions,
+    noise: Array,
     key: Array,
+    action_mask: Mask,
     config: QamConfig,
 ) -> tuple[Array, Metrics]:
-    """Eq. 9 on chunks that the current policy generates."""
-    noise_key, path_key = jax.random.split(key)
+    """Eq. 9 on chunks that the current policy generates from `noise`."""
     loss, metrics = qam.adjoint_matching_loss(
         velocity,
         reference,
         gradient,
-        jax.random.normal(noise_key, batch.action.shape),
-        path_key,
+        noise,
+        key,
         steps=config.steps,
         inv_temp=config.inv_temp,
         sampler=config.sampler,
-        action_mask=batch.action_mask,
+        action_mask=action_mask,
         weighting=config.weighting,
         recompute=config.recompute,
     )
