@@ -143,8 +143,9 @@ def test_tau_is_irrelevant_when_all_mass_is_on_one_atom(form, sigma, atom):
         assert quantile(probs, tau, form, sigma) == pytest.approx(GRID[atom], abs=1e-6)
 
 
-def test_rounding_of_the_cdf_below_tau_falls_back_to_the_last_atom():
-    assert quantile(np.full(201, 0.999 / 201), 1.0, "atom") == pytest.approx(1.1)
+@pytest.mark.parametrize("form", FORMS)
+def test_rounding_of_the_cdf_below_tau_falls_back_to_the_last_atom(form):
+    assert quantile(np.full(201, 0.999 / 201), 1.0, form) == pytest.approx(1.1)
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.05, 0.5, 3.0]), st.floats(0.02, 0.98))
@@ -170,6 +171,17 @@ def test_the_quantile_grows_with_tau_stays_in_the_support_and_near_the_atom(seed
         assert smooth.min() >= -0.1 - 1e-6
         assert smooth.max() <= 1.1 + 1e-6
         assert np.abs(smooth - atoms).max() < (3 + 5 * sigma) * STEP
+
+
+def test_the_quantile_grows_with_tau_where_the_edges_of_the_median_are_in_conflict():
+    """The lower edge of atom 84, moved up by the mass above, would lie 0.6 spacings above the upper
+    edge, moved down by the mass at 80."""
+    probs = np.zeros(201)
+    probs[[80, 84, 86, 87]] = [0.4837, 0.0189, 0.3324, 0.165]
+    found = np.asarray(QUANTILE(jnp.tile(one(probs), (99, 1)), ATOMS, TAUS))
+    assert (np.diff(found) >= -1e-7).all()
+    exact = [slow.quantile_interpolated(probs, GRID, float(tau)) for tau in TAUS]
+    np.testing.assert_allclose(found, exact, atol=1e-5)
 
 
 @given(st.floats(-0.099, 1.099), st.floats(0.01, 0.99))
