@@ -25,6 +25,13 @@ def lwd(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("demoo",), ("demoo", "demo")),
         (("robot", "--rate", "fast"), ("fast", "compact", "full")),
         (("demo", "--robots", "0"), ("robots is 0", "at least 1")),
+        (("robot", "--robot", "../other"), ("robot is '../other'", "letters")),
+        (("robot", "--cameras", "head", "--image-size", "100"), ("is 100", "64, 96, 224")),
+        (("robot", "--cameras", "head", "head"), ("cameras are head, head", "once")),
+        (("sim", "sheet", "no/such/x.png"), ("no folder no/such",)),
+        (("sim", "sheet", "x.png", "--seed", "-1"), ("seed is -1", "not be negative")),
+        (("sim", "collect", "--robot", "a/b"), ("robot is 'a/b'", "letters")),
+        (("fleet", "paper", "--episodes", "-1"), ("episodes is -1",)),
     ],
 )
 def test_a_mistake_is_answered_with_what_would_have_worked(
@@ -49,7 +56,8 @@ def test_the_expert_is_measured_as_json():
     assert found["task"] == "restocking"
     assert found["rate"] == "compact"
     assert found["episodes"] == 2
-    assert 0 <= found["successes"] <= 2
+    assert found["successes"] + len(found["failed_seeds"]) == 2
+    assert (found["invalid"], found["held_out"]) == (0, False)
 
 
 def test_help_names_every_command():

@@ -4,6 +4,7 @@ import pytest
 
 from lwd.actor.robot import Status
 from lwd.config import COMPACT
+from lwd.errors import ConfigError
 from lwd.sim.measure import Attempt, ExpertSuccess, expert_success
 
 
@@ -19,7 +20,8 @@ def test_a_result_counts_and_averages():
     assert (result.successes, result.episodes, result.failed_seeds) == (1, 2, (5,))
     assert result.mean_s == 26.5
     assert str(result) == (
-        "freezer: 1/2 succeeded, score 0.500, 26.5 robot s and 0.25 CPU s per episode"
+        "freezer: 1/2 succeeded, score 0.500, 26.5 robot s and 0.25 CPU s per episode; "
+        "look at seeds 5"
     )
 
 
@@ -27,6 +29,21 @@ def test_the_score_is_step_wise_where_there_are_sub_steps():
     done, late = attempt(0, Status.SUCCESS, 90.0), attempt(1, Status.TIMEOUT, 150.0)
     steps = (replace(done, substeps=(1.0, 0.5)), replace(late, substeps=(1.0, 0.0)))
     assert ExpertSuccess(task="tea", attempts=steps).score == 0.625
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"task": "shelf"}, "task 'shelf' is unknown"),
+        ({"episodes": 0}, "episodes is 0; at least 1"),
+        ({"workers": 0}, "workers is 0; at least 1"),
+        ({"seed": -1}, "seed is -1; it must not be negative"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(given, said):
+    asked = {"task": "restocking", "episodes": 1, "seed": 0, "control": COMPACT}
+    with pytest.raises(ConfigError, match=said):
+        expert_success(**(asked | given))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import io
 import os
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from PIL import Image
 
 from lwd.config import COMPACT
 from lwd.errors import ConfigError
-from lwd.sim.cameras import CAMERAS
+from lwd.sim import choose_backend
+from lwd.sim.cameras import CAMERAS, check_opengl
 from lwd.sim.render import contact_sheet, png
 from lwd.sim.robot import SimRobot
 
@@ -56,12 +58,30 @@ def test_images_come_where_they_are_asked_for_and_once_a_chunk_otherwise():
     assert not any(tick.observation.images for tick in others)
 
 
-def test_a_machine_without_opengl_is_told_what_to_install(monkeypatch):
+def test_a_machine_without_opengl_is_told_at_once_what_to_install(monkeypatch):
     def missing(*_):
         raise ImportError("libEGL.so.1 not found")
 
     monkeypatch.setattr("mujoco.Renderer", missing)
-    robot = SimRobot("freezer", control=COMPACT, cameras=("head",))
-    robot.reset(0)
-    with pytest.raises(ConfigError, match=r"libegl1.*MUJOCO_GL=egl"):
-        robot.observe()
+    check_opengl.cache_clear()
+    with pytest.raises(ConfigError, match=r"libegl1.*MUJOCO_GL unset"):
+        SimRobot("freezer", control=COMPACT, cameras=("head",))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("egl", "MUJOCO_GL is egl, whose library is not installed.*libegl1"),
+        ("osmesa", "MUJOCO_GL is osmesa, whose library is not installed.*libosmesa6"),
+        ("egll", "MUJOCO_GL is 'egll'; allowed: egl, osmesa"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_refused_before_mujoco_is_imported(monkeypatch, asked, said):
+    monkeypatch.setattr("ctypes.CDLL", Mock(side_effect=OSError))
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
+    monkeypatch.setenv("MUJOCO_GL", asked)
+    with pytest.raises(ConfigError, match=said):
+        choose_backend()
+    monkeypatch.delenv("MUJOCO_GL")
+    choose_backend()
+    assert os.environ["MUJOCO_GL"] == "disable"

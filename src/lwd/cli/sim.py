@@ -9,10 +9,9 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from lwd.cli.flags import AsJson, Rate
-from lwd.config import (
-    control,
-)
+from lwd.config import control
 from lwd.config.collection import CollectConfig
+from lwd.errors import ConfigError
 
 if TYPE_CHECKING:
     from lwd.sim.collect.composition import Buffer
@@ -52,10 +51,11 @@ def expert(
         task, episodes, seed, control(rate), held_out=held_out, workers=workers
     )
     if as_json:
-        counts = {"successes": measured.successes, "episodes": measured.episodes}
-        print(json.dumps({"task": task, "rate": rate, **counts, "score": measured.score}))
+        names = ("successes", "episodes", "invalid", "failed_seeds", "score", "mean_s", "cpu_s")
+        counts = {name: getattr(measured, name) for name in names}
+        print(json.dumps({"task": task, "rate": rate, "held_out": held_out, **counts}))
     else:
-        print(f"{task}, {rate} rate: {measured.successes} of {measured.episodes} succeeded")
+        print(measured)
 
 
 @sim.command
@@ -80,6 +80,8 @@ def sheet(
     """
     from lwd.sim.render import contact_sheet
 
+    if not out.parent.is_dir():
+        raise ConfigError(f"there is no folder {out.parent} for {out.name}; make it first.")
     out.write_bytes(contact_sheet(task, seed, control=control(rate), held_out=held_out))
     print(out)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lwd.config.require import require
+from lwd.config.require import require, require_name
 
 Made = Literal["demo", "rollout", "play"]
 """Kinds of episodes in an offline buffer."""
@@ -43,6 +43,7 @@ class CollectConfig:
     def __post_init__(self) -> None:
         positive = 0 < self.scale < math.inf
         require(positive, f"scale is {self.scale}; it must be positive, 1 for the paper's hours.")
+        require_name("robot", self.robot)
         require(self.seed >= 0, f"seed is {self.seed}; it must not be negative.")
         require(self.workers >= 1, f"workers is {self.workers}; at least 1 is needed.")
         require(self.effort >= 1, f"effort is {self.effort}; at least 1 is needed.")

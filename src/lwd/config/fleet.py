@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from lwd.config.require import NAME, PLAIN
+from lwd.config.robots import IMAGE_SIZES
 from lwd.errors import ConfigError, unknown
 
 Span = tuple[float, float]
 """Lowest and highest value of something that is drawn uniformly."""
-IMAGE_SIZES = (32, 64, 96, 224)
-"""Sides of an image in pixels that some preset of the policy takes."""
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True}
 """For who reads these from a file with pydantic: no other fields, no silent conversion."""
 
@@ -62,7 +62,8 @@ class DisturbanceConfig:
                 _require(each.name, value, 0 <= value < math.inf, "0 or more in an hour")
             else:
                 low, high = value
-                _require(each.name, value, 0 < low <= high < math.inf, "[lowest, highest], above 0")
+                allowed = "[lowest, highest], both above 0"
+                _require(each.name, list(value), 0 < low <= high < math.inf, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,8 @@ class LinkConfig:
             value = getattr(self, name)
             _require(name, value, 0 <= value < math.inf, "0 or more")
         low, high = self.outage_s
-        _require("outage_s", self.outage_s, 0 < low <= high < math.inf, "[lowest, highest] above 0")
+        allowed = "[lowest, highest], both above 0"
+        _require("outage_s", list(self.outage_s), 0 < low <= high < math.inf, allowed)
         _require(
             "loss", self.loss, self.loss == 0, "0, since packets cannot be lost on the loopback; "
             "give delay_s, bytes_per_s or outages_per_h"
@@ -118,6 +120,7 @@ class RobotConfig:
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
+        _require("name", repr(self.name), NAME.fullmatch(self.name) is not None, PLAIN)
         _require("tasks", list(self.tasks), bool(self.tasks), "at least one task")
         for name in ("tasks", "cameras"):
             value = getattr(self, name)
@@ -162,6 +165,10 @@ class FleetConfig:
         fits = 1 <= self.robots_per_process <= most
         allowed = f"1 to {most}, the number of robots"
         _require("robots_per_process", self.robots_per_process, fits, allowed)
+        for section, name in (("disturbances", "none"), ("links", "perfect")):
+            if name in getattr(self, section):
+                taken = f"{name} is what a robot has that names nothing; choose another name."
+                raise FieldError((section, name), taken)
         self._check_references()
         self._check_allotment()
 

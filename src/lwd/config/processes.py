@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from lwd.config.require import require
+from lwd.config.require import require, require_name
+from lwd.config.robots import IMAGE_SIZES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +128,16 @@ class ActorConfig:
     saved as truncated, or discarded; the robot's account says which."""
 
     def __post_init__(self) -> None:
+        require_name("robot", self.robot)
         require(self.index >= 0, f"index is {self.index}; it must not be negative.")
         require(self.seed >= 0, f"seed is {self.seed}; it must not be negative.")
+        enough = self.episodes is None or self.episodes >= 0
+        require(enough, f"episodes is {self.episodes}; it must not be negative.")
+        known = ", ".join(map(str, IMAGE_SIZES))
+        size = self.image_size
+        require(size in IMAGE_SIZES, f"image_size is {size}; it must be one of {known}.")
+        once = len(set(self.cameras)) == len(self.cameras)
+        require(once, f"cameras are {', '.join(self.cameras)}; name each once.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,16 @@
 """Checks that refuse a setting by its name."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 from lwd.errors import ConfigError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a robot, a task or a camera may be called: it becomes part of paths and addresses."""
+PLAIN = "1 to 64 letters, digits, '.', '_' and '-', the first a letter or a digit"
+"""The same in words."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -30,3 +36,11 @@ def require_positive(config: Any, *names: str) -> None:
 def require_not_negative(config: Any, *names: str) -> None:
     """Finite numbers, 0 or above."""
     require_each(config, names, lambda x: 0 <= x < math.inf, "it must be finite and not negative")
+
+
+def require_name(field: str, given: str) -> None:
+    """What can be part of a path."""
+    require(
+        NAME.fullmatch(given) is not None,
+        f"{field} is {given[:80]!r}; expected {PLAIN}.",
+    )

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from lwd.config.require import require
 from lwd.errors import unknown
 
+IMAGE_SIZES = (32, 64, 96, 224)
+"""Sides of an image in pixels that some preset of the policy takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControlConfig:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lwd.config.require import NAME
 from lwd.episode.types import ENDS, Episode, Header, Source
 from lwd.errors import EpisodeError
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASH = re.compile(r"(?:[0-9a-f]{64})?")
 _JPEG = b"\xff\xd8\xff"
 
@@ -51,7 +51,7 @@ def check_header(header: Header, limits: Limits) -> None:
     _require(bool(_ID.fullmatch(header.episode_id)), f"episode_id is {header.episode_id[:80]!r}")
     for name in ("robot", "task"):
         value = getattr(header, name)
-        _require(bool(_NAME.fullmatch(value)), f"{name} is {value[:80]!r}, not a plain name")
+        _require(bool(NAME.fullmatch(value)), f"{name} is {value[:80]!r}, not a plain name")
     for name in ("normalisation_hash", "tokenizer_hash"):
         _require(bool(_HASH.fullmatch(getattr(header, name))), f"{name} is not a sha256")
     _require(
@@ -139,7 +139,7 @@ def _check_events(episode: Episode, limits: Limits) -> None:
 def _check_images(episode: Episode, limits: Limits) -> None:
     _require(len(episode.images) <= limits.cameras, f"{len(episode.images)} cameras")
     for name, frames in episode.images.items():
-        _require(bool(_NAME.fullmatch(name)), f"camera {name[:80]!r} is not a plain name")
+        _require(bool(NAME.fullmatch(name)), f"camera {name[:80]!r} is not a plain name")
         _require(len(frames) == episode.ticks + 1, f"camera {name} has {len(frames)} frames")
         for tick, frame in enumerate(frames):
             if frame is None:

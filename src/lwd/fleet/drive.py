@@ -16,6 +16,7 @@ from lwd.chaos.links import FAIR, Links, Weather
 from lwd.config import ActorConfig, PlaneConfig, StateLayout, control
 from lwd.config.fleet import PERFECT, FleetConfig, LinkConfig, RobotConfig
 from lwd.config.guidance import GuidanceConfig
+from lwd.config.require import require
 from lwd.edge import uploader
 from lwd.edge.spool import Spool
 from lwd.episode.types import Kind
@@ -40,6 +41,10 @@ class Order:
     """Carry what is recorded to the fleet's services; else it stays in the spool."""
     tokenizer: str = ""
     """Path or URL of this machine's copy of the tokenizer that the weights were trained with."""
+
+    def __post_init__(self) -> None:
+        enough = self.episodes is None or self.episodes >= 0
+        require(enough, f"episodes is {self.episodes}; it must not be negative.")
 
 
 def drive(

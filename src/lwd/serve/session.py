@@ -7,7 +7,6 @@ pause longer than `gap_s`, an outcome that somebody marks, or the end of its con
 
 import hashlib
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lwd.actor.robot import Observation
+from lwd.config.require import NAME
 from lwd.errors import ConflictError
 from lwd.serve.batch import BatchPolicy
 from lwd.serve.track import Executed, Track, executed_of
@@ -23,7 +23,6 @@ from lwd.serve.wire import RequestError
 
 log = logging.getLogger(__name__)
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MINE = "lwd/"
 """Keys of a message that are for the server, not for the policy."""
 STALE_S = 5.0

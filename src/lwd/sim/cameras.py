@@ -6,11 +6,13 @@
 import atexit
 import os
 import weakref
+from functools import cache
 
 import mujoco
 import numpy as np
 
 from lwd.errors import ConfigError, unknown
+from lwd.sim import INSTALL
 from lwd.sim.scene import Scene
 from lwd.sim.vessels import draw_liquids
 
@@ -23,14 +25,19 @@ def open_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
         renderer = mujoco.Renderer(model, size, size)
     except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
         backend = os.environ.get("MUJOCO_GL", "")
+        reason = "no EGL library was found" if backend == "disable" else error
         raise ConfigError(
-            f"no OpenGL context for cameras with MUJOCO_GL={backend!r}: {error}. On a server "
-            "install libegl1 libegl-mesa0 libgl1-mesa-dri and set MUJOCO_GL=egl before mujoco is "
-            "imported, or libosmesa6 and MUJOCO_GL=osmesa; or simulate without cameras."
+            f"no OpenGL context for cameras with MUJOCO_GL={backend}: {reason}. {INSTALL}"
         ) from error
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
     atexit.register(_close, weakref.ref(renderer))
     return renderer
+
+
+@cache
+def check_opengl() -> None:
+    """ConfigError where cameras cannot work, before anything is simulated; about 0.1 s, once."""
+    open_renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 16).close()
 
 
 def _close(reference: "weakref.ref[mujoco.Renderer]") -> None:

@@ -10,9 +10,11 @@ import numpy as np
 
 from lwd.actor.robot import Status
 from lwd.config import ControlConfig
+from lwd.config.require import require
 from lwd.sim.expert import Expert
 from lwd.sim.hands import ExpertNoise
 from lwd.sim.robot import SimRobot
+from lwd.sim.tasks import task as find_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,10 @@ class ExpertSuccess:
             f"{self.task}: {self.successes}/{self.episodes} succeeded, score {self.score:.3f}, "
             f"{self.mean_s:.1f} robot s and {self.cpu_s:.2f} CPU s per episode"
             + (f"; the physics of {self.invalid} diverged" if self.invalid else "")
+            + (
+                f"; look at seeds {', '.join(map(str, self.failed_seeds))}"
+                * bool(self.failed_seeds)
+            )
         )
 
 
@@ -92,8 +98,12 @@ def expert_success(
 ) -> ExpertSuccess:
     """Run the expert on the seeds from `seed` on, on `workers` processes.
 
-    The result does not depend on the number of workers, but for the CPU time.
+    The result does not depend on the number of workers, but for the CPU time. Raises ConfigError
+    for an unknown task and for numbers that make no sense.
     """
+    find_task(task)
+    for name, value in (("episodes", episodes), ("workers", workers)):
+        require(value >= 1, f"{name} is {value}; at least 1 is needed.")
     seeds = range(seed, seed + episodes)
     if workers == 1:
         return ExpertSuccess(task=task, attempts=_attempt(task, seeds, control, held_out, noise))

@@ -9,9 +9,10 @@ import numpy as np
 from lwd.actor.devices.page import Steering
 from lwd.actor.robot import Observation, Status, Task, Tick
 from lwd.config import ControlConfig
+from lwd.config.require import require
 from lwd.errors import unknown
 from lwd.sim.body import JOINT_LIMIT, MAX_OPENING, MAX_SPEED
-from lwd.sim.cameras import CAMERAS, Cameras
+from lwd.sim.cameras import CAMERAS, Cameras, check_opengl
 from lwd.sim.scene import ACTION, REST, Scene, SceneMoment
 from lwd.sim.score import Scorer, Tally
 from lwd.sim.task import TaskSpec, draw_variation
@@ -59,6 +60,8 @@ class SimRobot:
         for name in cameras:
             if name not in CAMERAS:
                 raise unknown("camera", name, CAMERAS)
+        if cameras:
+            check_opengl()
         self.cameras, self._image_size = cameras, image_size
         self._time_scale = time_scale
         self.control = control
@@ -81,6 +84,7 @@ class SimRobot:
 
     def reset(self, seed: int) -> Task:
         """Draw task, layout, wording and slot order from the seed and set the scene."""
+        require(seed >= 0, f"seed is {seed}; it must not be negative.")
         rng = np.random.default_rng(seed)
         self.spec = self._specs[rng.integers(len(self._specs))]
         if self.spec.name not in self._scenes:
