@@ -46,7 +46,7 @@ def test_a_robot_whose_power_goes_is_started_again_and_saves_what_it_recorded_un
     assert (robot.saved, robot.begun, robot.waiting) == (3, 3 + robot.lost, 3)
     assert len({header.seed for header in headers}) == 3, "no scene comes twice"
     assert list(pending.glob("*.part")) == []
-    assert f"{robot.lost} lost to power cuts" in line([robot], 0)
+    assert f"{robot.lost} lost with their process" in line([robot], 0)
     assert table([robot]).row_count == 1
 
 

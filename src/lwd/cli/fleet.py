@@ -76,7 +76,8 @@ def fleet(
     source = find(file)
     wanted = read(source)
     order = Order(kind=kind, episodes=episodes, upload=upload, tokenizer=tokenizer)
-    stop, console = stop_on_signals(), Console(highlight=False)
+    stop = stop_on_signals()
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     expose(plane.metrics_port)
     if drive:
         drive_here(wanted, drive, plane, order, stop)

@@ -29,6 +29,8 @@ SECTIONS: Mapping[str, type] = {
     "robots": RobotConfig,
 }
 """What the entries of a section are."""
+_YAML = {"a valid array": "a list", "an object": "fields with values"}
+"""What pydantic calls by its JSON name."""
 
 
 def shipped() -> dict[str, Path]:
@@ -63,29 +65,35 @@ def read(
         raise ConfigError(f"{path}, line {line}: not YAML: {error.problem}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}.") from error
+    strangers = list(_strangers(lines, content, tasks, cameras))
     try:
         # JSON in between: strict about types, but a list will do for a tuple.
         whole = json.dumps(content, default=str)
         fleet = TypeAdapter(FleetConfig).validate_json(whole)
     except ValidationError as error:
-        raise _wrong(path, lines, map(_mistake, error.errors())) from error
-    if found := list(_strangers(fleet, tasks, cameras)):
-        raise _wrong(path, lines, found)
+        # A misspelt task is also missing in the allotment: that is no second mistake.
+        others = [each for each in error.errors() if each["loc"] or not strangers]
+        raise _wrong(path, lines, [*strangers, *map(_mistake, others)]) from error
+    if strangers:
+        raise _wrong(path, lines, strangers)
     return fleet
 
 
 def _strangers(
-    fleet: FleetConfig, tasks: Collection[str], cameras: Collection[str]
+    lines: Iterable[At], content: Any, tasks: Collection[str], cameras: Collection[str]
 ) -> Iterator[tuple[At, str]]:
-    """Names that the simulator does not know."""
-    for place, robot in enumerate(fleet.robots):
-        for what, given, known in (
-            ("tasks", robot.tasks, tasks),
-            ("cameras", robot.cameras, cameras),
-        ):
-            for index, name in enumerate(given):
-                if name not in known:
-                    yield ("robots", place, what, index), str(unknown(what[:-1], name, known))
+    """Names that the simulator does not know, in a file that may have other mistakes."""
+    for at in lines:
+        match at:
+            case ("allotment", name) if name not in tasks:
+                yield at, str(unknown("task", str(name), tasks))
+            case ("robots", int(place), "tasks" | "cameras" as what, int(index)):
+                name, known = (
+                    content["robots"][place][what][index],
+                    {"tasks": tasks, "cameras": cameras}[what],
+                )
+                if isinstance(name, str) and name not in known:
+                    yield at, str(unknown(what[:-1], name, known))
 
 
 def _lines(root: yaml.Node | None) -> dict[At, int]:
@@ -116,13 +124,14 @@ def _mistake(error: Mapping[str, Any]) -> tuple[At, str]:
     at: At = error["loc"]
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, FieldError):
-        return (*at, *cause.at), str(cause)
+        return (*at, *cause.at), str(cause).removeprefix(f"{cause.at[-1]} ")
     if error["type"] == "unexpected_keyword_argument":
         kind = SECTIONS.get(str(at[0]), FleetConfig) if len(at) > 1 else FleetConfig
         return at, str(unknown("field", str(at[len(at) - 1]), [f.name for f in fields(kind)]))
     if error["type"].startswith("missing"):
         return at, "is missing."
-    return at, f"is {repr(error['input'])[:80]}; allowed: {error['msg']}."
+    allowed = error["msg"].removeprefix("Input should be ")
+    return at, f"is {repr(error['input'])[:80]}; allowed: {_YAML.get(allowed, allowed)}."
 
 
 def _wrong(path: Path, lines: Mapping[At, int], found: Iterable[tuple[At, str]]) -> ConfigError:

@@ -16,7 +16,7 @@ def line(standings: Sequence[Standing], alive: int) -> str:
     return (
         f"{alive} processes: {sum(r.begun for r in standings)} episodes begun, "
         f"{sum(r.saved for r in standings)} saved ({ended or 'none ended'}), "
-        f"{sum(r.lost for r in standings)} lost to power cuts, "
+        f"{sum(r.lost for r in standings)} lost with their process, "
         f"{sum(r.waiting for r in standings)} not uploaded yet"
     )
 

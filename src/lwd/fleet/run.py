@@ -14,6 +14,7 @@ from lwd.config import PlaneConfig
 from lwd.config.fleet import FleetConfig
 from lwd.fleet.drive import Order
 from lwd.processes import Processes
+from lwd.sim.cameras import check_opengl
 from lwd.store import metrics
 from lwd.store.disk import make_folder, written_aside
 
@@ -41,7 +42,7 @@ class Standing:
 
     @property
     def lost(self) -> int:
-        """Episodes that began and never ended: the power went."""
+        """Episodes of which nothing is left: their process died before it recorded anything."""
         return self.begun - sum(self.outcomes.values()) - self.running
 
 
@@ -84,8 +85,11 @@ def run(
     """Run a fleet until every robot has its episodes, or until `stop`; how often one restarted.
 
     A process that a power cut ended starts again every time; one that fails by itself three times,
-    else ServiceError. `look` sees the standings and the number of processes now and then.
+    else ServiceError. `look` sees the standings and the number of processes now and then. Raises
+    ConfigError where robots have cameras and this machine has no OpenGL.
     """
+    if any(robot.cameras for robot in fleet.robots):
+        check_opengl()
     make_folder(plane.root)
     copy = plane.root / "fleet.yaml"
     with written_aside(copy) as file:
