@@ -1,6 +1,7 @@
 """Table IV and Fig. 7 of a buffer that is not finished."""
 
 import io
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ from PIL import Image
 from rich.console import Console
 
 from lwd.episode.types import Kind
-from lwd.eval.composition import HEAD, line, missing, rows, table, write
-from lwd.sim.collect.composition import Buffer, streams
+from lwd.eval.composition import HEAD, draw, line, missing, rows, table, write
+from lwd.sim.collect.composition import TABLE_IV, Buffer, streams
 from lwd.sim.collect.journal import Entry
 
 MADE = [
@@ -69,6 +70,19 @@ def test_the_picture_and_the_table_are_written(buffer, tmp_path):
     green, red = (47, 143, 91), (192, 80, 77)
     for colour in (green, red):
         assert (np.abs(shown.astype(int) - colour).max(1) < 3).mean() > 0.005
+
+
+def test_no_two_labels_of_the_papers_buffer_overlap(caplog):
+    full = streams(TABLE_IV, 1.0, 1.0)
+    for stream in full:
+        stream.made = dict(stream.wanted)
+    figure = draw(Buffer(scale=1.0, streams=tuple(full), entries=()))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+        assert len(boxes) == (8 if axes is figure.axes[0] else 4)
+        assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    assert caplog.text == "", "matplotlib's words would stand among those of `lwd sim collect`"
 
 
 def test_an_empty_buffer_has_a_picture_too(tmp_path):

@@ -98,11 +98,12 @@ def write(buffer: Buffer, folder: Path) -> tuple[Path, Path]:
     text += "".join(f"\nNot filled: {line}." for line in missing(buffer)) + "\n"
     with written_aside(folder / "table.md") as file:
         file.write(text.encode())
-    draw(buffer, folder / "composition.png")
+    with written_aside(folder / "composition.png") as file:
+        draw(buffer).savefig(file, format="png", dpi=130)
     return folder / "table.md", folder / "composition.png"
 
 
-def draw(buffer: Buffer, path: Path) -> None:
+def draw(buffer: Buffer) -> Figure:
     """Fig. 7: by task, and by source coloured by outcome; a thin ring is what was wanted."""
     made, wanted = made_and_wanted(buffer)
     with rc_context(STYLE):
@@ -110,10 +111,13 @@ def draw(buffer: Buffer, path: Path) -> None:
         by_task, by_source = figure.subplots(1, 2)
         tasks = buffer.tasks
         of_task = _sums(made, tasks, 0), _sums(wanted, tasks, 0)
-        _rings(by_task, tasks, of_task[0], of_task[1], _task_colours(tasks))
+        # The small wedges in the middle of the right side, where their labels have most room.
+        grocery = sum(part for task, part in zip(tasks, of_task[1], strict=True) if task in GROCERY)
+        start = 180 * float(grocery) / max(float(of_task[1].sum()), 1e-9)
+        _rings(by_task, tasks, *of_task, _task_colours(tasks), start=start)
         of_cell = _sums(made, CELLS, 1), _sums(wanted, CELLS, 1)
         colours = [_cell_colour(cell) for cell in CELLS]
-        _rings(by_source, TITLES, of_cell[0], of_cell[1], colours)
+        _rings(by_source, TITLES, *of_cell, colours)
         good = sum(s for (_, cell), s in made.items() if cell in ("demo", "success"))
         total = sum(made.values())
         share = good / total if total else 0.0
@@ -123,8 +127,7 @@ def draw(buffer: Buffer, path: Path) -> None:
             f"Offline buffer: {_h(total)} of {_h(sum(wanted.values()))} h. "
             "Broad ring: made. Thin outer ring: wanted."
         )
-        with written_aside(path) as file:
-            figure.savefig(file, format="png", dpi=130)
+    return figure
 
 
 def _rings(
@@ -133,13 +136,15 @@ def _rings(
     made: np.ndarray,
     wanted: np.ndarray,
     colours: list[str],
+    *,
+    start: float = 90.0,
 ) -> None:
-    axes.axis("equal")
+    """Broad ring and thin ring, clockwise from an angle in degrees."""
     axes.set_axis_off()
     edge = {"edgecolor": "white", "linewidth": 1.0}
     total = max(made.sum(), 1e-9)
     axes.pie(
-        wanted, radius=1.0, colors=colours, startangle=90, counterclock=False,
+        wanted, radius=1.0, colors=colours, startangle=start, counterclock=False,
         wedgeprops={**edge, "width": 0.08, "alpha": 0.6},
     )  # fmt: skip
     labels = [
@@ -148,7 +153,7 @@ def _rings(
     ]
     if made.sum() > 0:
         axes.pie(
-            made, radius=0.88, colors=colours, startangle=90, counterclock=False,
+            made, radius=0.88, colors=colours, startangle=start, counterclock=False,
             labels=labels, labeldistance=1.2, textprops={"fontsize": 8, "color": INK},
             wedgeprops={**edge, "width": 0.42},
         )  # fmt: skip
