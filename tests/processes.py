@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 
+from lwd.processes import free_ports
+
 
 def free_port() -> int:
     """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_ports(1)[0]
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 60.0) -> None:

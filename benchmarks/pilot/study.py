@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from lwd.eval.evaluate import Starts
 from lwd.fleet.file import shipped
 from lwd.learner.process import run
 from lwd.learner.recipes import recipe
-from lwd.processes import Processes
+from lwd.processes import Processes, free_ports
 from lwd.sim.collect.run import collect
 from lwd.sim.tasks import TASKS
 from lwd.store import weights
@@ -175,7 +174,7 @@ def _export(root: Path, stage: str, path: Path) -> None:
 def deployed(plan: Plan, seed: int) -> Iterator[None]:
     """The paper's sixteen robots act with the newest policy and upload what they see."""
     root = plan.root(seed)
-    queue, service = _free_ports(2)
+    queue, service = free_ports(2)
     queue_url, service_url = f"nats://127.0.0.1:{queue}", f"http://127.0.0.1:{service}"
     where = ("--root", root, "--queue-url", queue_url, "--service-url", service_url)
     with Processes(root / "logs") as processes, ServiceClient(service_url) as client:
@@ -218,12 +217,3 @@ def _watch(processes: Processes, over: threading.Event) -> None:
     """Start again what dies."""
     while not over.wait(1.0):
         processes.check()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

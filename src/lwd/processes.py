@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -136,3 +137,12 @@ def spawn(
             stderr=output,
             process_group=0,
         )
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that are free now, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

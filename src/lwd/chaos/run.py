@@ -25,12 +25,12 @@ from lwd.config import ChaosConfig, PlaneConfig
 from lwd.edge.copies import described, spool_copies
 from lwd.edge.spool import spools
 from lwd.errors import ConfigError, ServiceError
+from lwd.processes import free_ports
 from lwd.store.catalog import Catalog
 from lwd.store.disk import make_folder
 from lwd.store.doctor import Patient, examine, repair
 from lwd.store.lines import entries
 from lwd.store.objects import Objects
-from lwd.store.process import listen
 from lwd.store.queue import Queue
 
 log = logging.getLogger(__name__)
@@ -194,20 +194,16 @@ def through(links: Links, plane: PlaneConfig, near: str = LOOPBACK) -> PlaneConf
 
 
 def _plane(config: ChaosConfig, root: Path) -> PlaneConfig:
+    queue, service = free_ports(2)
     return PlaneConfig(
         root=root,
         catalog_url=config.catalog_url or f"sqlite:///{(root / 'catalog.db').absolute()}",
         objects_url=config.objects_url or (root / "objects").absolute().as_uri(),
-        queue_url=f"nats://127.0.0.1:{_free_port()}",
-        service_url=f"http://127.0.0.1:{_free_port()}",
+        queue_url=f"nats://127.0.0.1:{queue}",
+        service_url=f"http://127.0.0.1:{service}",
         lease_s=2.0,
         reconcile_s=1.0,
     )
-
-
-def _free_port() -> int:
-    with listen("127.0.0.1", 0, what="chaos") as bound:
-        return bound.getsockname()[1]
 
 
 def _refuse_real_episodes(catalog: Catalog) -> None:

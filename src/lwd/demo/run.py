@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -23,7 +22,7 @@ from lwd.eval.evaluate import SIMULATOR, Bench, Starts, evaluate, seeing
 from lwd.eval.results import Evaluation
 from lwd.learner.recipes import recipe, suited
 from lwd.models.presets import cameras, input_format
-from lwd.processes import Processes
+from lwd.processes import Processes, free_ports
 from lwd.sim.tasks import task as find_task
 from lwd.store import weights
 from lwd.store.catalog import Catalog
@@ -60,7 +59,7 @@ class Demo:
 
     def __init__(self, config: DemoConfig, out: Path) -> None:
         self.config, self.out = config, out
-        queue, service = _free_ports(2)
+        queue, service = free_ports(2)
         self.plane = PlaneConfig(
             root=out,
             queue_url=f"nats://127.0.0.1:{queue}",
@@ -282,15 +281,6 @@ def _folder(config: DemoConfig) -> Path:
             f"--out {out} is not usable: {error.strerror}. Choose another."
         ) from error
     return out
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _port(url: str) -> int:
