@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from lwd.config import COMPACT
 from lwd.config.pretrained import PretrainedConfig
 from lwd.errors import ConfigError
-from lwd.learner.pretrained import begin_with
+from lwd.learner.pretrained import begin_with, require_present
 from lwd.learner.state import OptimiserStates, TrainState
 from lwd.models.checkpoints import huggingface, openpi
 from lwd.models.fns import take
@@ -71,5 +71,7 @@ def test_what_cannot_begin_so_is_said(state):
     assert begin_with(state, PretrainedConfig(), "state", COMPACT, jax.random.key(1)) is state
     with pytest.raises(ConfigError, match="preset 'state' begins with no checkpoint of others"):
         begin_with(state, PretrainedConfig(policy="x"), "state", COMPACT, jax.random.key(1))
+    with pytest.raises(ConfigError, match=r"pretrained\.policy is /nowhere; no such file"):
+        require_present(PretrainedConfig(policy="/nowhere"), "tiny")
     with pytest.raises(ConfigError, match="give both or neither"):
         PretrainedConfig(gemma3="x")

@@ -17,6 +17,21 @@ from lwd.models.inputs.format import InputFormat
 from lwd.models.presets import VLA, sized
 
 
+def require_present(pretrained: PretrainedConfig, preset: str) -> None:
+    """Before anything is compiled: ConfigError for a preset that begins with no checkpoint, or a
+    path where nothing is."""
+    paths = {name: getattr(pretrained, name) for name in ("policy", "gemma3", "siglip")}
+    given = {name: path for name, path in paths.items() if path}
+    if given and preset not in VLA:
+        raise ConfigError(
+            f"preset {preset!r} begins with no checkpoint of others; choose one of "
+            f"{', '.join(VLA)}, or leave the paths out."
+        )
+    for name, path in given.items():
+        if not Path(path).exists():
+            raise ConfigError(f"pretrained.{name} is {path}; no such file or folder is there.")
+
+
 def begin_with(
     state: TrainState,
     pretrained: PretrainedConfig,
@@ -29,15 +44,11 @@ def begin_with(
     where the old one was. Every host reads the files; `key` is for what they do not hold, `robot`
     how the inputs of another robot than the simulated one are made.
 
-    ConfigError for a preset that has no such networks; IntegrityError names what does not fit.
+    ConfigError as `require_present`; IntegrityError names what does not fit.
     """
+    require_present(pretrained, preset)
     if not (pretrained.policy or pretrained.gemma3):
         return state
-    if preset not in VLA:
-        raise ConfigError(
-            f"preset {preset!r} begins with no checkpoint of others; choose one of "
-            f"{', '.join(VLA)}, or leave the paths out."
-        )
     sizes, keys = sized(preset, control, robot=robot), jax.random.split(key)
     if pretrained.policy:
         theta = load_pi05(Path(pretrained.policy), sizes.policy, keys[0])

@@ -25,7 +25,7 @@ from lwd.learner.compiled import (
     without_rates,
 )
 from lwd.learner.loss import ROW_LOSS, Data, Metrics, Relabel
-from lwd.learner.pretrained import begin_with
+from lwd.learner.pretrained import begin_with, require_present
 from lwd.learner.recipes import input_format_of, losses, nets, preparation, shapes
 from lwd.learner.settings import as_json, changes
 from lwd.learner.state import TrainState, Transitions, rates, trained
@@ -143,6 +143,7 @@ class Learner:
             like = feed.placed(shapes(self.config, at.stage), self.mesh)
             saved = self.checkpoints.restore(like)
         if saved is None:
+            require_present(self.config.pretrained, self.config.preset)
             self.bindings.forget()
             state = compiled_init(self.config, self.mesh)(jax.random.key(self.config.seed))
             state = begin_with(
