@@ -30,6 +30,7 @@ def lwd(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("robot", "--cameras", "head", "head"), ("cameras are head, head", "once")),
         (("sim", "sheet", "no/such/x.png"), ("no folder no/such",)),
         (("sim", "sheet", "x.png", "--seed", "-1"), ("seed is -1", "not be negative")),
+        (("sim", "sheet", "x.png", "--episode", "none.arrow"), ("no episode none.arrow",)),
         (("sim", "collect", "--robot", "a/b"), ("robot is 'a/b'", "letters")),
         (("fleet", "paper", "--episodes", "-1"), ("episodes is -1",)),
     ],

@@ -1,16 +1,24 @@
 import io
 import os
+from dataclasses import replace
+from functools import partial
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lwd.actor.loop import run_episode
+from lwd.actor.operator import Demonstration
+from lwd.actor.recorder import Recording
 from lwd.config import COMPACT
+from lwd.episode.types import Kind
 from lwd.errors import ConfigError
 from lwd.sim import choose_backend
 from lwd.sim.cameras import CAMERAS, check_opengl
-from lwd.sim.render import contact_sheet, png
+from lwd.sim.expert import Expert
+from lwd.sim.hands import NO_NOISE
+from lwd.sim.render import contact_sheet, png, sheet_of
 from lwd.sim.robot import SimRobot
 
 needs_opengl = pytest.mark.skipif(
@@ -33,6 +41,28 @@ def test_a_contact_sheet_shows_an_episode(task):
     contrast = rows.astype(float).std(axis=(1, 3, 4))
     assert contrast.min() > 5.0, "no picture is empty"
     assert np.abs(np.diff(rows[:-1].astype(float), axis=0)).mean(axis=(1, 2, 3, 4)).min() > 1.0
+
+
+@needs_opengl
+def test_a_recorded_episode_is_shown_from_its_seed_and_its_actions(caplog):
+    robot = SimRobot(("restocking", "freezer"), control=COMPACT, held_out=True)
+    operator = Demonstration(partial(Expert, robot, np.random.default_rng(0), noise=NO_NOISE))
+    recording = Recording(held_out=True)
+    episode = run_episode(robot, 3, None, operator, kind=Kind.DEMO, recording=recording)
+    assert episode is not None
+    task, tasks = episode.header.task, ("restocking", "freezer")
+    shown = sheet_of(episode, tasks=tasks, size=64)
+    assert len(np.asarray(Image.open(io.BytesIO(shown)))) == 64 * (2 + episode.ticks // 10)
+    assert caplog.text == ""
+    shoved = replace(episode, state=episode.state + np.arange(episode.ticks + 1)[:, None] * 1.5e-4)
+    sheet_of(shoved, tasks=tasks, every_s=60.0, size=32)
+    assert "from_tick=7" in caplog.text
+    others = replace(episode, header=replace(episode.header, seed=4))
+    with pytest.raises(ConfigError, match=f"with tasks {task}; name all tasks of robot sim-0"):
+        sheet_of(others)
+    fast = replace(episode, header=replace(episode.header, rate_hz=50.0))
+    with pytest.raises(ConfigError, match=r"50 Hz and chunks of 10; .* full, compact"):
+        sheet_of(fast)
 
 
 @needs_opengl

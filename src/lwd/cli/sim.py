@@ -65,24 +65,37 @@ def sheet(
     seed: int = 0,
     rate: Rate = "compact",
     held_out: bool = False,
+    episode: Path | None = None,
+    tasks: tuple[str, ...] = (),
 ) -> None:
-    """Photograph an episode of the expert as a PNG, one row of pictures for each second.
+    """Photograph an episode as a PNG, a row of pictures for each second, in long tasks more rarely:
+    the expert's, from its seed, or a recorded one of whoever acted, from its seed and its actions.
 
     For example:
-        lwd sim sheet episode.png --task restocking --seed 7
+        lwd sim sheet expert.png --task restocking --seed 7
+        lwd sim sheet recorded.png --episode runs/demo/spool/robot-0/done/ID.arrow
 
     Args:
         out: PNG file to write.
-        task: Task to show.
+        task: Task that the expert shows.
         seed: Seed of the scene.
         rate: Control preset.
         held_out: Draw the scene from the held-out split.
+        episode: File of a recorded episode, which says task, seed, rate and split by itself.
+        tasks: All tasks of the robot that recorded it, in their order, if it had several.
     """
-    from lwd.sim.render import contact_sheet
+    from lwd.episode.payload import decode
+    from lwd.sim.render import contact_sheet, sheet_of
 
     if not out.parent.is_dir():
         raise ConfigError(f"there is no folder {out.parent} for {out.name}; make it first.")
-    out.write_bytes(contact_sheet(task, seed, control=control(rate), held_out=held_out))
+    if episode is None:
+        shown = contact_sheet(task, seed, control=control(rate), held_out=held_out)
+    elif episode.is_file():
+        shown = sheet_of(decode(episode), tasks=tasks)
+    else:
+        raise ConfigError(f"there is no episode {episode}; give the file of a recorded one.")
+    out.write_bytes(shown)
     print(out)
 
 
