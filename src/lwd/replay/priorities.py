@@ -8,7 +8,7 @@ between any two ticks. Values lean towards what is still badly predicted, and th
 all of it is; a study that must not be biased leaves the strength at 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -68,27 +68,25 @@ class Priorities:
         without any."""
         loss = self._losses(view)
         known = np.flatnonzero(~np.isnan(loss))
-        if not len(known) and not self._noted:
+        # An episode that has left may be back under its id, as a new one without a loss.
+        every = [_Noted(-1, known, loss[known]), *(_without(n, view.gone) for n in self._noted)]
+        numbers = np.concatenate([noted.episode for noted in every])
+        if not len(numbers):
             return {}
-        updates = [np.full(len(noted.loss), noted.update) for noted in self._noted]
-        numbers, losses = [known], [loss[known]]
-        for noted in self._noted:
-            numbers.append(noted.episode)
-            losses.append(noted.loss)
+        updates = [np.full(len(noted.loss), noted.update, np.int64) for noted in every]
         return {
-            "update": np.concatenate([np.full(len(known), -1), *updates]).astype(np.int64),
-            "episode": _bytes(self._memory.episode.rows[np.concatenate(numbers)]),
-            "loss": np.concatenate(losses).astype(np.float32),
+            "update": np.concatenate(updates),
+            "episode": _bytes(self._memory.episode.rows[numbers]),
+            "loss": np.concatenate([noted.loss for noted in every]),
         }
 
     def restore(self, tensors: Mapping[str, np.ndarray], view: View) -> None:
-        """Inverse of `tensors`, once the same snapshot is bound."""
+        """Inverse of `tensors` before anything is noted, once the same snapshot is bound."""
         ids = self._memory.episode.rows[: view.episodes].tolist()
-        number = {episode: i for i, episode in enumerate(ids) if i not in view.gone}
+        number = {episode: i for i, episode in enumerate(ids)}
         found = [number.get(bytes(row).hex(), -1) for row in tensors["episode"]]
         episode, update = np.array(found, np.int64), tensors["update"]
         here = episode >= 0
-        self._loss[:] = np.nan
         self._reserve(view.episodes)
         applied = here & (update < 0)
         self._loss[episode[applied]] = tensors["loss"][applied]
@@ -122,6 +120,12 @@ class Priorities:
         if episodes > len(self._loss):
             fresh = np.full(2 * episodes - len(self._loss), np.nan, np.float32)
             self._loss = np.concatenate([self._loss, fresh])
+
+
+def _without(noted: _Noted, gone: Set[int]) -> _Noted:
+    """What was noted of the episodes that have not left."""
+    stays = ~np.isin(noted.episode, list(gone))
+    return _Noted(noted.update, noted.episode[stays], noted.loss[stays])
 
 
 def _bytes(ids: np.ndarray) -> np.ndarray:
