@@ -72,6 +72,14 @@ def test_the_critic_pulls_no_further_than_the_box():
     assert 0.9 < float(reached.mean()) < 1.4
 
 
+def test_the_flow_is_followed_to_the_edge_of_the_box_only():
+    _, metrics = one_step_loss(
+        jnp.ones_like, lambda a, w: 0 * a + 9.0, lambda a: a.sum((1, 2)), NOISE, LIVE,
+        steps=STEPS, alpha=1.0, bound=1.0,
+    )  # fmt: skip
+    assert float(metrics["actor/distance"]) == 0.0
+
+
 @pytest.mark.parametrize("dimensions", [None, (True, False)])
 def test_nothing_is_learned_from_ticks_after_the_end_and_padding(dimensions):
     noise = jax.random.normal(jax.random.key(1), (4, 3, 2))

@@ -51,6 +51,15 @@ def test_the_second_critic_learns_what_each_head_says_of_the_flows_action():
     np.testing.assert_allclose(found["offset"], heads * offset, atol=1e-3)
 
 
+def test_the_first_critic_judges_what_the_box_leaves_of_the_flows_action():
+    loss, _ = noise_critic_loss(
+        lambda z: jnp.full((2, 8), 0.5), lambda a: jnp.stack([a[:, 0, 0], a[:, 0, 0]]),
+        lambda a, w: 0 * a + 9.0, jax.random.normal(jax.random.key(0), (8, 1, 1)),
+        steps=STEPS, action_bound=0.5,
+    )  # fmt: skip
+    assert float(loss) == 0.0
+
+
 def test_distillation_differentiates_neither_the_flow_nor_the_first_critic():
     def loss(shift, scale):
         return noise_critic_loss(

@@ -41,8 +41,11 @@ def test_the_value_model_learns_the_mean_of_the_returns_of_a_state():
 
 def test_the_value_error_is_in_units_of_the_return():
     logits = 50.0 * jax.nn.one_hot(jnp.array([1, 11]), 13)  # 0 and 1
-    _, metrics = recap.value_loss(logits, jnp.array([0.5, 1.0]), ATOMS)
+    returns = jnp.array([0.5, 1.0])
+    _, metrics = recap.value_loss(logits, returns, ATOMS)
     assert float(metrics["value/error"]) == pytest.approx(0.25, abs=1e-4)
+    slope = jax.grad(lambda returns: recap.value_loss(logits, returns, ATOMS)[0])(returns)
+    np.testing.assert_array_equal(slope, [0.0, 0.0])
 
 
 def test_advantages_by_hand():
@@ -125,7 +128,7 @@ def test_a_dropped_indicator_leaves_the_plain_instruction():
 
 def test_guidance_amplifies_what_the_indicator_changes():
     def unconditional(a, w):
-        return jnp.zeros_like(a)
+        return jnp.full_like(a, 0.5)
 
     def conditional(a, w):
         return jnp.ones_like(a)
@@ -133,4 +136,5 @@ def test_guidance_amplifies_what_the_indicator_changes():
     noise = jnp.zeros((1, 2, 3))
     for guidance in (0.0, 1.0, 2.5):
         velocity = recap.guided(conditional, unconditional, guidance)
-        np.testing.assert_allclose(euler_sample(velocity, noise, 4), guidance, rtol=1e-6)
+        wanted = 0.5 + 0.5 * guidance
+        np.testing.assert_allclose(euler_sample(velocity, noise, 4), wanted, rtol=1e-6)

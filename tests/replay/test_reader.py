@@ -375,3 +375,8 @@ def test_episodes_are_counted_by_the_policy_that_acted(plane, read) -> None:
     assert [reader.acted(version) for version in (1, 2, 3)] == [3, 2, 0]  # not bound yet
     reader.sync()
     assert [reader.acted(version) for version in (1, 2, 3)] == [4, 3, 1]
+    relabelled = episodes[4].header.episode_id  # comes again, and still counts once
+    plane.catalog.amend(relabelled, "outcome", '"failure"', author="me", reason="seen")
+    plane.snapshot()
+    reader.sync()
+    assert [reader.acted(version) for version in (1, 2, 3)] == [4, 3, 1]

@@ -68,6 +68,7 @@ def test_every_row_is_the_window_of_its_episode(n_step) -> None:
         assert batch.discount[i] == pytest.approx(found.discount[t])
         np.testing.assert_array_equal(batch.state[i], episode.state[t])
         np.testing.assert_array_equal(batch.next_state[i], episode.state[found.end[t]])
+        assert batch.next_tick[i] == found.end[t]
         ticks = range(t, t + HORIZON)
         expected = [episode.action[min(k, episode.ticks - 1)] for k in ticks]
         np.testing.assert_array_equal(batch.action[i], expected)
@@ -119,6 +120,8 @@ def test_shares_by_hand() -> None:
         "play": 2,
     }
     assert shares({"demo": 0.7, "online": 0.3}, full, 10) == {"demo": 7, "online": 3}
+    largest_remainder = {"demo": 2, "online": 1, "play": 1}  # of 2, 1.2 and 0.8
+    assert shares({"demo": 0.5, "online": 0.3, "play": 0.2}, full, 4) == largest_remainder
     assert shares({"demo": 1.0, "online": 3.0}, {"demo": 9}, 4) == {"demo": 4}
     with pytest.raises(ConfigError, match=r"'onlin' is unknown\. Did you mean 'online'"):
         shares({"onlin": 1.0}, full, 4)
@@ -199,10 +202,10 @@ def test_unmixed_by_hand() -> None:
 def test_single_source_leaves_out_mixed_chunks() -> None:
     episode = make_episode(ticks=20)
     source = np.zeros(20, np.uint8)
-    source[10:] = Source.HUMAN
+    source[10:17] = Source.HUMAN
     memory = memory_of(replace(episode, source=source), single_source=True)
-    usable = set(memory.starts(("online", "restocking"), 99).tolist())
-    assert usable == {*range(6), *range(10, 20)}
+    assert [tick for _, tick in selected(memory, "online")] == [*range(6), 10, 11, 12, 17, 18, 19]
+    assert [tick for _, tick in selected(memory, "human")] == [10, 11, 12]
 
 
 def test_other_layouts_are_refused_whole() -> None:
@@ -273,10 +276,15 @@ def test_experience_is_everything_but_play() -> None:
 
 
 def test_a_batch_says_where_an_operator_had_taken_over() -> None:
-    memory = memory_of(acted(Outcome.FAILURE, [3, 4], seed=1), acted(Outcome.SUCCESS, [9], seed=2))
-    start = np.array([2, 3, 4, 5, 11 + 8, 11 + 9])
+    expert = np.full(10, Source.EXPERT, np.uint8)  # who demonstrates has taken nothing over
+    memory = memory_of(
+        acted(Outcome.FAILURE, [3, 4], seed=1),
+        acted(Outcome.SUCCESS, [9], seed=2),
+        replace(make_episode(10, kind=Kind.DEMO), source=expert),
+    )
+    start = np.array([2, 3, 4, 5, 11 + 8, 11 + 9, 22])
     batch = gather(memory, start, horizon=HORIZON, n_step=1, discount=DISCOUNT)
-    assert batch.human.tolist() == [False, True, True, False, False, True]
+    assert batch.human.tolist() == [False, True, True, False, False, True, False]
     assert batch.window.tolist() == start.tolist()
 
 
