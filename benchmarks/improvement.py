@@ -21,7 +21,6 @@ from lwd.eval.results import Attempt, Evaluation, load
 BUDGET = {
     "demos": 300,
     "rollouts": 250,
-    "sft-updates": 4000,
     "offline-updates": 1600,
     "online-updates": 1600,
 }

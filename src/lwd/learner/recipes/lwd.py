@@ -33,7 +33,7 @@ def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfi
     divl = DivlConfig(tau_base=0.6, n_step=3)
     qam = QamConfig(steps=4, inv_temp=60.0)
     sft = StageConfig(
-        updates=2500,
+        updates=5000,
         mixture={"demo": 1.0},
         episodes=120,
         optimiser=OptimiserConfig(policy_lr=2e-3),
