@@ -259,14 +259,18 @@ def test_a_policy_that_is_the_reference_has_nothing_to_learn_without_a_critic(sa
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_ticks_after_the_end_are_left_alone(sampler):
-    """The critic's gradient there does not matter, and no tick of an all-False row has a loss."""
+    """The critic's gradient there does not matter, also where the reference mixes ticks, and no
+    tick of an all-False row has a loss."""
     mask = MASK.at[:, 2:].set(False)
+
+    def mixing(a, w):
+        return 0.3 * a + jnp.broadcast_to(a.mean(axis=1, keepdims=True), a.shape)
 
     @jax.jit
     def loss(late_gradient, mask):
         return qam.adjoint_matching_loss(
             lambda a, w: 0.1 * a,
-            lambda a, w: jnp.zeros_like(a),
+            mixing,
             lambda a: jnp.ones_like(a).at[:, 2:].set(late_gradient),
             jnp.ones(SHAPE), jax.random.key(0),
             steps=4, inv_temp=1.0, sampler=sampler, action_mask=mask,
@@ -427,6 +431,7 @@ def test_unknown_choices_are_refused_with_those_that_there_are():
         ({"action_mask": jnp.ones((5, 3, 1), bool)}, "action_mask has shape"),
         ({"inv_temp": -0.1}, "inv_temp is -0.1"),
         ({"inv_temp": float("nan")}, "inv_temp is nan"),
+        ({"inv_temp": float("inf")}, "inv_temp is inf"),
         ({"steps": 1}, "at least 2 steps"),
         ({"velocity": lambda a, w: a[:, :2]}, r"velocity returned shape \(5, 2, 2\)"),
         ({"reference": lambda a, w: a[:, :, :1]}, r"reference returned shape \(5, 3, 1\)"),

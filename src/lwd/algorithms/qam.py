@@ -201,8 +201,8 @@ def roll_out(
 ) -> tuple[Path, Path, Float[Array, "batch *chunk"]]:
     """States a_i, velocities f_theta(a_i, w_i) and the endpoint a^1 from a^0 = `noise`.
 
-    `drawn` is eps of every step but the last. States and endpoint carry no gradient, the velocities
-    do: they are the predictions of the regression.
+    `drawn` is eps of every step but the last. No gradient of `velocity` passes through the states;
+    the velocities at them have one: they are the predictions of the regression.
     """
 
     def step(a: Array, inputs: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
@@ -217,7 +217,7 @@ def roll_out(
     if plan.reference_last:
         last = _evaluate(reference, path[-1], plan.time[-1])
         endpoint = plan.keep[-1] * path[-1] + plan.drive[-1] * last
-    return path, predicted, jax.lax.stop_gradient(endpoint)
+    return path, predicted, endpoint
 
 
 def lean_adjoint(
@@ -228,7 +228,6 @@ def lean_adjoint(
     Carries `adjoint`, g at w = 1, back along the path, one VJP of the reference per step.
     """
     same_time = np.array_equal(plan.time, plan.adjoint_time)
-    path = jax.lax.stop_gradient(path)
 
     def step(later: Array, inputs: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
         a, time, adjoint_time, keep, drive, gain, gain_next = inputs
