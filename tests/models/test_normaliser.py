@@ -32,6 +32,13 @@ def test_normalised_actions_have_zero_mean_and_unit_variance_per_tick_and_dimens
     np.testing.assert_allclose(unit.std(0), 1, atol=1e-4)
 
 
+def test_a_state_is_clipped_to_ten_deviations(windows):
+    state, action = windows
+    normaliser = Normaliser.fit(state, action)
+    found = normaliser.state(np.stack([state[0] + 1e6, state[0] - 1e6]))
+    np.testing.assert_array_equal(found, np.stack([np.full(LAYOUT.size, 10.0)] * 2) * [[1], [-1]])
+
+
 def test_joint_targets_are_relative_to_the_measured_joints_and_grippers_are_not(windows):
     state, action = windows
     normaliser = Normaliser.fit(state, action)

@@ -124,6 +124,36 @@ def test_the_named_object_decides_what_the_policy_sees(rng):
     assert difference > 1e-2
 
 
+def test_the_policy_does_not_see_the_clock_and_nobody_sees_the_padding_of_words(rng):
+    policy, critic = build("narrow", COMPACT)
+    given, params = inputs(rng), parameters(policy.init)
+    encode, value = jax.jit(policy.encode), jax.jit(critic.value_logits)
+    clock = LAYOUT.size - LAYOUT.scalars
+    late = given._replace(state=given.state.at[:, clock].add(1.0))
+    np.testing.assert_array_equal(encode(params, late), encode(params, given))
+    psi = parameters(critic.init_value)
+    assert jnp.abs(value(psi, late) - value(psi, given)).max() > 1e-3
+    padded = given._replace(tokens=jnp.pad(given.tokens, ((0, 0), (0, 5))))
+    np.testing.assert_allclose(encode(params, padded), encode(params, given), atol=1e-5)
+
+
+def test_an_instruction_is_read_with_the_sub_steps_that_are_done(rng, monkeypatch):
+    given, asked, real = inputs(rng), [], state._attend
+    params = parameters(lambda key: state._init_encoder(key, LAYOUT, 32))
+
+    def noted(params, wanted, *rest):
+        asked.append(wanted[:, state.WORD :])
+        return real(params, wanted, *rest)
+
+    @jax.jit
+    def done(given):
+        state._encode(params, given, LAYOUT)
+        return asked[0]
+
+    monkeypatch.setattr(state, "_attend", noted)
+    np.testing.assert_array_equal(done(given), given.state[:, -LAYOUT.done :])
+
+
 def test_q_heads_start_from_different_parameters_and_depend_on_the_action(rng):
     _, critic = build("narrow", COMPACT)
     params, given = jax.jit(critic.init_q)(jax.random.key(0)), inputs(rng)

@@ -40,6 +40,10 @@ def test_a_tombstone_takes_an_episode_out_and_a_restore_brings_it_back(plane, re
     amend(one, "restore")
     assert reader.sync() == 3
     assert drawn(reader) == ids(one, two)
+    three = make_episode(seed=3)
+    plane.commit(three)
+    assert reader.sync() == 4, "what comes after a tombstone is fetched"
+    assert drawn(reader) == ids(one, two, three)
 
 
 def test_a_relabel_changes_rewards_and_parts_from_its_version_on(plane, read, amend):
