@@ -188,6 +188,10 @@ def test_stop_holds_the_arms_where_they_are(robot):
 def test_an_unknown_task_is_refused_with_the_near_miss():
     with pytest.raises(ConfigError, match="Did you mean 'restocking'"):
         SimRobot("restock", control=COMPACT)
+    with pytest.raises(ConfigError, match="robot r has no tasks"):
+        SimRobot((), control=COMPACT, robot_id="r")
+    with pytest.raises(ConfigError, match="image_size is 1000; expected 1 to 480"):
+        SimRobot("freezer", control=COMPACT, image_size=1000)
 
 
 def test_a_robot_of_several_tasks_draws_one_from_the_seed():

@@ -12,7 +12,7 @@ from lwd.actor.robot import Robot, Status
 from lwd.config import ActorConfig, ControlConfig, PlaneConfig
 from lwd.episode import payload
 from lwd.errors import ConfigError
-from lwd.suites import SUITES, GymDemonstrator, GymRobot, GymTask, load
+from lwd.suites import SUITES, GymDemonstrator, GymRobot, GymTask, Suite, choose, load
 
 CONTROL = ControlConfig(rate_hz=20.0, horizon=5, timestep_s=0.05)
 SPEED = 2
@@ -172,6 +172,24 @@ def test_tasks_of_two_bodies(robot):
     on.reset(one)
     with pytest.raises(ConfigError, match="give tasks of one body to one robot"):
         on.reset(other)
+    with pytest.raises(ConfigError, match="pendulum is for the body '', other for 'arm'"):
+        robot(pendulum(), pendulum(name="other", body="arm"))
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ((), ["toys-cube-1", "toys-cube-2", "toys-cubes"]),
+        (("toys-cube",), ["toys-cube-1", "toys-cube-2"]),
+        (("cubes", "cube-2"), ["toys-cubes", "toys-cube-2"]),
+    ],
+)
+def test_a_task_is_named_whole_or_by_its_beginning_with_or_without_its_suite(names, found):
+    tasks = tuple(pendulum(name=f"toys-{name}") for name in ("cube-1", "cube-2", "cubes"))
+    suite = Suite(name="toys", tasks=tasks, control=CONTROL)
+    assert [task.name for task in choose(suite, names)] == found
+    with pytest.raises(ConfigError, match="Did you mean 'toys-cubes'"):
+        choose(suite, ("toys-cubs",))
 
 
 def test_no_tasks_no_expert_and_no_such_suite(robot):
@@ -183,6 +201,8 @@ def test_no_tasks_no_expert_and_no_such_suite(robot):
         GymDemonstrator(on, np.random.default_rng(0)).act()
     with pytest.raises(ConfigError, match="metaworld"):
         load("atari")
+    with pytest.raises(ConfigError, match="cameras-px is -3; 0 keeps no images"):
+        load("metaworld", -3)
 
 
 @pytest.mark.parametrize("name", SUITES)

@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 
 from lwd.cli.flags import Actor, AsJson, Plane
 from lwd.config import ActorConfig, ChaosConfig, PlaneConfig
+from lwd.errors import ConfigError
 from lwd.store.metrics import expose
 
 Chaos = Annotated[ChaosConfig, arg(name="")]
@@ -152,6 +153,11 @@ def suite(
     from lwd.suites import load, rig, scores
 
     expose(plane.metrics_port)
+    if (actor.kind in ("rollout", "online")) != bool(server):
+        raise ConfigError(
+            f"kind {actor.kind} with {f'server {server!r}' if server else 'no server'}: a policy "
+            "server drives --kind rollout or online, the suite's experts --kind demo or play."
+        )
     found = load(name, cameras_px)
     asked = Server(url=server, layout=layout, robot=actor.robot) if server else None
     looks = cameras_px > 0

@@ -22,6 +22,9 @@ from lwd.sim.things import Thing
 _LOWEST = np.tile(np.append(-JOINT_LIMIT, 0.0), 2)
 _HIGHEST = np.tile(np.append(JOINT_LIMIT, MAX_OPENING), 2)
 
+_LARGEST_IMAGE = 480
+"""Side of the largest square in MuJoCo's framebuffer, pixels."""
+
 
 class Moment(NamedTuple):
     """A robot and its world at one time."""
@@ -54,6 +57,9 @@ class SimRobot:
         time_scale: float | None = None,
     ) -> None:
         names = (task,) if isinstance(task, str) else task
+        require(len(names) > 0, f"robot {robot_id} has no tasks; give at least one.")
+        fits = 1 <= image_size <= _LARGEST_IMAGE
+        require(fits, f"image_size is {image_size}; expected 1 to {_LARGEST_IMAGE} pixels.")
         self._specs = [find_task(name) for name in names]
         self._scenes: dict[str, Scene] = {}
         self._eyes: dict[str, Cameras] = {}

@@ -67,6 +67,8 @@ class GymTask:
     """Makes the `Environment`; called once."""
     time_limit_s: float
     """Robot seconds; the environment's own limit is a time-out as well."""
+    body: str = ""
+    """Tasks that name different ones have states or actions of different sizes."""
     succeeded: Callable[[Info], bool] = lambda info: bool(info.get("success", False))
     """Whether the task is done, by the info of a tick."""
     state: Callable[[Any, Any, Info], np.ndarray] = flat
@@ -95,6 +97,12 @@ class GymRobot:
     ) -> None:
         if not tasks:
             raise ConfigError(f"robot {robot_id} has no tasks; give at least one.")
+        first = tasks[0]
+        if other := next((task for task in tasks if task.body != first.body), None):
+            raise ConfigError(
+                f"{first.name} is for the body {first.body!r}, {other.name} for {other.body!r}; "
+                "give tasks of one body to one robot."
+            )
         self.control, self.robot_id = control, robot_id
         self._tasks, self._cameras = tuple(tasks), cameras
         self._environments: dict[str, Any] = {}

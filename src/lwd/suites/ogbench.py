@@ -189,6 +189,7 @@ def _task(name: str, number: int, instruction: str, size: int) -> GymTask:
     return GymTask(
         name=f"ogbench-{name}-{number}",
         instruction=instruction,
+        body=name,
         make=make,
         time_limit_s=TICKS[name] / CONTROL.rate_hz,
         images=images,

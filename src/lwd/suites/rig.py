@@ -12,6 +12,7 @@ from lwd.actor.operator import Demonstration, Operator
 from lwd.actor.process import Rig
 from lwd.actor.robot import Robot
 from lwd.config import ControlConfig
+from lwd.config.require import require
 from lwd.episode.payload import header
 from lwd.episode.types import Outcome
 from lwd.errors import ConfigError, unknown
@@ -38,6 +39,7 @@ def load(name: str, cameras_px: int = 0) -> Suite:
     """
     if name not in SUITES:
         raise unknown("suite", name, SUITES)
+    require(cameras_px >= 0, f"cameras-px is {cameras_px}; 0 keeps no images.")
     try:
         module = import_module(f"lwd.suites.{name}")
     except ModuleNotFoundError as error:
@@ -49,11 +51,13 @@ def load(name: str, cameras_px: int = 0) -> Suite:
 
 
 def choose(suite: Suite, names: Sequence[str]) -> tuple[GymTask, ...]:
-    """Tasks by name or by the beginning of their names: `ogbench-scene` is `ogbench-scene-1` to
-    `-5`. All of the suite if none is named; ConfigError for a name that none has."""
+    """Tasks by name or by the beginning of their names, without that of the suite if you like:
+    `scene` and `ogbench-scene` are `ogbench-scene-1` to `-5`. All of the suite if none is named;
+    ConfigError for a name that none has."""
     chosen: list[GymTask] = []
     for name in names:
-        found = [t for t in suite.tasks if t.name == name or t.name.startswith(f"{name}-")]
+        whole = f"{suite.name}-{name.removeprefix(f'{suite.name}-')}"
+        found = [t for t in suite.tasks if t.name == whole or t.name.startswith(f"{whole}-")]
         if not found:
             raise unknown("task", name, [task.name for task in suite.tasks])
         chosen += found
