@@ -1,9 +1,9 @@
 """What a simulated second costs, per task and control rate, with and without images.
 
-`MUJOCO_GL=egl python -m benchmarks.sim_speed` runs on one core and writes
-benchmarks/results/sim_speed.md.
+`python -m benchmarks.sim_speed` runs on one core and writes benchmarks/results/sim_speed.md.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +23,6 @@ from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST
 from lwd.sim.tasks import TASKS
 
-EPISODES = 4
 RESETS = 20
 SECONDS = 10
 SIZES = (96, 224)
@@ -49,7 +48,7 @@ def stirred(robot: SimRobot, seconds: int) -> None:
         robot.apply(target[None])
 
 
-def demonstrated(task: str, control: ControlConfig, size: int) -> float:
+def demonstrated(task: str, control: ControlConfig, size: int, episodes: int) -> float:
     """CPU seconds per robot second of recorded demonstrations, images of `size` once a chunk."""
     cameras = CAMERAS if size else ()
     robot = SimRobot(task, control=control, cameras=cameras, image_size=size or 96)
@@ -64,26 +63,29 @@ def demonstrated(task: str, control: ControlConfig, size: int) -> float:
         assert episode is not None
         ticks += episode.ticks
 
-    spent = cpu_s(lambda: [record(seed) for seed in range(EPISODES)])
+    spent = cpu_s(lambda: [record(seed) for seed in range(episodes)])
     return spent * control.rate_hz / ticks
 
 
-def measure(task: str, control: ControlConfig) -> tuple[list[float], float]:
+def measure(task: str, control: ControlConfig, episodes: int) -> tuple[list[float], float]:
     """CPU seconds per robot second: arms only, no images, and each of SIZES; and of a reset."""
     robot = SimRobot(task, control=control)
     robot.reset(0)
     reset = cpu_s(lambda: [robot.reset(seed) for seed in range(RESETS)]) / RESETS
     costs = [cpu_s(lambda: stirred(robot, SECONDS)) / SECONDS]
-    return costs + [demonstrated(task, control, size) for size in (0, *SIZES)], reset
+    return costs + [demonstrated(task, control, size, episodes) for size in (0, *SIZES)], reset
 
 
 def main() -> None:
     """Measure all tasks and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--episodes", type=int, default=4, help="demonstrations of each cell")
+    episodes = parser.parse_args().episodes
     rows: list[str] = []
     hours = {name: np.zeros(1 + len(SIZES)) for name in CONTROL}
     for task in TASKS:
         for name, control in CONTROL.items():
-            costs, reset = measure(task, control)
+            costs, reset = measure(task, control, episodes)
             speeds = " | ".join(f"{1 / cost:.0f}" for cost in costs)
             rows.append(f"| {task} | {name} | {speeds} | {reset * 1e3:.1f} |")
             hours[name] += FLEET_H[task] * np.array(costs[1:])
@@ -92,10 +94,10 @@ def main() -> None:
     page = [
         "# Speed of the simulator",
         "",
-        header("MUJOCO_GL=egl python -m benchmarks.sim_speed"),
+        header(f"python -m benchmarks.sim_speed --episodes {episodes}"),
         f"Simulated seconds per second of CPU time of one process, MuJoCo {mujoco.__version__}.",
         f"*Arms only*: both hands swing above the table for {SECONDS} s, goods asleep. The others:",
-        f"{EPISODES} recorded demonstrations (noise, kinematics, predicates, states), without",
+        f"{episodes} recorded demonstrations (noise, kinematics, predicates, states), without",
         "images and with those of three cameras as JPEG at the beginning of every chunk.",
         "",
         f"| task | rate | arms only | no images | {images} | reset, CPU ms |",
