@@ -25,7 +25,7 @@ def open_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
         renderer = mujoco.Renderer(model, size, size)
     except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
         backend = os.environ.get("MUJOCO_GL", "")
-        reason = "no EGL library was found" if backend == "disable" else error
+        reason = "it is off, as where there is no EGL library" if backend == "disable" else error
         raise ConfigError(
             f"no OpenGL context for cameras with MUJOCO_GL={backend}: {reason}. {INSTALL}"
         ) from error
