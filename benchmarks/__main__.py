@@ -24,4 +24,6 @@ def main(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    asked = sys.argv[1:]
+    del sys.argv[1:]  # the names are not for the parts, some of which have flags
+    main(asked)

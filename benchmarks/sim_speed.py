@@ -7,9 +7,9 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-import mujoco
 import numpy as np
 
 from benchmarks.record import header
@@ -95,7 +95,7 @@ def main() -> None:
         "# Speed of the simulator",
         "",
         header(f"python -m benchmarks.sim_speed --episodes {episodes}"),
-        f"Simulated seconds per second of CPU time of one process, MuJoCo {mujoco.__version__}.",
+        f"Simulated seconds per second of CPU time of one process, MuJoCo {version('mujoco')}.",
         f"*Arms only*: both hands swing above the table for {SECONDS} s, goods asleep. The others:",
         f"{episodes} recorded demonstrations (noise, kinematics, predicates, states), without",
         "images and with those of three cameras as JPEG at the beginning of every chunk.",

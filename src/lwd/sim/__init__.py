@@ -8,8 +8,8 @@ import sys
 from lwd.errors import ConfigError
 
 INSTALL = (
-    "Install libegl1 libegl-mesa0 libgl1-mesa-dri and leave MUJOCO_GL unset, or libosmesa6 and set "
-    "MUJOCO_GL=osmesa; or simulate without cameras."
+    "Install libegl1 libegl-mesa0 libgl1-mesa-dri, leave MUJOCO_GL unset and import lwd.sim before "
+    "mujoco; or install libosmesa6 and set MUJOCO_GL=osmesa; or simulate without cameras."
 )
 """What a machine without a display needs for pictures."""
 _BACKENDS = ("egl", "osmesa", "glfw", "disable")
