@@ -7,6 +7,7 @@ import pytest
 from learner.diagnose.known import HORIZON, SHAPE, STAGE, episodes, linear, trained
 from lwd.learner.diagnose import actions
 from lwd.learner.diagnose.grid import grid
+from lwd.learner.diagnose.trained import Trained
 
 
 @pytest.fixture
@@ -88,6 +89,34 @@ def test_spread_gain_and_tilt_of_a_linear_critic_are_exact(states, rng):
     np.testing.assert_allclose(tilt.velocity, [rms] * 3, rtol=1e-4)
     assert tilt.reference.value == pytest.approx(1.0, rel=0.02)
     assert tilt.log_ratio.value == pytest.approx(STAGE.qam.inv_temp * size, rel=0.1)
+
+
+def test_the_spread_of_two_samples_by_hand(states, rng):
+    """Samples d above and below the middle have the variance 2 d^2, and their mean d^2 of it."""
+    middle, d = rng.normal(size=len(states)), 0.3
+    q = np.stack([middle + d, middle - d])
+    whole = next(iter(actions.spreads(states, np.stack([q, q]), q)))
+    assert whole.within.value == pytest.approx(np.sqrt(2) * d)
+    assert whole.across.value == pytest.approx(np.sqrt(middle.var() - d**2))
+
+
+def test_the_velocities_are_compared_along_the_paths_of_the_policy(states, rng, monkeypatch):
+    asked, real = [], Trained.velocity
+
+    def noted(self, params, inputs, points, times):
+        asked.append((points, times))
+        return real(self, params, inputs, points, times)
+
+    monkeypatch.setattr(Trained, "velocity", noted)
+    critic = trained(shift=np.full(SHAPE, 9.0))
+    chunks = actions.alternatives(critic, states, rng, samples=2)
+    actions.tilt(critic, states, chunks, np.zeros((2, len(states))), rng)
+    (points, times), again = asked
+    assert again[0] is points
+    w = times[:, None, None]
+    noise = (points - w * chunks["policy"][0]) / (1 - w)
+    assert abs(noise.mean()) < 0.1
+    assert noise.std() == pytest.approx(1.0, abs=0.1)
 
 
 def test_heads_that_disagree_about_actions_do_not_agree(states, rng):

@@ -22,8 +22,9 @@ def test_a_mean_weighs_states_and_its_interval_draws_episodes():
 def test_many_like_episodes_give_the_interval_of_their_mean(rng):
     values = rng.normal(size=400)
     found = bootstrap.mean(np.arange(400), values)
-    assert found.low == pytest.approx(values.mean() - 1.96 / 20, abs=0.02)
-    assert found.high == pytest.approx(values.mean() + 1.96 / 20, abs=0.02)
+    half = 1.96 * values.std() / 20
+    assert found.low == pytest.approx(values.mean() - half, abs=0.08 * half)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.08 * half)
 
 
 def test_more_states_of_the_same_episodes_make_no_interval_narrower(rng):

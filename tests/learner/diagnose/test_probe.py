@@ -51,6 +51,8 @@ def test_spread_gain_and_slope_of_a_linear_critic_are_exact(rng):
     assert found["probe/gain"] == pytest.approx((slope * shift).sum(), rel=1e-3, abs=1e-5)
     assert found["probe/slope"] == pytest.approx(size, rel=1e-4)
     assert found["probe/beats_noise"] == pytest.approx(0.5, abs=0.1)
+    everywhere, _ = looked(trained(slope=np.stack([slope, slope]), by_state=0.0))
+    assert everywhere["probe/over_states"] < 0.45 * size, "two samples' mean is not a state's"
 
 
 def test_noise_that_q_minds_is_seen():
@@ -63,3 +65,6 @@ def test_noise_that_q_minds_is_seen():
     )
     assert expected.min() > 0.9, "noise lowers Q by this many deviations"
     assert found["probe/beats_noise"] > 0.8
+    size = np.square(batch.action[:ROWS]).sum((1, 2))
+    wins = float((size < np.roll(size, 1)).mean())
+    assert found["probe/beats_shuffled"] == pytest.approx(wins) != 0.5

@@ -109,7 +109,6 @@ class Trained:
         critic that sees is asked where there are images; its last answer holds until the next.
         """
         rows = seen_rows(episode, self.cameras)
-        rows = rows[rows < episode.ticks]
         found = self.values(inputs(episode, rows, self.normaliser))
         latest = np.searchsorted(rows, np.arange(episode.ticks), side="right") - 1
         return Values(*(column[latest] for column in found))
