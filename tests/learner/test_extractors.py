@@ -167,6 +167,25 @@ def test_an_editor_never_leaves_its_scale_around_the_tilted_flow():
     assert 0.1 < float(edits.max()) < 0.5 + 1e-6
 
 
+def test_an_edit_has_noise_of_its_own_and_starts_inside_the_box():
+    """Networks that are one number everywhere: the flow's velocity, an edit's mean and log std."""
+    constant = replace(
+        NETS.policy,
+        encode=lambda params, inputs: params,
+        velocity=lambda params, context, a, w: 0 * a + context,
+    )
+
+    def act(flow, editor, bound):
+        known = replace(parts(started("qam_edit").networks), policy=constant, params=flow)
+        settings = {"scale": 0.5, "bound": bound}
+        return ACTS["edited"].sample(replace(known, extra={"editor": editor}), noise(2), settings)
+
+    flown, own = noise(2)
+    wanted = flown + 0.5 * jnp.tanh(own)
+    np.testing.assert_allclose(act(0.0, 0.0, math.inf), wanted, atol=1e-5)
+    np.testing.assert_allclose(act(99.0, -20.0, 1.0), 0.5, atol=1e-5)
+
+
 def test_the_noise_critic_learns_the_slope_of_q_through_the_flow():
     """The flow's Euler steps scale the noise by the same factor for every number."""
     after = train("latent")

@@ -91,6 +91,9 @@ def test_a_version_that_is_not_retained_is_refused(plane, read, amend):
     reader = read()
     with pytest.raises(ConflictError, match="oldest that is retained is 2"):
         reader.sync(at_most=1)
+    behind = read(cache="another", barrier=lambda version: 1)  # another host still has it
+    assert behind.sync() == 0
+    assert behind.episodes() == []
 
 
 def test_a_lost_payload_holds_up_the_reader_only_until_that_is_known(plane, read, amend):

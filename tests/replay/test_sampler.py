@@ -251,6 +251,17 @@ def selected(memory: Memory, part: str) -> list[tuple[int, int]]:
     return list(zip(owner.tolist(), (rows - memory.first.rows[owner]).tolist(), strict=True))
 
 
+def test_starts_follow_episodes_that_come_again_as_long_as_before() -> None:
+    first, second = acted(Outcome.SUCCESS, [], seed=0), acted(Outcome.SUCCESS, [], seed=1)
+    memory, pool = memory_of(first, second), ("online", "restocking")
+    for episode, left in ((first, {1, 2}), (second, {2, 3})):
+        memory.append(episode)
+        view = memory.view()
+        rows = memory.starts(pool, view.ticks[pool], view.holes[pool])
+        assert len(rows) == 20
+        assert set(memory.owner.rows[rows].tolist()) == left
+
+
 def test_what_of_deployment_is_worth_imitating() -> None:
     memory = memory_of(
         acted(Outcome.SUCCESS, [], seed=0),
