@@ -5,13 +5,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from learner.fleet import commit, tiny
 from lwd.config import COMPACT, DivlConfig, LearnerConfig, PlaneConfig
 from lwd.errors import ConfigError
-from lwd.learner.checkpoint import Checkpoints
-from lwd.learner.train import Learner
+from lwd.learner import feed
+from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.recipes import shapes
+from lwd.learner.settings import as_json
+from lwd.learner.train import Learner, fit_normaliser
 from lwd.models.sharding import mesh
 from lwd.replay.bindings import Bindings
 from lwd.replay.reader import Options, Reader
@@ -68,6 +73,23 @@ def test_a_support_below_the_returns_is_refused_before_the_stage_starts(learner)
     with pytest.raises(ConfigError, match="target_clip is"):
         learner(with_divl(target_clip=(0.0, 0.5))).check_data("sft")
     learner(tiny()).check_data("sft")
+
+
+def test_a_resumed_learner_knows_which_policy_it_published(learner):
+    config = tiny()
+    first = learner(config)
+    zeros = jax.tree.map(
+        lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding),
+        feed.placed(shapes(config), mesh()),
+    )
+    first.checkpoints.save(
+        Position("sft", 1), zeros, fit_normaliser(config, first.reader),
+        snapshot=first.reader.version, policy=7, settings=as_json(config),
+    )  # fmt: skip
+    first.checkpoints._manager.wait_until_finished()
+    resumed = learner(config)
+    assert resumed.resume()[0] == Position("sft", 1)
+    assert resumed.policy == 7
 
 
 def test_a_part_of_the_mixture_that_does_not_exist_is_refused_with_near_misses(learner):

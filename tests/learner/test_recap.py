@@ -19,10 +19,12 @@ from lwd.algorithms import recap as maths
 from lwd.config import PlaneConfig, StateLayout
 from lwd.errors import ConfigError
 from lwd.learner.checkpoint import Position
+from lwd.learner.loss import Data
 from lwd.learner.recipes import recap, shapes
 from lwd.learner.recipes.recap import PolicyStage
 from lwd.models.artifact import FlowPolicy
 from lwd.models.tokenizer import INDICATORS, tokenize
+from lwd.replay.batch import Batch
 from lwd.sim.tasks import TASKS
 from lwd.store import weights
 from lwd.store.objects import Objects
@@ -118,6 +120,24 @@ def test_the_learner_waits_for_a_round_by_the_policy_that_it_published(tmp_path)
     assert learn(tmp_path, config, stop=stop)
     assert seen == [0, 0, 0]
     assert asked > 8
+
+
+def test_every_window_of_the_mixture_is_ranked_once(monkeypatch):
+    """Parts overlap, and what has no share does not count."""
+    windows = {"online": [3, 1], "human": [7, 1], "play": [9]}
+
+    def transitions(part: str) -> list[Batch]:
+        numbers = np.array(windows[part])
+        blank = dict.fromkeys(Batch._fields, np.zeros(len(numbers)))
+        return [Batch(**(blank | {"window": numbers, "human": numbers > 2}))]
+
+    monkeypatch.setattr(recap, "_advantage_of", lambda *_: lambda batch: batch.window / 10)
+    stage = PolicyStage(updates=1, mixture={"online": 1.0, "human": 1.0, "play": 0.0})
+    data = Data(small(), stage, NETS, SimpleNamespace(transitions=transitions), None, None)
+    found = recap._windows(blank(), data)
+    assert found.number.tolist() == [1, 3, 7]
+    assert found.advantage.tolist() == [0.1, 0.3, 0.7]
+    assert found.human.tolist() == [False, True, True]
 
 
 def test_the_words_of_the_indicator_are_those_of_no_instruction():

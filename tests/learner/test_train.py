@@ -158,8 +158,11 @@ def test_the_learner_waits_for_episodes_and_for_the_pace_of_the_fleet(tmp_path):
 
 def test_a_stop_while_waiting_for_the_first_episodes_is_a_clean_end(tmp_path):
     commit(tmp_path, "online")
+    seen_before = tmp_path / "bindings.jsonl"  # by a run whose checkpoints are gone
+    seen_before.write_text('{"draw": 0, "version": 9}\n')
     asked = iter([False, True])
     assert not learn(tmp_path, tiny(), stop=lambda: next(asked))
+    assert '"version": 9' not in seen_before.read_text()
     assert published(tmp_path) == []
     assert not list((tmp_path / "checkpoints").iterdir())
 
