@@ -97,7 +97,8 @@ def main() -> None:
         header(f"python -m benchmarks.sim_speed --episodes {episodes}"),
         f"Simulated seconds per second of CPU time of one process, MuJoCo {version('mujoco')}.",
         f"*Arms only*: both hands swing above the table for {SECONDS} s, goods asleep. The others:",
-        f"recorded demonstrations, {episodes} a cell (noise, kinematics, predicates, states), without",
+        f"recorded demonstrations, {episodes} a cell (noise, kinematics, predicates, states), "
+        "without",
         "images and with those of three cameras as JPEG at the beginning of every chunk.",
         "",
         f"| task | rate | arms only | no images | {images} | reset, CPU ms |",
