@@ -16,6 +16,7 @@ from learner.nets import ACTION, CHAIN, HORIZON, NETS, SLOPE, STAGE, at, distanc
 from learner.outcome import published
 from lwd.config import COMPACT, PlaneConfig, StateLayout
 from lwd.errors import ConfigError
+from lwd.learner import actors
 from lwd.learner.diagnose.trained import load
 from lwd.learner.recipes import losses, nets, shapes
 from lwd.learner.recipes.best_of_n import BestStage
@@ -65,8 +66,8 @@ def with_known_critic(state: TrainState) -> TrainState:
 
 @cache
 def program(name: str) -> Callable:
-    """All updates of the recipe on a batch, each with the known critic: the state, and which of
-    them were applied."""
+    """All updates of the recipe on a batch, each with the known critic: the state, and what each
+    of them said."""
     step = losses(name)["offline"].step(STAGES[name], 0)
     step = partial(step, nets=NETS, optimisers=CHAIN, stage=STAGES[name])
     rates = 1e-2 * jnp.linspace(1.0, 0.05, UPDATES[name])
@@ -77,7 +78,7 @@ def program(name: str) -> Callable:
         def update(state, drawn):
             key, rate = drawn
             new, metrics = step(state, batch, key, Rates(rate, rate, jnp.float32(0.6)))
-            return with_known_critic(new), metrics["finite"]
+            return with_known_critic(new), metrics
 
         return jax.lax.scan(update, state, (keys, rates))
 
@@ -87,8 +88,8 @@ def program(name: str) -> Callable:
 @cache
 def train(name: str) -> TrainState:
     """After the recipe's updates."""
-    state, finite = program(name)(started(name), BATCH)
-    assert finite.all()
+    state, metrics = program(name)(started(name), BATCH)
+    assert metrics["finite"].all()
     return state
 
 
@@ -211,10 +212,33 @@ def test_the_best_of_n_needs_no_training_to_be_worth_more():
 def test_updates_with_nan_leave_the_extra_networks_as_they_were(name):
     state = started(name)
     bad = BATCH._replace(inputs=BATCH.inputs._replace(state=BATCH.inputs.state * jnp.nan))
-    new, finite = program(name)(state, bad)
-    assert not finite.any()
+    new, metrics = program(name)(state, bad)
+    assert not metrics["finite"].any()
     assert int(new.update) == UPDATES[name]
     assert distance(new._replace(update=state.update), state) == 0
+
+
+@pytest.mark.parametrize("name", ["qam_edit", "latent"])
+def test_entropy_is_worth_what_the_stage_says_at_first_and_is_learned(name):
+    _, metrics = program(name)(started(name), BATCH)
+    found = metrics["actor/coefficient"]
+    assert float(found[0]) == pytest.approx(STAGES[name].coefficient, rel=1e-5)
+    assert float(found[-1]) != pytest.approx(float(found[0]), rel=0.01)
+
+
+def test_each_actor_of_an_update_draws_with_a_key_of_its_own(monkeypatch):
+    drawn = []
+
+    def actor(state, batch, key, *rest):
+        drawn.append(float(jax.random.uniform(key)))
+        return state, {}
+
+    monkeypatch.setattr(actors, "learn_values", lambda state, *rest: (state, {}))
+    monkeypatch.setattr(actors, "commit", lambda old, new, metrics: (new, metrics))
+    step = actors.learn(actor, actor)(STAGE, 0)
+    key, rates = jax.random.key(0), at(1e-2, 1e-2, 0.6)
+    step(started("fql"), BATCH, key, rates, nets=NETS, optimisers=CHAIN, stage=STAGE)
+    assert len(set(drawn)) == 2
 
 
 @pytest.mark.parametrize("name", LEARNED)

@@ -52,6 +52,12 @@ def test_hg_dagger_has_the_budget_of_lwd():
     }
 
 
+def test_the_policy_learns_in_the_last_of_every_few_updates():
+    stage = replace(recipe("lwd").stage("online"), policy_every=3)
+    steps = [losses("lwd")["online"].step(stage, number).__name__ for number in range(6)]
+    assert steps == 2 * ["critic_update", "critic_update", "update"]
+
+
 def test_recap_collects_what_lwd_collects_in_two_rounds():
     ours, theirs = recipe("lwd").stages, recipe("recap").stages
     assert theirs["sft"] == ours["sft"]
