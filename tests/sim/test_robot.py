@@ -286,3 +286,18 @@ def test_the_episode_after_a_divergence_is_as_any_other(robot):
     robot.scene.data.qpos[-1] = np.nan
     assert robot.apply(REST[None])[0].status is Status.INVALID
     np.testing.assert_array_equal(rolled_out(robot, 3, actions), first)
+
+
+def test_an_episode_does_not_depend_on_those_before_it():
+    used, new = (SimRobot("freezer", control=COMPACT) for _ in range(2))
+    used.reset(12)
+    ways = []
+    for robot in (used, new):
+        robot.reset(11)
+        expert = Expert(robot, np.random.default_rng(11))
+        way = []
+        for _ in range(40):
+            robot.apply(expert.act()[None])
+            way.append(robot.scene.data.qpos.copy())
+        ways.append(way)
+    np.testing.assert_array_equal(*ways)
