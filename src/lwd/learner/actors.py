@@ -54,8 +54,7 @@ class Actor(Protocol):
 
 
 def learn(*actors: Actor) -> Callable[[StageConfig, int], Step]:
-    """Algorithm 2 with `actors`, one after another, where it has QAM: in every `policy_every`-th
-    update, V and Q alone in the others."""
+    """Algorithm 2 with `actors`, one after another, where it has QAM."""
 
     def update(
         state: TrainState,
@@ -73,6 +72,11 @@ def learn(*actors: Actor) -> Callable[[StageConfig, int], Step]:
             metrics |= found
         return commit(state, new, metrics)
 
+    return every_few(update)
+
+
+def every_few(update: Step) -> Callable[[StageConfig, int], Step]:
+    """`update` in every `policy_every`-th update of a stage, V and Q alone in the others."""
     return lambda stage, number: critic_update if (number + 1) % stage.policy_every else update
 
 

@@ -16,9 +16,10 @@ from lwd.config import (
     QamConfig,
     StageConfig,
 )
+from lwd.learner.actors import every_few
 from lwd.learner.loss import Loss, Step
 from lwd.learner.state import TrainState
-from lwd.learner.update import critic_update, sft_update, update
+from lwd.learner.update import sft_update, update
 
 
 def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfig:
@@ -66,11 +67,6 @@ def supervised(stage: StageConfig, number: int) -> Step:
     return sft_update
 
 
-def algorithm_2(stage: StageConfig, number: int) -> Step:
-    """Algorithm 2, with the policy in every `policy_every`-th update."""
-    return critic_update if (number + 1) % stage.policy_every else update
-
-
 def fix_reference(state: TrainState) -> TrainState:
     """The reference is the supervised policy (Algorithm 1, line 3), as far as it has an own one."""
     kept = jax.tree.map(
@@ -94,4 +90,4 @@ def with_stages(
     return replace(base, recipe=recipe, stages=base.stages | rl)
 
 
-LOSSES = with_rl(Loss(algorithm_2))
+LOSSES = with_rl(Loss(every_few(update)))
