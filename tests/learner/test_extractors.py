@@ -18,7 +18,7 @@ from lwd.config import COMPACT, PlaneConfig, StateLayout
 from lwd.errors import ConfigError
 from lwd.learner import actors
 from lwd.learner.diagnose.trained import load
-from lwd.learner.recipes import losses, nets, shapes
+from lwd.learner.recipes import latent, losses, nets, qam_edit, shapes
 from lwd.learner.recipes.best_of_n import BestStage
 from lwd.learner.recipes.fql import OneStepStage
 from lwd.learner.recipes.latent import SteeredStage
@@ -224,6 +224,37 @@ def test_entropy_is_worth_what_the_stage_says_at_first_and_is_learned(name):
     found = metrics["actor/coefficient"]
     assert float(found[0]) == pytest.approx(STAGES[name].coefficient, rel=1e-5)
     assert float(found[-1]) != pytest.approx(float(found[0]), rel=0.01)
+
+
+def test_the_noise_critic_is_taught_by_the_heads_that_the_stage_asks_for(monkeypatch):
+    taught = []
+
+    def noted(noise_critic, critic, *rest, **settings):
+        taught.append(critic(0 * BATCH.action))
+        return jnp.zeros(()), {}
+
+    monkeypatch.setattr(latent, "noise_critic_loss", noted)
+    online, target = (KNOWN | {"bias": jnp.full(2, bias)} for bias in (5.0, -5.0))
+    state = started("latent")._replace(q=online, target_q=target)
+    for asked, bias in (("online_mean", 5.0), ("target_mean", -5.0)):
+        stage = replace(STAGES["latent"], qam=replace(STAGE.qam, critic_gradient=asked))
+        rates = at(0.0, 0.0, 0.6)
+        latent.judge_noise(state, BATCH, jax.random.key(0), rates, NETS, CHAIN, stage)
+        np.testing.assert_array_equal(taught[-1], bias)
+
+
+def test_an_editor_learns_on_chunks_inside_the_box(monkeypatch):
+    flown = []
+
+    def noted(editor, log_coefficient, q, actions, *rest, **settings):
+        flown.append(actions)
+        return 0 * log_coefficient, {}
+
+    monkeypatch.setattr(qam_edit, "edit_loss", noted)
+    boxed = replace(STAGES["qam_edit"], qam=replace(STAGE.qam, action_box=0.1))
+    state, rates = started("qam_edit"), at(0.0, 0.0, 0.6)
+    qam_edit.edit(state, BATCH, jax.random.key(0), rates, NETS, CHAIN, boxed)
+    assert float(jnp.abs(flown[0]).max()) == pytest.approx(0.1)
 
 
 def test_each_actor_of_an_update_draws_with_a_key_of_its_own(monkeypatch):
