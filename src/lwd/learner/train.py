@@ -48,9 +48,6 @@ LOAD_S = 0.01
 LOAD_SHARE = 0.1
 """The same as a share of the learner's time: a fleet must not outrun one whose updates are slow."""
 
-PROBE = 1 << 20
-"""Folded into the learner's seed for the probe; stages fold in small numbers."""
-
 PROBE_EVERY = 5
 """Reports between two probes, each of which costs a quarter of an update."""
 
@@ -130,6 +127,8 @@ class Learner:
             )  # fmt: skip
         for name, stage in config.stages.items():
             require_division(stage.batch, over, f"{name}.batch")
+        keys = jax.random.split(jax.random.key(config.seed), 4)
+        self.keys = dict(zip(("networks", "pretrained", "updates", "probe"), keys, strict=True))
         self.policy = 0
         """Version that was published last."""
 
@@ -145,11 +144,10 @@ class Learner:
         if saved is None:
             require_present(self.config.pretrained, self.config.preset)
             self.bindings.forget()
-            state = compiled_init(self.config, self.mesh)(jax.random.key(self.config.seed))
+            state = compiled_init(self.config, self.mesh)(self.keys["networks"])
             state = begin_with(
                 state, self.config.pretrained, self.config.preset, self.config.control,
-                jax.random.fold_in(jax.random.key(self.config.seed), 1),
-                input_format_of(self.config),
+                self.keys["pretrained"], input_format_of(self.config),
             )  # fmt: skip
             return Position(next(iter(self.config.stages)), 0), state, None
         self.policy = saved.policy
@@ -204,7 +202,7 @@ class Learner:
         settings = self.config.stage(at.stage)
         rate, step = rates(settings), self._updates(at.stage)
         number_of_stage = list(self.config.stages).index(at.stage)
-        seed = jax.random.fold_in(jax.random.key(self.config.seed), 1 + number_of_stage)
+        seed = jax.random.fold_in(self.keys["updates"], number_of_stage)
         sampling = Sampling(
             task_balanced=settings.task_balanced, loss_adaptive=settings.loss_adaptive
         )
@@ -262,10 +260,11 @@ class Learner:
         due = at.update % (PROBE_EVERY * self.config.report_every) == 0
         if "critic/loss" not in means or not (due or at.update == settings.updates):
             return means
-        key = jax.random.fold_in(jax.random.key(self.config.seed), PROBE)
         static = without_rates(settings)
         look = compiled_probe(self.nets, static, self.losses[at.stage].acting, self.mesh)
-        found = look(state, batch, key)
+        found = look(
+            state, batch, jax.random.clone(self.keys["probe"])
+        )  # every look the same noise
         return means | {name: float(value) for name, value in found.items()}
 
     def _save(self, at: Position, state: TrainState, normaliser: Preparation) -> None:

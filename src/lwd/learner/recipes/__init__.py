@@ -105,8 +105,9 @@ def fresh(config: LearnerConfig, key: Array) -> TrainState:
     """The state before the first update of the first stage."""
     functions, chain = nets(config), optimisers(next(iter(config.stages.values())).optimiser)
     extra, inits = {}, dict.fromkeys(loss.extra for loss in losses(config.recipe).values())
-    for number, begin in enumerate(inits, start=1):
-        extra |= begin(jax.random.fold_in(key, number), functions)
+    key, *keys = jax.random.split(key, 1 + len(inits))
+    for begin, extra_key in zip(inits, keys, strict=True):
+        extra |= begin(extra_key, functions)
     rates = [stage.optimiser.value_ema_rate for stage in config.stages.values()]
     averaged = any(rate is not None for rate in rates)
     shared = any(stage.qam.reference == "shared_vlm" for stage in config.stages.values())
