@@ -198,7 +198,7 @@ def draw_values(axes: Axes, curves: Sequence[ValueCurve]) -> None:
     axes.set_title("What the critic expects")
     axes.grid(axis="y", color=FAINT, linewidth=0.5)
     if curves:
-        axes.legend(loc="best")
+        axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
 
 
 def draw_quantile(tau: Axes, entropy: Axes, quantile: Quantile) -> None:
