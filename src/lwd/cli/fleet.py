@@ -147,13 +147,14 @@ def suite(
     """
     from rich.console import Console
 
-    from lwd.actor.process import main
+    from lwd.actor.process import AUTONOMOUS, main
+    from lwd.episode.types import Kind
     from lwd.eval.intervals import wilson
     from lwd.serve.client import Server
     from lwd.suites import load, rig, scores
 
     expose(plane.metrics_port)
-    if (actor.kind in ("rollout", "online")) != bool(server):
+    if (Kind(actor.kind) in AUTONOMOUS) != bool(server):
         raise ConfigError(
             f"kind {actor.kind} with {f'server {server!r}' if server else 'no server'}: a policy "
             "server drives --kind rollout or online, the suite's experts --kind demo or play."

@@ -262,9 +262,8 @@ class Learner:
             return means
         static = without_rates(settings)
         look = compiled_probe(self.nets, static, self.losses[at.stage].acting, self.mesh)
-        found = look(
-            state, batch, jax.random.clone(self.keys["probe"])
-        )  # every look the same noise
+        same_noise = jax.random.clone(self.keys["probe"])
+        found = look(state, batch, same_noise)
         return means | {name: float(value) for name, value in found.items()}
 
     def _save(self, at: Position, state: TrainState, normaliser: Preparation) -> None:

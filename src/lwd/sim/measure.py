@@ -75,14 +75,12 @@ class ExpertSuccess:
         return float(np.mean(stepwise)) if stepwise else self.successes / self.episodes
 
     def __str__(self) -> str:
+        failed = ", ".join(map(str, self.failed_seeds))
         return (
             f"{self.task}: {self.successes}/{self.episodes} succeeded, score {self.score:.3f}, "
             f"{self.mean_s:.1f} robot s and {self.cpu_s:.2f} CPU s per episode"
             + (f"; the physics of {self.invalid} diverged" if self.invalid else "")
-            + (
-                f"; look at seeds {', '.join(map(str, self.failed_seeds))}"
-                * bool(self.failed_seeds)
-            )
+            + (f"; look at seeds {failed}" if failed else "")
         )
 
 
