@@ -25,6 +25,32 @@ def test_sft_loss_by_hand():
     assert metrics["policy/sft_loss"] == loss
 
 
+def test_the_loss_of_the_action_is_how_far_from_it_the_velocity_leads():
+    """At w = 0.75 a velocity that is off by 1.5 ends 1.5 * 0.25 beside the action."""
+    actions, noise, times = jnp.full((1, 2, 2), 3.0), jnp.full((1, 2, 2), 1.0), jnp.array([0.75])
+    loss, _ = flow.sft_loss(
+        lambda a, w: jnp.full(a.shape, 0.5), actions, noise, times, jnp.ones((1, 2), bool),
+        of="action",
+    )  # fmt: skip
+    assert float(loss) == pytest.approx((1.5 * 0.25) ** 2)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10, 100])
+def test_a_velocity_towards_an_action_leads_there_in_any_number_of_steps(steps):
+    goal = jnp.array([[[3.0], [-2.0]], [[0.5], [7.0]]])
+    noise = jax.random.normal(jax.random.key(0), goal.shape)
+    path = flow.interpolate(goal, noise, jnp.array([0.0, 0.8]))
+    velocity = flow.velocity_towards(goal, path, jnp.array([0.0, 0.8]))
+    np.testing.assert_allclose(velocity, goal - noise, rtol=1e-5)
+    found = flow.euler_sample(lambda a, w: flow.velocity_towards(goal, a, w), noise, steps)
+    np.testing.assert_allclose(found, goal, rtol=1e-4)
+
+
+def test_at_the_end_of_the_path_the_velocity_is_finite():
+    towards = flow.velocity_towards(jnp.ones((1, 1, 1)), jnp.zeros((1, 1, 1)), jnp.ones(1))
+    assert float(towards[0, 0, 0]) == pytest.approx(100.0)
+
+
 def test_sft_loss_is_the_mean_over_the_ticks_that_happened():
     """The errors are 1 and 3; with one tick of each masked the other's square remains."""
     actions = jnp.array([[[1.0], [3.0]], [[1.0], [3.0]]])

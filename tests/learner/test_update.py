@@ -421,11 +421,22 @@ def test_each_part_of_a_batch_draws_its_own_paths(state, batch):
     assert each[0] != pytest.approx(each[1], rel=1e-3)
 
 
+def test_a_policy_that_predicts_the_action_is_supervised_by_the_error_of_the_action(state, batch):
+    """By its own prediction of the velocity the same network has the larger loss: (1 - w)^2 < 1."""
+    losses = {}
+    for predicts in ("velocity", "action"):
+        nets = NETS._replace(policy=replace(NETS.policy, predicts=predicts))
+        step = partial(sft_update, nets=nets, optimisers=CHAIN, stage=replace(STAGE, draws=64))
+        _, metrics = step(state, batch, jax.random.key(0), at(0.0, 0.0, 0.6))
+        losses[predicts] = float(metrics["policy/sft_loss"])
+    assert 0 < losses["action"] < 0.6 * losses["velocity"]
+
+
 def test_every_draw_of_a_supervised_row_has_its_own_noise_and_time(state, batch, monkeypatch):
     """Noise is standard normal, time uniform in [0, 1)."""
     drawn = []
 
-    def noted(velocity, actions, noise, times, mask):
+    def noted(velocity, actions, noise, times, mask, *, of):
         jax.debug.callback(lambda *each: drawn.append(each), noise, times)
         return velocity(noise, times).mean(), {}
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lwd.algorithms.flow import euler_sample
 from lwd.config import COMPACT, StateLayout
 from lwd.errors import ConfigError
 from lwd.models import state
@@ -56,6 +57,17 @@ def test_shapes_of_policy_and_critic(preset, rng):
 
     shapes = [found.shape for found in jax.eval_shape(evaluate, jax.random.key(0))]
     assert shapes == [(4, 10, 16), (4, 51), (2, 4)]
+
+
+def test_a_fresh_policy_predicts_the_mean_action_from_whatever_noise(rng):
+    """Its output layer is zero: all Euler paths end at 0, the mean of normalised actions."""
+    policy, _ = build("narrow", COMPACT)
+    given, params = inputs(rng), policy.init(jax.random.key(0))
+    noise = jnp.asarray(rng.normal(size=(4, 10, 16)), jnp.float32)
+    context = policy.encode(params, given)
+    found = euler_sample(lambda a, w: policy.velocity(params, context, a, w), noise, 10)
+    np.testing.assert_allclose(found, np.zeros(noise.shape), atol=1e-5)
+    assert policy.predicts == "action"
 
 
 def test_the_order_of_object_slots_does_not_matter(rng):

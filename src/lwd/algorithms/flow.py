@@ -4,6 +4,7 @@ openpi counts its time t the other way round: w = 1 - t, and its velocity is the
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,9 @@ Chunk = Float[Array, "batch horizon action"]
 Velocity = Callable[[Chunk, Float[Array, "batch"]], Chunk]
 Mask = Bool[Array, "batch horizon"] | Bool[Array, "batch horizon action"]
 Metrics = dict[str, Float[Array, ""]]
+_END = 0.01
+"""Flow time before w = 1 at which the velocity towards a predicted action is cut: 100 Euler steps
+do not reach it."""
 
 
 def interpolate(
@@ -34,21 +38,40 @@ def masked_mean(values: Chunk, mask: Mask) -> Float[Array, ""]:
     return total / jnp.maximum(count, 1.0)
 
 
+def velocity_towards(
+    predicted: Chunk, a: Chunk, times: Float[Array, "batch"]
+) -> Float[Array, "batch horizon action"]:
+    """Velocity at a^w = `a` of the straight path that ends in the `predicted` action, Eq. 7 solved
+    for a^1 - a^0: (a^1 - a^w) / (1 - w).
+
+    A chunk has many numbers and few degrees of freedom. A network that predicts the action stays
+    among them; one that predicts the velocity must also put out all of the noise (x-prediction,
+    arXiv 2511.13720). Within `_END` of w = 1 the velocity no longer grows.
+    """
+    return (predicted - a) / jnp.maximum(1.0 - times, _END)[:, None, None]
+
+
 def sft_loss(
     velocity: Velocity,
     actions: Chunk,
     noise: Chunk,
     times: Float[Array, "batch"],
     mask: Mask,
+    *,
+    of: Literal["velocity", "action"] = "velocity",
 ) -> tuple[Float[Array, ""], Metrics]:
     """Flow-matching loss, Eq. 34: regress the velocity at a^w on a^1 - a^0.
 
     `mask` is False where the episode ended inside the chunk or a dimension is padding. The mean
     over dimensions replaces the paper's squared norm: the same minimum, and a scale that does not
-    depend on the robot.
+    depend on the robot. The loss `of` the action weighs the error at w by (1 - w)^2: it is that of
+    the action which the velocity leads to, and has the same minimum for networks that predict it.
     """
     predicted = velocity(interpolate(actions, noise, times), times).astype(jnp.float32)
-    loss = masked_mean(jnp.square(predicted - (actions - noise)), mask)
+    errors = jnp.square(predicted - (actions - noise))
+    if of == "action":
+        errors = jnp.square(1.0 - times)[:, None, None] * errors
+    loss = masked_mean(errors, mask)
     return loss, {"policy/sft_loss": loss}
 
 

@@ -178,7 +178,7 @@ def sft_update(
         def of_a_draw(noise: Array, times: Array) -> tuple[Array, Metrics]:
             return flow.sft_loss(
                 lambda a, w: policy.velocity(theta, context, a, w),
-                rows.action, noise, times, rows.action_mask,
+                rows.action, noise, times, rows.action_mask, of=policy.predicts,
             )  # fmt: skip
 
         each = jax.vmap(of_a_draw, in_axes=1)(noise, times)

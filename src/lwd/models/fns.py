@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jax import Array
@@ -37,6 +37,9 @@ class PolicyFns:
     """Context that does not depend on the flow, computed once per batch or chunk."""
     velocity: Callable[[Params, Any, Array, Array], Array]
     """(params, context, a [batch, horizon, action], w [batch]) to velocity of the shape of a."""
+    predicts: Literal["velocity", "action"] = "velocity"
+    """What the network puts out, and what the supervised loss is measured in; `velocity` makes a
+    velocity of either (`lwd.algorithms.flow.velocity_towards`)."""
     is_expert: Callable[[str], bool] = lambda path: True
     """Whether a parameter, by its path with slashes, is one that `velocity` reads. Those that only
     `encode` reads are frozen online."""

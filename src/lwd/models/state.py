@@ -3,7 +3,7 @@
 An instruction, with the sub-steps that have been done, attends over the object slots by what they
 are (kind, colour), so that "red can" selects one object whatever its slot, and "kettle" once the
 leaves are in. Their distances to both hands and to the goal are features; the rest are plain
-multi-layer perceptrons.
+multi-layer perceptrons. The policy's predicts the action, which is simpler than its velocity.
 """
 
 import math
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from lwd.algorithms.flow import velocity_towards
 from lwd.config import StateLayout
 from lwd.models.fns import CriticFns, Inputs, Params, PolicyFns
 from lwd.models.tokenizer import VOCABULARY
@@ -26,7 +27,7 @@ KEY = 24
 SHARPNESS = 4.0
 """Scale of fresh queries: the attention starts near a choice, not near an average."""
 BLOCKS = 2
-"""Residual blocks of the velocity."""
+"""Residual blocks of the flow."""
 TIMES = 32
 """Width of the flow time embedding."""
 
@@ -41,7 +42,7 @@ def policy(layout: StateLayout, *, horizon: int, action: int, width: int = 256) 
             "lift": _init_dense(lift, horizon * action + TIMES, width),
             "condition": _init_dense(condition, width, (1 + BLOCKS) * width),
             "blocks": [_init_block(k, width) for k in jax.random.split(layers, BLOCKS)],
-            "out": _init_dense(out, width, horizon * action, scale=0.0),
+            "action": _init_dense(out, width, horizon * action, scale=0.0),
         }
 
     clock = layout.size - layout.scalars
@@ -57,9 +58,10 @@ def policy(layout: StateLayout, *, horizon: int, action: int, width: int = 256) 
         x = _dense(params["lift"], flow) + shift
         for block, scale in zip(params["blocks"], scales, strict=True):
             x = _block(block, x, scale)
-        return _dense(params["out"], _norm(x)).reshape(a.shape)
+        predicted = _dense(params["action"], _norm(x)).reshape(a.shape)
+        return velocity_towards(predicted, a, w)
 
-    return PolicyFns(init=init, encode=encode, velocity=velocity)
+    return PolicyFns(init=init, encode=encode, velocity=velocity, predicts="action")
 
 
 def critic(
