@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 import tyro
 
-from lwd.config import DivlConfig, LearnerConfig, OptimiserConfig, QamConfig, StageConfig
+from lwd.config import (
+    ControlConfig,
+    DivlConfig,
+    LearnerConfig,
+    OptimiserConfig,
+    QamConfig,
+    StageConfig,
+)
 from lwd.errors import ConfigError
 
 
@@ -127,6 +134,13 @@ def test_adjoint_matching_names_what_could_be_meant(name, given, message):
     object.__setattr__(config, name, given)
     with pytest.raises(ConfigError, match=message):
         config.__post_init__()
+
+
+@pytest.mark.parametrize("execute", [0, -1, 11])
+def test_a_chunk_is_carried_out_in_part_or_whole(execute):
+    expected = f"execute is {execute}; between 1 and all 10 ticks of a chunk"
+    with pytest.raises(ConfigError, match=expected):
+        ControlConfig(horizon=10, execute=execute)
 
 
 def test_stages_share_one_value_network():

@@ -42,6 +42,22 @@ def test_a_policy_reaches_the_goal_chunk_by_chunk(robot):
     assert H * (policy.planned - 1) < episode.ticks <= H * policy.planned
 
 
+def test_the_rest_of_a_chunk_is_never_carried_out(robot):
+    """With 2 of 5 ticks carried out the policy plans every other tick, from where the robot is."""
+    robot.control = replace(CONTROL, execute=2)
+    policy, asked = PointPolicy(), []
+    plan = policy.chunk
+    policy.chunk = lambda seen, words: [asked.append(seen.state[:2]), plan(seen, words)][1]
+    episode = roll_out(robot, policy)
+    assert episode.header.outcome is Outcome.SUCCESS
+    assert set(robot.commands) == {2}
+    assert np.array_equal(asked, episode.state[:-1:2, :2])
+    assert np.array_equal(episode.action, episode.action_policy)
+    robot.commands.clear()
+    guarded = roll_out(robot, operator=Intervening(robot, []))
+    assert np.array_equal(guarded.action, episode.action)
+
+
 def test_the_header_has_the_last_scores_of_the_sub_steps(robot):
     assert roll_out(robot).header.substeps == ()
     robot.substeps = (1.0, 0.5, 0.0)

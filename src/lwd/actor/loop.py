@@ -1,4 +1,4 @@
-"""One episode: plan a chunk, execute it, hand over to the operator in the middle when asked."""
+"""One episode: plan a chunk, execute its begin, hand over to the operator in between when asked."""
 
 import math
 import threading
@@ -45,8 +45,9 @@ def run_episode(
 ) -> Episode | None:
     """Reset the robot, act until the episode ends, bring the robot to rest, return the recording.
 
-    The policy plans `horizon` ticks at a time. With an operator the chunk is executed tick by
-    tick, so that the operator can take over inside it; after handing back the policy plans anew.
+    The policy plans `horizon` ticks at a time, of which the first `execute` are carried out. With
+    an operator that is done tick by tick, so that the operator can take over in between; after
+    handing back the policy plans anew.
     A `RealtimePolicy` is asked tick by tick and plans meanwhile; while it has no plan the robot
     holds its last target, and if that takes too long the episode ends as INTERRUPTED.
     Without a policy the operator acts in every tick. When `stop` is set the episode ends as
@@ -179,7 +180,7 @@ class _Acting:
                 f"policy version {self._policy.version} planned {chunk.shape} actions, finite="
                 f"{bool(np.isfinite(chunk).all())}; expected {horizon} finite ones."
             )
-        return chunk
+        return chunk[: self._robot.control.execute]
 
     def _execute(
         self,

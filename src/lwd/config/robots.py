@@ -17,12 +17,21 @@ class ControlConfig:
     """Control ticks per second."""
     horizon: int = 30
     """Ticks in an action chunk, H."""
+    execute: int | None = None
+    """Ticks of a chunk that are carried out before the policy plans the next one; None is all of
+    them, as in the paper. Fewer correct a reach sooner and ask the policy more often. Learning
+    takes no notice: what it sees are chunks as they were carried out."""
     timestep_s: float = 0.002
     """Physics step of the simulator in seconds."""
 
     def __post_init__(self) -> None:
         require(self.rate_hz > 0, f"rate_hz is {self.rate_hz}; it must be positive.")
         require(self.horizon > 0, f"horizon is {self.horizon}; it must be positive.")
+        require(
+            self.execute is None or 0 < self.execute <= self.horizon,
+            f"execute is {self.execute}; between 1 and all {self.horizon} ticks of a chunk can be "
+            "carried out before the next one.",
+        )
 
     def discount(self, per_tick_30hz: float = 0.9999) -> float:
         """Discount per tick so that one second is discounted as the paper's 30 ticks (-B2)."""
@@ -30,12 +39,13 @@ class ControlConfig:
 
 
 FULL = ControlConfig()
-COMPACT = ControlConfig(rate_hz=10.0, horizon=10, timestep_s=0.005)
+COMPACT = ControlConfig(rate_hz=10.0, horizon=10, execute=5, timestep_s=0.005)
 CONTROL: dict[str, ControlConfig] = {"full": FULL, "compact": COMPACT}
 
 
 def control(name: str) -> ControlConfig:
-    """Control preset by name: `full` (30 Hz, H = 30) or `compact` (10 Hz, H = 10)."""
+    """Control preset by name: `full` (30 Hz, H = 30) or `compact` (10 Hz, H = 10, of which 5 are
+    carried out)."""
     if name not in CONTROL:
         raise unknown("control rate", name, CONTROL)
     return CONTROL[name]
