@@ -1,12 +1,12 @@
 """How often the scripted expert of every task succeeds, at both rates, on both splits.
 
 `python -m benchmarks.experts` runs 50 seeds of every cell on one core and writes
-benchmarks/results/experts.md. Cells that are done stay in runs/experts, so that a run goes on after
-a stop; `--summary` writes the page of what there is.
+benchmarks/results/experts.md. Cells that are done stay in benchmarks/results/experts.jsonl, so that
+a run goes on after a stop, on another machine too; delete a cell's line to measure it again.
+`--summary` writes the page of what there is.
 """
 
 import argparse
-import dataclasses
 import json
 from collections import Counter
 from itertools import product
@@ -18,48 +18,53 @@ from lwd.eval.intervals import wilson
 from lwd.sim.measure import expert_success
 from lwd.sim.tasks import TASKS
 
-CELLS = Path("runs/experts")
-PAGE = Path(__file__).parent / "results" / "experts.md"
+KEPT = Path(__file__).parent / "results" / "experts.jsonl"
+PAGE = KEPT.with_suffix(".md")
 EPISODES, SEED = 50, 0
 SPLITS = {"train": False, "held-out": True}
+MARKS = (1.0, 0.5, 0.0)
+"""Scores of a sub-step."""
+Cell = tuple[str, str, str]
+"""Task, rate, split."""
 
 
-def file_of(task: str, rate: str, split: str) -> Path:
-    """Where a cell is kept."""
-    return CELLS / f"{task}-{rate}-{split}.json"
+def kept() -> dict[Cell, dict]:
+    """The cells that are done."""
+    lines = KEPT.read_text().splitlines() if KEPT.exists() else []
+    return {(c["task"], c["rate"], c["split"]): c for c in map(json.loads, lines)}
 
 
 def measure(task: str, rate: str, split: str) -> None:
     """Run the expert and keep what came out."""
     found = expert_success(task, EPISODES, SEED, CONTROL[rate], held_out=SPLITS[split])
-    kept = {
-        "commit": commit(),
+    scores = Counter(score for attempt in found.attempts for score in attempt.substeps)
+    cell = {
+        "task": task,
+        "rate": rate,
+        "split": split,
         "successes": found.successes,
         "invalid": found.invalid,
         "failed_seeds": found.failed_seeds,
-        "score": found.score,
-        "robot_s": found.mean_s,
-        "cpu_s": found.cpu_s,
-        "attempts": [dataclasses.asdict(attempt) for attempt in found.attempts],
+        "score": round(found.score, 3),
+        "marks": [scores[mark] for mark in MARKS] if scores else None,
+        "robot_s": round(found.mean_s, 1),
+        "robot_s_per_cpu_s": round(found.mean_s / found.cpu_s),
+        "commit": commit(),
     }
-    path = file_of(task, rate, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".part").write_text(json.dumps(kept))
-    path.with_suffix(".part").rename(path)
+    with KEPT.open("a") as file:
+        file.write(json.dumps(cell) + "\n")
     print(found, rate, split, flush=True)
 
 
-def line(task: str, rate: str, split: str) -> str:
+def line(cell: dict) -> str:
     """A row of the table."""
-    cell = json.loads(file_of(task, rate, split).read_text())
     low, high = wilson(cell["successes"], EPISODES)
     failed = ", ".join(map(str, cell["failed_seeds"])) or "-"
-    scores = Counter(score for attempt in cell["attempts"] for score in attempt["substeps"])
-    marks = " / ".join(str(scores[mark]) for mark in (1.0, 0.5, 0.0)) if scores else "-"
+    marks = " / ".join(map(str, cell["marks"])) if cell["marks"] else "-"
     return (
-        f"| {task} | {rate} | {split} | {cell['successes']}/{EPISODES} "
+        f"| {cell['task']} | {cell['rate']} | {cell['split']} | {cell['successes']}/{EPISODES} "
         f"[{low:.0%}, {high:.0%}] | {cell['score']:.3f} | {marks} | {cell['robot_s']:.1f} "
-        f"| {cell['robot_s'] / cell['cpu_s']:.0f} | {failed} | {cell['commit']} |"
+        f"| {cell['robot_s_per_cpu_s']} | {failed} | {cell['commit']} |"
     )
 
 
@@ -68,13 +73,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--summary", action="store_true", help="only write the page")
     asked = parser.parse_args()
-    cells = [(t, r, s) for r, s, t in product(reversed(CONTROL), SPLITS, TASKS)]
-    for cell in cells:
-        if not asked.summary and not file_of(*cell).exists():
-            measure(*cell)
-    cells = list(product(TASKS, CONTROL, SPLITS))
-    rows = [line(*cell) for cell in cells if file_of(*cell).exists()]
-    missing = [" ".join(cell) for cell in cells if not file_of(*cell).exists()]
+    for rate, split, task in product(reversed(CONTROL), SPLITS, TASKS):
+        if not asked.summary and (task, rate, split) not in kept():
+            measure(task, rate, split)
+    cells, done = list(product(TASKS, CONTROL, SPLITS)), kept()
+    rows = [line(done[cell]) for cell in cells if cell in done]
+    missing = [" ".join(cell) for cell in cells if cell not in done]
     page = [
         "# The scripted experts",
         "",
