@@ -106,10 +106,13 @@ def advance(cell: Cell, chunks: Chunks, env: Any, *, until: int, pace: Pace) -> 
     """Train to `until` updates from the last checkpoint, evaluating on the way.
 
     The checkpoint is written before the evaluation that belongs to it: a process that is killed
-    repeats at most `pace.checkpoint` updates or one evaluation.
+    repeats at most `pace.checkpoint` updates or one evaluation. An evaluation that another machine
+    did, whose checkpoint is not here, is not repeated.
     """
     about = {"seeds": cell.seeds, "config": asdict(cell.config)}
     ledger = Ledger(cell.folder / "cell.json", cell.facts | about)
+    if ledger.evaluated(until):
+        return ledger
     saved = cell.folder / "state.npz"
     state, done = create(cell.config, cell.seeds), 0
     if saved.exists():

@@ -69,6 +69,8 @@ def advance(
     agent = create(options, seed, dataset, tasks.INV_TEMP[options.domain])
     about = facts("official", f"qam_td:euler:{options.flow_steps}", options, int(dataset.size))
     ledger = Ledger(folder / "cell.json", about | {"seeds": [seed]})
+    if ledger.evaluated(until):
+        return
     done, ms, metrics = 0, None, {}
     if (folder / "state.msgpack").exists():
         saved = flax.serialization.msgpack_restore((folder / "state.msgpack").read_bytes())

@@ -173,7 +173,7 @@ are the same; inv_temp is the authors' for sparse rewards, with the package's it
 def main() -> None:
     """Write the report of all cells there are."""
     ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--cells", type=Path, default=Path("runs/ogbench/cells"))
+    ask.add_argument("--cells", type=Path, default=Path("benchmarks/results/ogbench"))
     ask.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results/ogbench.md")
     options = ask.parse_args()
     folders = [folder for folder in sorted(options.cells.glob("*")) if cells(folder)]

@@ -4,8 +4,8 @@
 --cells qam_td:euler:10 qam_td:bridge:4 --updates 50000 --seeds 0 1` trains and evaluates each cell,
 all of them to the next evaluation before any goes beyond it, so that a grid that ends early still
 compares equal budgets. A cell is CRITIC:EXTRACTOR:FLOW_STEPS. Everything is kept below --out, one
-folder a cell with its evaluations (cell.json) and its checkpoint; the same command goes on where it
-stopped, and a larger --updates continues it.
+folder a cell with its evaluations (cell.json, which belong into the repository) and its checkpoint,
+which does not; the same command goes on where it stopped, and a larger --updates continues it.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--eval-episodes", type=int, default=50)
     ask.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     ask.add_argument("--threads", type=int, default=1, help="of XLA on the CPU; 0: all cores")
-    ask.add_argument("--out", type=Path, default=Path("runs/ogbench/cells"))
+    ask.add_argument("--out", type=Path, default=Path("benchmarks/results/ogbench"))
     return ask
 
 
