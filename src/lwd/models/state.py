@@ -3,7 +3,7 @@
 An instruction, with the sub-steps that have been done, attends over the object slots by what they
 are (kind, colour), so that "red can" selects one object whatever its slot, and "kettle" once the
 leaves are in. Their distances to both hands and to the goal are features; the rest are plain
-multi-layer perceptrons. The policy's predicts the action, which is simpler than its velocity.
+multi-layer perceptrons. The policy's predicts the action, of which the velocity follows.
 """
 
 import math
