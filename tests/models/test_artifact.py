@@ -119,7 +119,7 @@ def test_a_chunk_is_absolute_targets_and_repeats_with_the_seed(packed, rng):
 
 def test_what_does_not_fit_is_named(packed):
     _, tensors, metadata = packed
-    name = "policy/out/w"
+    name = "policy/action/w"
     with pytest.raises(IntegrityError, match=f"lack tensor '{name}'"):
         unpack({n: t for n, t in tensors.items() if n != name}, metadata, COMPACT)
     with pytest.raises(IntegrityError, match=f"tensor '{name}' has shape"):

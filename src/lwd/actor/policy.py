@@ -214,12 +214,12 @@ class PolicyStore:
             log.warning("last good weights not usable robot=%s reason=%s", self._robot, error)
 
     def _reject(self, version: int, reason: str) -> None:
-        self.rejected[version] = reason
         last_good = self._current.row.version if self._current else 0
         log.error(
             "weights rejected robot=%s version=%d last_good=%d reason=%s",
             *(self._robot, version, last_good, reason),
         )
+        self.rejected[version] = reason  # last: who sees it there finds it in the log
 
     def _thread(self, step: Callable[[], None]) -> None:
         """Repeat `step`; a dead service is waited for, anything else ends the robot's process."""
