@@ -73,8 +73,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--summary", action="store_true", help="only write the page")
     asked = parser.parse_args()
+    done = kept()
     for rate, split, task in product(reversed(CONTROL), SPLITS, TASKS):
-        if not asked.summary and (task, rate, split) not in kept():
+        if not asked.summary and (task, rate, split) not in done:
             measure(task, rate, split)
     cells, done = list(product(TASKS, CONTROL, SPLITS)), kept()
     rows = [line(done[cell]) for cell in cells if cell in done]

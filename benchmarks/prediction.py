@@ -8,7 +8,6 @@ act at the same held-out starts. Writes benchmarks/results/prediction.md. RUN is
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,25 +17,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.finished import replay
 from benchmarks.record import REPOSITORY, header
 from lwd.algorithms import flow
-from lwd.config import COMPACT, ControlConfig, PlaneConfig
+from lwd.config import COMPACT, ControlConfig
 from lwd.eval.evaluate import Bench, Starts, evaluate
 from lwd.eval.results import Evaluation
 from lwd.learner import feed
 from lwd.learner.recipes import fresh, nets, recipe
-from lwd.learner.state import Nets, TrainState, optimisers, rates, start_stage
+from lwd.learner.state import TrainState, optimisers, rates, start_stage
 from lwd.learner.train import fit_normaliser
 from lwd.learner.update import sft_update
+from lwd.models.acts import velocity
 from lwd.models.artifact import FlowPolicy, pack
 from lwd.models.fns import PolicyFns
 from lwd.models.inputs.preparation import Preparation
 from lwd.models.presets import build
 from lwd.models.sharding import mesh
-from lwd.replay.reader import Options, Reader
 from lwd.store import weights
-from lwd.store.catalog import Catalog
-from lwd.store.objects import Objects
 
 
 @dataclass(frozen=True)
@@ -86,36 +84,32 @@ def functions(way: str) -> PolicyFns:
     if WAYS[way].output == "action":
         return policy
 
-    def velocity(params, context, a, w):
-        at_rest = policy.velocity(params, context, a, w)  # (output - a) / (1 - w)
-        return at_rest * jnp.maximum(1.0 - w, 0.01)[:, None, None] + a
+    def output(params, context, a, w):
+        towards = policy.velocity(params, context, a, w)  # (output - a) / (1 - w)
+        return towards * jnp.maximum(1.0 - w, flow.END)[:, None, None] + a
 
-    return replace(policy, velocity=velocity)
+    return replace(policy, velocity=output)
 
 
 def learnt(root: Path, updates: int, seed: int) -> dict[str, tuple]:
     """Published policies by way."""
     config = recipe("lwd", seed=seed).with_stage("sft", updates=updates)
-    plane = PlaneConfig(root=root)
-    with tempfile.TemporaryDirectory() as cache, Catalog(plane.catalog) as catalog:
-        reader = Reader(
-            catalog,
-            Objects(plane.objects),
-            Path(cache),
-            horizon=config.control.horizon,
-            discount=config.control.discount(),
-            seed=seed,
-            options=Options(prefetcher=False),
+    stage, known, start = config.stage("sft"), nets(config), fresh(config, jax.random.key(seed))
+    chain, rate = optimisers(stage.optimiser), rates(stage)
+    states = dict.fromkeys(WAYS, start_stage(start, chain))
+    steps = {
+        way: jax.jit(
+            partial(
+                sft_update,
+                nets=known._replace(policy=functions(way)),
+                optimisers=chain,
+                stage=stage,
+            )
         )
-        newest = catalog.snapshot_version()
-        while reader.sync() < newest:
-            print(f"loaded snapshot {reader.version} of {newest}", flush=True)
-        normaliser, stage = fit_normaliser(config, reader), config.stage("sft")
-        states = {way: fresh(config, jax.random.key(seed)) for way in WAYS}
-        chain = optimisers(stage.optimiser)
-        states = {way: start_stage(state, chain) for way, state in states.items()}
-        known, rate = nets(config), rates(stage)
-        steps = {way: _step(known._replace(policy=functions(way)), config) for way in WAYS}
+        for way in WAYS
+    }
+    with replay(root, config) as reader:
+        normaliser = fit_normaliser(config, reader)
         for number in range(updates):
             rows = reader.sample(number, stage.mixture, stage.batch, n_step=1)
             batch = feed.transitions(rows, normaliser, mesh())
@@ -125,15 +119,7 @@ def learnt(root: Path, updates: int, seed: int) -> dict[str, tuple]:
                 losses[way] = metrics["policy/sft_loss"]
             if (number + 1) % 500 == 0:
                 print(number + 1, {way: f"{float(x):.4f}" for way, x in losses.items()}, flush=True)
-        reader.close()
     return {way: _published(state, normaliser, way) for way, state in states.items()}
-
-
-def _step(functions: Nets, config) -> Callable:
-    stage = config.stage("sft")
-    return jax.jit(
-        partial(sft_update, nets=functions, optimisers=optimisers(stage.optimiser), stage=stage)
-    )
 
 
 def _published(state: TrainState, normaliser: Preparation, way: str) -> tuple:
@@ -150,10 +136,7 @@ class Acting(FlowPolicy):
 
         @jax.jit
         def sample(params, extra, inputs, noise):
-            context = policy.encode(params, inputs)
-            return flow.euler_sample(
-                lambda a, w: policy.velocity(params, context, a, w), noise[0], steps
-            )
+            return flow.euler_sample(velocity(policy, params, inputs), noise[0], steps)
 
         self._sample = sample
 

@@ -9,7 +9,6 @@ benchmarks/results/trust_gate.md. RUN's catalog and checkpoints are only read.
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.finished import replay
 from benchmarks.record import REPOSITORY, header
-from lwd.config import LearnerConfig, PlaneConfig, StageConfig
+from lwd.config import LearnerConfig, StageConfig
 from lwd.eval.evaluate import Starts, evaluate
 from lwd.eval.results import Evaluation
 from lwd.learner import feed
@@ -31,9 +31,7 @@ from lwd.learner.update import critic_update, extract_policy
 from lwd.models.artifact import pack
 from lwd.models.inputs.preparation import Preparation
 from lwd.models.sharding import mesh
-from lwd.replay.reader import Options, Reader
-from lwd.store.catalog import Catalog
-from lwd.store.objects import Objects
+from lwd.replay.reader import Reader
 
 OFF = "off"
 FOLLOWED = ("policy/gate_open", "policy/gain", "policy/shift", "policy/adjoint")
@@ -67,22 +65,8 @@ def extracted(root: Path, config: LearnerConfig, gates: Sequence[str]) -> tuple[
     state = fresh(config, jax.random.key(config.seed))
     sft = trained.networks.reference
     state = start_stage(state._replace(policy=sft, reference=sft), optimisers(stage.optimiser))
-    plane = PlaneConfig(root=root)
-    with tempfile.TemporaryDirectory() as cache, Catalog(plane.catalog) as catalog:
-        reader = Reader(
-            catalog,
-            Objects(plane.objects),
-            Path(cache),
-            horizon=config.control.horizon,
-            discount=config.control.discount(),
-            seed=config.seed,
-            options=Options(prefetcher=False),
-        )
-        newest = catalog.snapshot_version()
-        while reader.sync() < newest:
-            print(f"loaded snapshot {reader.version} of {newest}", flush=True)
+    with replay(root, config) as reader:
         states, metrics = _learn(config, stage, state, trained.normaliser, reader, gates)
-        reader.close()
     artifact = partial(pack, preset=config.preset, control=config.control)
     found = {"sft": artifact(sft, trained.normaliser)}
     for gate, learnt in states.items():

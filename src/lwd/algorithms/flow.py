@@ -14,7 +14,7 @@ Chunk = Float[Array, "batch horizon action"]
 Velocity = Callable[[Chunk, Float[Array, "batch"]], Chunk]
 Mask = Bool[Array, "batch horizon"] | Bool[Array, "batch horizon action"]
 Metrics = dict[str, Float[Array, ""]]
-_END = 0.01
+END = 0.01
 """Flow time before w = 1 at which the velocity towards a predicted action is cut: 100 Euler steps
 do not reach it."""
 
@@ -46,9 +46,9 @@ def velocity_towards(
 
     A chunk has many numbers and few degrees of freedom. A network that predicts the action stays
     among them; one that predicts the velocity must also put out all of the noise (x-prediction,
-    arXiv 2511.13720). Within `_END` of w = 1 the velocity no longer grows.
+    arXiv 2511.13720). Within `END` of w = 1 the velocity no longer grows.
     """
-    return (predicted - a) / jnp.maximum(1.0 - times, _END)[:, None, None]
+    return (predicted - a) / jnp.maximum(1.0 - times, END)[:, None, None]
 
 
 def sft_loss(
