@@ -24,7 +24,14 @@ from benchmarks.record import REPOSITORY, header
 from lwd.actor.loop import run_episode
 from lwd.actor.recorder import Recording
 from lwd.actor.robot import Observation
-from lwd.config import COMPACT, HostConfig, LearnerConfig, OptimiserConfig, PlaneConfig
+from lwd.config import (
+    COMPACT,
+    HostConfig,
+    LearnerConfig,
+    OptimiserConfig,
+    PlaneConfig,
+    SightConfig,
+)
 from lwd.edge.announce import describe
 from lwd.episode.payload import encode
 from lwd.episode.types import Episode, Kind, Outcome
@@ -127,7 +134,7 @@ def settings(plan: Plan) -> LearnerConfig:
 def _robot(plan: Plan):
     """A simulated robot with the cameras of the preset."""
     side = input_format(plan.preset, COMPACT).image
-    sees = Circumstances(cameras=ROBOT_CAMERAS, image_size=side, image_every=2)
+    sees = Circumstances(sight=SightConfig(cameras=ROBOT_CAMERAS, image_size=side, image_every=2))
     return rig(Kind.DEMO, (TASK,), COMPACT, robot_id="vision", circumstances=sees)
 
 

@@ -20,11 +20,7 @@ from lwd.sim.expert import Expert
 from lwd.sim.hands import NO_NOISE
 from lwd.sim.render import contact_sheet, png, sheet_of
 from lwd.sim.robot import SimRobot
-
-needs_opengl = pytest.mark.skipif(
-    os.environ.get("MUJOCO_GL") == "disable",
-    reason="no EGL library: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri",
-)
+from opengl import needs_opengl
 
 
 def test_png_is_what_other_programs_read(rng):

@@ -7,7 +7,7 @@ import pytest
 
 from lwd.actor.loop import run_episode
 from lwd.actor.robot import Robot, Status
-from lwd.config import COMPACT
+from lwd.config import COMPACT, SightConfig
 from lwd.config.fleet import DisturbanceConfig
 from lwd.episode.payload import decode, encode
 from lwd.episode.types import Kind, Outcome
@@ -121,9 +121,7 @@ def test_an_emergency_stop_interrupts_the_episode_and_the_upload_says_so():
         COMPACT,
         robot_id="r",
         circumstances=Circumstances(
-            cameras=("head",),
-            image_size=32,
-            image_every=2,
+            sight=SightConfig(cameras=("head",), image_size=32, image_every=2),
             disturbance=DisturbanceConfig(emergency_stops_per_h=4000.0),
         ),
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from lwd.cli.flags import Actor, AsJson, Plane
-from lwd.config import ActorConfig, ChaosConfig, PlaneConfig
+from lwd.config import BLIND, ActorConfig, ChaosConfig, PlaneConfig
 from lwd.errors import ConfigError
 from lwd.store.metrics import expose
 
@@ -158,6 +158,11 @@ def suite(
         raise ConfigError(
             f"kind {actor.kind} with {f'server {server!r}' if server else 'no server'}: a policy "
             "server drives --kind rollout or online, the suite's experts --kind demo or play."
+        )
+    if actor.sight != BLIND:
+        raise ConfigError(
+            "--cameras, --image-size and --image-every are a simulated robot's; a suite has its "
+            "own cameras, whose images --cameras-px keeps."
         )
     found = load(name, cameras_px)
     asked = Server(url=server, layout=layout, robot=actor.robot) if server else None

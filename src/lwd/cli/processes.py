@@ -89,12 +89,7 @@ def robot(
         robot_id=actor.robot,
         held_out=held_out,
         intervene=intervene,
-        circumstances=Circumstances(
-            cameras=actor.cameras,
-            image_size=actor.image_size,
-            image_every=actor.image_every,
-            tokenizer=actor.tokenizer,
-        ),
+        circumstances=Circumstances(sight=actor.sight, tokenizer=actor.tokenizer),
     )
     joints = StateLayout().joints
     main(

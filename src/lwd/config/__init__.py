@@ -22,9 +22,19 @@ from lwd.config.processes import (
     HostConfig,
     PlaneConfig,
 )
-from lwd.config.robots import COMPACT, CONTROL, FULL, ControlConfig, StateLayout, control
+from lwd.config.robots import (
+    BLIND,
+    COMPACT,
+    CONTROL,
+    FULL,
+    ControlConfig,
+    SightConfig,
+    StateLayout,
+    control,
+)
 
 __all__ = [
+    "BLIND",
     "COMPACT",
     "CONTROL",
     "FULL",
@@ -42,6 +52,7 @@ __all__ = [
     "OptimiserConfig",
     "PlaneConfig",
     "QamConfig",
+    "SightConfig",
     "StageConfig",
     "StateLayout",
     "control",

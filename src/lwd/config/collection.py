@@ -4,9 +4,12 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import arg
 
 from lwd.config.require import require, require_name
+from lwd.config.robots import BLIND, SightConfig
 
 Made = Literal["demo", "rollout", "play"]
 """Kinds of episodes in an offline buffer."""
@@ -34,6 +37,8 @@ class CollectConfig:
     """Control preset: 10 Hz with chunks of 10 ticks, or 30 Hz with 30."""
     robot: str = "collector"
     """Name under which the episodes are recorded and spooled."""
+    sight: Annotated[SightConfig, arg(name="")] = BLIND
+    """What the robot's cameras keep."""
     workers: int = os.cpu_count() or 1
     """Processes."""
     effort: float = 4.0

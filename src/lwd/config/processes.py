@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from lwd.config.require import require, require_name
-from lwd.config.robots import IMAGE_SIZES
+from lwd.config.robots import BLIND, SightConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +112,8 @@ class ActorConfig:
     """Episodes of this kind to save in all, over restarts; None means until stopped."""
     spool_quota_bytes: int = 20 << 30
     """Bound of the robot's spool on disk."""
-    cameras: tuple[str, ...] = ()
-    """Cameras whose images are kept, and seen by a policy that sees; none costs no rendering."""
-    image_size: int = 96
-    """Pixels of a side of their images."""
-    image_every: int = 0
-    """Ticks between two kept images; 0 is once a chunk."""
+    sight: Annotated[SightConfig, arg(name="")] = BLIND
+    """What its cameras keep."""
     tokenizer: str = ""
     """Path or URL of this machine's copy of the tokenizer that the weights were trained with, where
     it is not where the learner had it; its hash must be the one that the weights name."""
@@ -133,11 +129,6 @@ class ActorConfig:
         require(self.seed >= 0, f"seed is {self.seed}; it must not be negative.")
         enough = self.episodes is None or self.episodes >= 0
         require(enough, f"episodes is {self.episodes}; it must not be negative.")
-        known = ", ".join(map(str, IMAGE_SIZES))
-        size = self.image_size
-        require(size in IMAGE_SIZES, f"image_size is {size}; it must be one of {known}.")
-        once = len(set(self.cameras)) == len(self.cameras)
-        require(once, f"cameras are {', '.join(self.cameras)}; name each once.")
 
 
 @dataclass(frozen=True, kw_only=True)

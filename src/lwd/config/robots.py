@@ -52,6 +52,29 @@ def control(name: str) -> ControlConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SightConfig:
+    """What a robot's cameras keep."""
+
+    cameras: tuple[str, ...] = ()
+    """Cameras whose images are kept, and seen by a policy that sees; none costs no rendering."""
+    image_size: int = 96
+    """Pixels of a side of their images."""
+    image_every: int = 0
+    """Ticks between two kept images; 0 is once a chunk."""
+
+    def __post_init__(self) -> None:
+        known, size = ", ".join(map(str, IMAGE_SIZES)), self.image_size
+        require(size in IMAGE_SIZES, f"image_size is {size}; it must be one of {known}.")
+        every = self.image_every
+        require(every >= 0, f"image_every is {every}; it must not be negative.")
+        once = len(set(self.cameras)) == len(self.cameras)
+        require(once, f"cameras are {', '.join(self.cameras)}; name each once.")
+
+
+BLIND = SightConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
 class StateLayout:
     """Order and sizes of the parts of a state vector: arms, then object slots, then scalars.
 

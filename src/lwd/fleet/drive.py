@@ -13,7 +13,7 @@ import numpy as np
 
 from lwd.actor import process
 from lwd.chaos.links import FAIR, Links, Weather
-from lwd.config import ActorConfig, PlaneConfig, StateLayout, control
+from lwd.config import ActorConfig, PlaneConfig, SightConfig, StateLayout, control
 from lwd.config.fleet import PERFECT, FleetConfig, LinkConfig, RobotConfig
 from lwd.config.guidance import GuidanceConfig
 from lwd.config.require import require
@@ -104,8 +104,7 @@ def _act(
         held_out=fleet.split == "held-out",
         intervene=fleet.intervene,
         circumstances=Circumstances(
-            cameras=robot.cameras,
-            image_size=robot.image_size,
+            sight=SightConfig(cameras=robot.cameras, image_size=robot.image_size),
             tokenizer=order.tokenizer,
             speed=fleet.speed,
             disturbance=fleet.disturbance(robot),

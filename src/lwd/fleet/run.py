@@ -14,7 +14,7 @@ from lwd.config import PlaneConfig
 from lwd.config.fleet import FleetConfig
 from lwd.fleet.drive import Order
 from lwd.processes import Processes
-from lwd.sim.cameras import check_opengl
+from lwd.sim.cameras import require_cameras
 from lwd.store import metrics
 from lwd.store.disk import make_folder, written_aside
 
@@ -88,8 +88,8 @@ def run(
     else ServiceError. `look` sees the standings and the number of processes now and then. Raises
     ConfigError where robots have cameras and this machine has no OpenGL.
     """
-    if any(robot.cameras for robot in fleet.robots):
-        check_opengl()
+    for robot in fleet.robots:
+        require_cameras(robot.cameras)
     make_folder(plane.root)
     copy = plane.root / "fleet.yaml"
     with written_aside(copy) as file:

@@ -6,6 +6,7 @@
 import atexit
 import os
 import weakref
+from collections.abc import Iterable
 from functools import cache
 
 import mujoco
@@ -34,9 +35,17 @@ def open_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
     return renderer
 
 
+def require_cameras(names: Iterable[str]) -> None:
+    """ConfigError where a camera is unknown or cannot work, before anything is simulated."""
+    for name in names:
+        if name not in CAMERAS:
+            raise unknown("camera", name, CAMERAS)
+        check_opengl()
+
+
 @cache
 def check_opengl() -> None:
-    """ConfigError where cameras cannot work, before anything is simulated; about 0.1 s, once."""
+    """ConfigError where there is no OpenGL; about 0.1 s, once."""
     open_renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 16).close()
 
 
@@ -51,9 +60,7 @@ class Cameras:
     """Renderer of some of a scene's cameras, square images."""
 
     def __init__(self, scene: Scene, names: tuple[str, ...], size: int) -> None:
-        for name in names:
-            if name not in CAMERAS:
-                raise unknown("camera", name, CAMERAS)
+        require_cameras(names)
         self._scene, self._names = scene, names
         self._renderer = open_renderer(scene.model, size)
 

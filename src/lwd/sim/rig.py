@@ -10,7 +10,7 @@ from lwd.actor.operator import Demonstration, Operator
 from lwd.actor.process import Rig
 from lwd.actor.recorder import Recording
 from lwd.actor.robot import Robot
-from lwd.config import ControlConfig
+from lwd.config import BLIND, ControlConfig, SightConfig
 from lwd.config.fleet import UNTROUBLED, DisturbanceConfig
 from lwd.episode.types import Kind
 from lwd.serve.policies import flows
@@ -31,10 +31,7 @@ PLAY_FAULTS = Faults(offset_grasp=0.5, early_release=0.4, wrong_item=0.3)
 class Circumstances:
     """How a robot is equipped and what befalls it."""
 
-    cameras: tuple[str, ...] = ()
-    image_size: int = 96
-    image_every: int = 0
-    """As `lwd.actor.recorder.Recording` has it."""
+    sight: SightConfig = BLIND
     tokenizer: str = ""
     """As `lwd.models.artifact.unpack` has it."""
     speed: float | None = None
@@ -58,17 +55,19 @@ def rig(
     simulated human takes over when the policy is stuck.
     """
 
+    sight = circumstances.sight
+
     def robot() -> Robot:
         made = SimRobot(
             tuple(tasks),
             control=control,
             robot_id=robot_id,
             held_out=held_out,
-            cameras=circumstances.cameras,
-            image_size=circumstances.image_size,
+            cameras=sight.cameras,
+            image_size=sight.image_size,
             time_scale=circumstances.speed,
         )
-        made.image_every = circumstances.image_every or made.image_every
+        made.image_every = sight.image_every or made.image_every
         if circumstances.disturbance == UNTROUBLED:
             return made
         return TroubledRobot(made, circumstances.disturbance)
@@ -87,5 +86,5 @@ def rig(
         robot=robot,
         operator=None if alone else operator,
         build=flows(control, circumstances.tokenizer) if acts else None,
-        recording=Recording(held_out=held_out, image_every=circumstances.image_every),
+        recording=Recording(held_out=held_out, image_every=sight.image_every),
     )

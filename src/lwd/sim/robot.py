@@ -10,9 +10,8 @@ from lwd.actor.devices.page import Steering
 from lwd.actor.robot import Observation, Status, Task, Tick
 from lwd.config import ControlConfig
 from lwd.config.require import require
-from lwd.errors import unknown
 from lwd.sim.body import JOINT_LIMIT, MAX_OPENING, MAX_SPEED
-from lwd.sim.cameras import CAMERAS, Cameras, check_opengl
+from lwd.sim.cameras import Cameras, require_cameras
 from lwd.sim.scene import ACTION, REST, Scene, SceneMoment
 from lwd.sim.score import Scorer, Tally
 from lwd.sim.task import TaskSpec, draw_variation
@@ -63,11 +62,7 @@ class SimRobot:
         self._specs = [find_task(name) for name in names]
         self._scenes: dict[str, Scene] = {}
         self._eyes: dict[str, Cameras] = {}
-        for name in cameras:
-            if name not in CAMERAS:
-                raise unknown("camera", name, CAMERAS)
-        if cameras:
-            check_opengl()
+        require_cameras(cameras)
         self.cameras, self._image_size = cameras, image_size
         self._time_scale = time_scale
         self.control = control

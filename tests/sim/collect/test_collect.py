@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import point_buffer
 import pytest
 from point_buffer import config, make
 
-from lwd.config import COMPACT
+from lwd.config import BLIND, COMPACT, SightConfig
 from lwd.config.collection import CollectConfig
 from lwd.edge.spool import Spool
 from lwd.edge.uploader import Uploader
@@ -26,6 +27,7 @@ from lwd.sim.collect.journal import Entry, Journal
 from lwd.sim.collect.run import collect
 from lwd.store.catalog import COORDINATOR, Catalog
 from lwd.store.objects import Objects
+from opengl import needs_opengl
 from processes import wait_until
 
 TESTS = Path(__file__).parents[2]
@@ -159,6 +161,29 @@ def test_rollouts_wait_until_there_are_policies(tmp_path):
     assert {e.kind for e in collect(alone, make=make).entries} == {"demo", "play"}
     with_policies = config(tmp_path, scale=1e-4, tasks=("freezer",))
     assert all(stream.filled for stream in collect(with_policies, make=make).streams)
+
+
+@needs_opengl
+def test_a_buffer_keeps_what_its_cameras_see_and_goes_on_with_the_same_ones(tmp_path):
+    head = SightConfig(cameras=("head",), image_size=32, image_every=5)
+    asked = CollectConfig(
+        root=tmp_path, scale=1e-4, tasks=("restocking",), kinds=("demo",), sight=head, workers=1
+    )
+    (entry,) = collect(asked).entries
+    (episode,) = spooled(tmp_path).values()
+    assert entry.episode_id == episode.header.episode_id
+    kept = {tick for tick, image in enumerate(episode.images["head"]) if image}
+    assert kept == {*range(0, episode.ticks, 5), episode.ticks}
+    with pytest.raises(ConfigError, match=r"cameras was \['head'\], now \[\]"):
+        collect(replace(asked, sight=BLIND))
+
+
+def test_a_camera_that_is_not_there_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(ConfigError, match=r"camera 'heda' is unknown\. Did you mean 'head'"):
+        collect(CollectConfig(root=tmp_path, sight=SightConfig(cameras=("heda",))))
+    with pytest.raises(ConfigError, match="image_every is -1"):
+        SightConfig(image_every=-1)
+    assert not (tmp_path / "collect").exists()
 
 
 def test_stop_leaves_a_buffer_to_go_on_with(tmp_path):

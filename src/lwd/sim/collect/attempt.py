@@ -16,10 +16,10 @@ from lwd.actor.loop import run_episode
 from lwd.actor.policy import Policy
 from lwd.actor.process import Rig
 from lwd.actor.robot import Robot
-from lwd.config import control
+from lwd.config import BLIND, SightConfig, control
 from lwd.episode.payload import encode
 from lwd.episode.types import Episode, Kind
-from lwd.sim.rig import rig
+from lwd.sim.rig import Circumstances, rig
 from lwd.store import weights
 
 
@@ -33,6 +33,7 @@ class Attempt:
     kind: Kind
     number: int
     robot: str
+    sight: SightConfig = BLIND
     policy: Path | None = None
     version: int = 0
     """Place of the policy among those that take turns, from 1; 0 without one."""
@@ -67,13 +68,19 @@ Make = Callable[[Attempt], Rig]
 
 def simulated(attempt: Attempt) -> Rig:
     """Rig of a simulated robot."""
-    return rig(attempt.kind, (attempt.task,), control(attempt.rate), robot_id=attempt.robot)
+    return rig(
+        attempt.kind,
+        (attempt.task,),
+        control(attempt.rate),
+        robot_id=attempt.robot,
+        circumstances=Circumstances(sight=attempt.sight),
+    )
 
 
 def carry_out(make: Make, attempt: Attempt) -> Result:
     """Run an attempt to its end. EpisodeError or IntegrityError where the policy is no good."""
     started = time.process_time()
-    kit, robot = _kit(make, attempt.task, attempt.kind, attempt.rate, attempt.robot)
+    kit, robot = _kit(make, replace(attempt, seed=0, number=0, policy=None, version=0))
     policy = None if attempt.policy is None else _policy(kit, attempt)
     operator = None
     if kit.operator is not None:
@@ -108,9 +115,9 @@ def end_with_parent() -> None:
 
 
 @cache
-def _kit(make: Make, task: str, kind: Kind, rate: str, robot: str) -> tuple[Rig, Robot]:
-    """One rig and robot of each task and kind in a process; models compile once."""
-    kit = make(Attempt(seed=0, rate=rate, task=task, kind=kind, number=0, robot=robot))
+def _kit(make: Make, alike: Attempt) -> tuple[Rig, Robot]:
+    """One rig and robot for all attempts of a kind at a task in a process; models compile once."""
+    kit = make(alike)
     return kit, kit.robot()
 
 

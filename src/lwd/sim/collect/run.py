@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from lwd.actor.threads import single_threaded
@@ -21,6 +22,7 @@ from lwd.edge.spool import Spool
 from lwd.episode.payload import decode
 from lwd.episode.types import Kind, Outcome
 from lwd.errors import ConfigError, ServiceError
+from lwd.sim.cameras import require_cameras
 from lwd.sim.collect.attempt import (
     Attempt,
     Make,
@@ -48,17 +50,20 @@ def collect(
 ) -> Buffer:
     """Make what is missing of a buffer, or until `stop`; `look` sees it every other second.
 
-    Raises ConfigError for a task or policy that is not there and for a folder with a buffer of
-    other settings, ServiceError where the spool is full or a worker dies.
+    Raises ConfigError for a task, camera or policy that is not there and for a folder with a
+    buffer of other settings, ServiceError where the spool is full or a worker dies.
     """
     tasks = config.tasks or tuple(TABLE_IV)
-    for name in tasks if make is simulated else ():
-        find_task(name)
+    if make is simulated:
+        for name in tasks:
+            find_task(name)
+        require_cameras(config.sight.cameras)
     if missing := [path for path in config.policies if not path.is_file()]:
         raise ConfigError(f"there is no policy {missing[0]}; give files of published weights.")
     settings = {name: getattr(config, name) for name in ("scale", "seed", "rate", "robot")}
+    sight = asdict(config.sight) | {"cameras": list(config.sight.cameras)}
     with (
-        Journal(config.root / "collect", settings) as journal,
+        Journal(config.root / "collect", settings | sight) as journal,
         Spool(config.root / "spool" / config.robot) as spool,
     ):
         work = _Work(
@@ -160,6 +165,7 @@ class _Work:
             kind=stream.kind,
             number=number,
             robot=config.robot,
+            sight=config.sight,
             policy=policy,
             version=version,
         )  # fmt: skip
