@@ -77,9 +77,17 @@ def examples(command: Callable) -> list[str]:
 
 
 def settings(command: Callable) -> list[type]:
-    """The classes of settings whose fields are flags of a command."""
+    """The classes of settings whose fields are flags of a command, with those inside them that
+    add no name of their own to a flag."""
     hints = typing.get_type_hints(command)
-    return [hint for hint in hints.values() if is_dataclass(hint)]
+    found = [hint for hint in hints.values() if is_dataclass(hint)]
+    return [each for outer in found for each in (outer, *_inside(outer))]
+
+
+def _inside(outer: type) -> list[type]:
+    hints = typing.get_type_hints(outer, include_extras=True).values()
+    named = [typing.get_args(hint) for hint in hints if typing.get_origin(hint) is typing.Annotated]
+    return [hint for hint, *marks in named if is_dataclass(hint) and marks[0].name == ""]
 
 
 def own_flags(command: Callable) -> tuple[list[Flag], list[Flag]]:
