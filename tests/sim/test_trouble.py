@@ -108,6 +108,17 @@ def test_a_frozen_camera_repeats_its_image_and_says_so():
     assert repeated >= 5
 
 
+def test_what_is_stuck_does_not_get_stuck_before_it_is_free():
+    robot = troubled(gripper_stuck_per_h=4000.0, gripper_stuck_s=(1.0, 3.0))
+    robot.reset(3)
+    found = [name for _, name in events(waited(robot))]
+    for side in ("left", "right"):
+        told = [name.partition(":")[0] for name in found if name.endswith(side)]
+        assert len(told) > 3
+        assert set(told[::2]) == {"gripper stuck"}
+        assert set(told[1::2]) == {"gripper free"}
+
+
 def test_a_robot_without_cameras_has_none_that_freezes():
     robot = troubled(camera_frozen_per_h=OFTEN)
     robot.reset(5)

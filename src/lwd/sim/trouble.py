@@ -53,12 +53,14 @@ class TroubledRobot:
         self._stopped = False
         self._seen: dict[str, np.ndarray] = {}
         self._frozen: dict[str, np.ndarray] = {}
+        self._over: dict[str, float] = {}
+        """When what was drawn last of each kind ends, in robot seconds."""
 
     def reset(self, seed: int) -> Task:
         """Set the scene and draw what will happen in it."""
         task = self.inner.reset(seed)
         self._tick, self._stopped = 0, False
-        self._seen, self._frozen = {}, {}
+        self._seen, self._frozen, self._over = {}, {}, {}
         self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
         drawn = self._draw(task.time_limit_s)
         self._ahead = sorted(drawn, key=lambda happening: happening.tick)
@@ -102,21 +104,25 @@ class TroubledRobot:
         """All happenings of an episode of so many robot seconds."""
         wanted, rng, cameras = self._disturbances, self._rng, self.inner.cameras
         jam, push = self.inner.scene.jam, self.inner.scene.push
-        for start, end in self._spans(wanted.gripper_stuck_per_h, seconds, wanted.gripper_stuck_s):
+        for span in self._spans(wanted.gripper_stuck_per_h, seconds, wanted.gripper_stuck_s):
             side = SIDES[rng.integers(len(SIDES))]
-            yield self._at(start, f"gripper stuck:{side}", partial(jam, side, stuck=True))
-            yield self._at(end, f"gripper free:{side}", partial(jam, side, stuck=False))
+            names = f"gripper stuck:{side}", f"gripper free:{side}"
+            acts = partial(jam, side, stuck=True), partial(jam, side, stuck=False)
+            yield from self._lasting(span, names, acts)
         often = wanted.camera_frozen_per_h if cameras else 0.0
-        for start, end in self._spans(often, seconds, wanted.camera_frozen_s):
+        for span in self._spans(often, seconds, wanted.camera_frozen_s):
             camera = cameras[rng.integers(len(cameras))]
-            yield self._at(start, f"camera frozen:{camera}", partial(self._freeze, camera))
-            yield self._at(end, f"camera back:{camera}", partial(self._thaw, camera))
-        for start, end in self._spans(wanted.pushes_per_h, seconds, wanted.push_s):
+            names = f"camera frozen:{camera}", f"camera back:{camera}"
+            yield from self._lasting(
+                span, names, (partial(self._freeze, camera), partial(self._thaw, camera))
+            )
+        for span in self._spans(wanted.pushes_per_h, seconds, wanted.push_s):
             things = [item.thing for item in self.inner.scene.layout.items]
             thing, angle = things[rng.integers(len(things))], rng.uniform(0, 2 * np.pi)
             force = rng.uniform(*wanted.push_n) * np.array([np.cos(angle), np.sin(angle), 0.0])
-            yield self._at(start, f"pushed:{thing.name}", partial(push, thing, force))
-            yield self._at(end, f"let be:{thing.name}", partial(push, thing, np.zeros(3)))
+            names = f"pushed:{thing.name}", f"let be:{thing.name}"
+            acts = partial(push, thing, force), partial(push, thing, np.zeros(3))
+            yield from self._lasting(span, names, acts)
         for start, _ in self._spans(wanted.emergency_stops_per_h, seconds, (1.0, 1.0)):
             yield self._at(start, "emergency stop", self._press)
         for start, _ in self._spans(wanted.power_cycles_per_h, seconds, (1.0, 1.0)):
@@ -127,14 +133,26 @@ class TroubledRobot:
         starts = self._rng.uniform(0, seconds, self._rng.poisson(per_h * seconds / 3600))
         return [(start, start + self._rng.uniform(*lasting)) for start in sorted(starts.tolist())]
 
+    def _lasting(
+        self,
+        span: tuple[float, float],
+        names: tuple[str, str],
+        acts: tuple[Callable[[], None], Callable[[], None]],
+    ) -> Iterator[Happening]:
+        """How it starts and how it ends; nothing where the same is not over yet."""
+        if span[0] < self._over.get(names[0], 0.0):
+            return
+        self._over[names[0]] = span[1]
+        yield from map(self._at, span, names, acts)
+
     def _at(self, seconds: float, event: str, act: Callable[[], None]) -> Happening:
         return Happening(tick=round(seconds * self.control.rate_hz), event=event, act=act)
 
     def _freeze(self, camera: str) -> None:
-        self._frozen.setdefault(camera, self._seen.get(camera, self.observe().images[camera]))
+        self._frozen[camera] = self._seen.get(camera, self.observe().images[camera])
 
     def _thaw(self, camera: str) -> None:
-        self._frozen.pop(camera, None)
+        del self._frozen[camera]
 
     def _press(self) -> None:
         self._stopped = True
