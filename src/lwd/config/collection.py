@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from lwd.config.require import require, require_name
+from lwd.config.require import require, require_name, require_not_negative
 from lwd.config.robots import BLIND, SightConfig
 
 Made = Literal["demo", "rollout", "play"]
@@ -49,6 +49,6 @@ class CollectConfig:
         positive = 0 < self.scale < math.inf
         require(positive, f"scale is {self.scale}; it must be positive, 1 for the paper's hours.")
         require_name("robot", self.robot)
-        require(self.seed >= 0, f"seed is {self.seed}; it must not be negative.")
+        require_not_negative(self, "seed")
         require(self.workers >= 1, f"workers is {self.workers}; at least 1 is needed.")
         require(self.effort >= 1, f"effort is {self.effort}; at least 1 is needed.")

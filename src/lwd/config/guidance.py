@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lwd.config.require import require
+from lwd.config.require import require, require_not_negative
 
 PAGE = "page"
 """The device of a robot that nobody gave another."""
@@ -28,8 +28,7 @@ class GuidanceConfig:
     `expert`, or another plugin. Empty for nobody but the simulated operator."""
 
     def __post_init__(self) -> None:
-        require(self.lanes >= 0, f"lanes is {self.lanes}; it must not be negative.")
-        require(self.blend >= 0, f"blend is {self.blend}; it must not be negative.")
+        require_not_negative(self, "lanes", "blend")
         require(
             bool(self.policy_url) or self.lanes <= 1,
             f"lanes is {self.lanes}; a policy on this machine has one, only a server has more.",

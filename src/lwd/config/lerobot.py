@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lwd.config.require import require
+from lwd.config.require import require, require_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class ImportConfig:
     def __post_init__(self) -> None:
         require(self.image_every >= 1, f"image_every is {self.image_every}; at least 1.")
         require(1 <= self.jpeg_quality <= 100, f"jpeg_quality is {self.jpeg_quality}; 1 to 100.")
-        require(self.horizon >= 0, f"horizon is {self.horizon}; it must not be negative.")
+        require_not_negative(self, "horizon")
         require(self.tolerance_s > 0, f"tolerance_s is {self.tolerance_s}; it must be positive.")
 
 
@@ -76,6 +76,6 @@ class ExportConfig:
     """What info.json says about the robot."""
 
     def __post_init__(self) -> None:
-        require(self.snapshot >= 0, f"snapshot is {self.snapshot}; it must not be negative.")
+        require_not_negative(self, "snapshot")
         require(0 <= self.crf <= 51, f"crf is {self.crf}; 0 to 51.")
         require(self.gop >= 1, f"gop is {self.gop}; at least 1.")

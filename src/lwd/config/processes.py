@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from lwd.config.require import require, require_name
+from lwd.config.require import require, require_name, require_not_negative
 from lwd.config.robots import BLIND, SightConfig
 
 
@@ -125,8 +125,7 @@ class ActorConfig:
 
     def __post_init__(self) -> None:
         require_name("robot", self.robot)
-        require(self.index >= 0, f"index is {self.index}; it must not be negative.")
-        require(self.seed >= 0, f"seed is {self.seed}; it must not be negative.")
+        require_not_negative(self, "index", "seed")
         enough = self.episodes is None or self.episodes >= 0
         require(enough, f"episodes is {self.episodes}; it must not be negative.")
 
@@ -203,7 +202,7 @@ class ChaosConfig:
         for name, least in (("episodes", 1), ("robots", 1), ("kills", 0), ("faults", 0)):
             value = getattr(self, name)
             require(value >= least, f"{name} is {value}; at least {least}.")
-        require(self.seconds >= 0, f"seconds is {self.seconds}; it must not be negative.")
+        require_not_negative(self, "seconds")
 
     @property
     def storm_s(self) -> float:

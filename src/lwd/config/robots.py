@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lwd.config.require import require
+from lwd.config.require import require, require_not_negative
 from lwd.errors import unknown
 
 IMAGE_SIZES = (32, 64, 96, 224)
@@ -65,8 +65,7 @@ class SightConfig:
     def __post_init__(self) -> None:
         known, size = ", ".join(map(str, IMAGE_SIZES)), self.image_size
         require(size in IMAGE_SIZES, f"image_size is {size}; it must be one of {known}.")
-        every = self.image_every
-        require(every >= 0, f"image_every is {every}; it must not be negative.")
+        require_not_negative(self, "image_every")
         once = len(set(self.cameras)) == len(self.cameras)
         require(once, f"cameras are {', '.join(self.cameras)}; name each once.")
 

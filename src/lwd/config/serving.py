@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lwd.config.require import require
+from lwd.config.require import require, require_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,4 @@ class ServeConfig:
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; at least 1.")
         for name in ("deadline_s", "silence_s"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; above 0.")
-        for name in ("window_s", "gap_s", "executed"):
-            value = getattr(self, name)
-            require(value >= 0, f"{name} is {value}; it must not be negative.")
+        require_not_negative(self, "window_s", "gap_s", "executed")
