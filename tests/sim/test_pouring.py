@@ -6,11 +6,11 @@ import pytest
 from lwd.config import COMPACT
 from lwd.sim.geometry import UP
 from lwd.sim.hands import Hands
-from lwd.sim.pouring import Stand, pour, pouring_direction
+from lwd.sim.pouring import Stand, pour, pouring_direction, tip
 from lwd.sim.robot import SimRobot
 from lwd.sim.skills import pick
 from lwd.sim.tasks.tea import cups
-from lwd.sim.tasks.tea_set import BOWL, KETTLE, PITCHER
+from lwd.sim.tasks.tea_set import BOWL, GAIWAN, KETTLE, PITCHER, SCOOP
 
 
 @pytest.fixture
@@ -48,6 +48,19 @@ def test_a_pour_stops_at_the_volume_and_the_next_empties_the_vessel(robot):
     assert scene.liquids.volume(PITCHER) < 1.0
     assert scene.liquids.volume(BOWL) == pytest.approx(70.0, abs=4.0)
     assert sum(scene.liquids.spilled_ml.values()) < 1.0
+
+
+def test_a_slow_hand_too_turns_as_far_as_it_must(robot):
+    scene, hands = robot.scene, hands_on(robot)
+    carry_out(robot, hands, pick(hands, SCOOP, "right", rise=-0.003))
+    hands.pace = 0.35
+    lowest = 1.0
+    for _ in tip(hands, SCOOP, GAIWAN, lambda: np.deg2rad(110)):
+        robot.apply(hands.target.astype(np.float32)[None])
+        hands.target = robot.target.astype(np.float64)
+        lowest = min(lowest, scene.rotation(SCOOP)[2, 2])
+    assert lowest < np.cos(np.deg2rad(105))
+    assert scene.upright(SCOOP) > 0.98
 
 
 def test_a_vessel_in_no_hand_is_not_poured(robot):

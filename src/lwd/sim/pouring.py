@@ -37,6 +37,7 @@ class Manner:
     speed: float = 1.2
     """Fastest turn, rad/s."""
     patience_s: float = 12.0
+    """How long to wait for what is to come, besides the time that a whole turn takes."""
 
 
 STREAM = Manner()
@@ -103,7 +104,7 @@ def tip(
         yield from hands.move(side, [(np.append(at[:2], above[0][2]), rotation)], 0.3)
     yield from hands.move(side, [above], 0.3)
     now, step = 0.0, manner.speed * hands.pace / hands.rate_hz
-    for _ in range(round(manner.patience_s * hands.rate_hz)):
+    for _ in range(round(manner.patience_s * hands.rate_hz + _STEEPEST / step)):
         goal = tilt()
         if scene.holder(source) != side or (goal <= 0 and now <= 0):
             break
