@@ -32,6 +32,7 @@ def lwd(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("sim", "sheet", "x.png", "--seed", "-1"), ("seed is -1", "not be negative")),
         (("sim", "sheet", "x.png", "--episode", "none.arrow"), ("no episode none.arrow",)),
         (("suite", "metaworld", "--kind", "online"), ("no server", "demo or play")),
+        (("suite", "metaworld", "--cameras", "head"), ("--cameras", "--cameras-px")),
         (("sim", "collect", "--robot", "a/b"), ("robot is 'a/b'", "letters")),
         (("fleet", "paper", "--episodes", "-1"), ("episodes is -1",)),
     ],
