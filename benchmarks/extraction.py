@@ -36,6 +36,7 @@ from lwd.replay.reader import Reader
 
 SETTINGS = ("inv_temp=60", "inv_temp=60,gate=2", "inv_temp=240", "inv_temp=1000", "inv_temp=4000",
             "inv_temp=4000,gate=2")  # fmt: skip
+TITLE = "# One critic, followed with different settings\n\n"
 FOLLOWED = ("policy/shift", "policy/adjoint", "policy/gate_open")
 Variants = Mapping[str, QamConfig]
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     print("trained; evaluating", flush=True)
     evaluation = evaluate(policies, starts, workers=2)
     command = f"python -m benchmarks.extraction {' '.join(arguments)}"
-    text = header(command) + "\n" + report(evaluation, metrics, options.updates)
+    text = TITLE + header(command) + "\n" + report(evaluation, metrics, options.updates)
     (REPOSITORY / "benchmarks" / "results" / "extraction.md").write_text(text)
     print(text)
 
@@ -122,7 +123,6 @@ def _policy_step(config: LearnerConfig, stage: StageConfig, settings: QamConfig)
 def report(evaluation: Evaluation, metrics: dict[str, dict[str, float]], updates: int) -> str:
     """Success, paired differences to the supervised policy, and how far each policy went."""
     lines = [
-        "# One critic, followed with different settings\n",
         f"Offline stage of {updates} updates (a policy step in every fourth) from the supervised "
         "policy; held-out starts without an operator, the same for all. Differences to the "
         "supervised policy are paired (bootstrap 95 % interval, exact McNemar). Shift, adjoint "
