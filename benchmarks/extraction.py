@@ -89,7 +89,17 @@ def _learn(
     """The offline stage with one critic and a policy for each variant."""
     functions, chain, over = nets(config), optimisers(stage.optimiser), mesh()
     values = jax.jit(partial(critic_update, nets=functions, optimisers=chain, stage=stage))
-    steps = {name: _policy_step(config, stage, qam) for name, qam in variants.items()}
+
+    def policy_step(qam: QamConfig):
+        """Jitted policy half of Algorithm 2 with other settings."""
+        changed = replace(stage, qam=qam)
+        return jax.jit(
+            lambda state, batch, key, at: commit(
+                state, *extract_policy(state, batch, key, at, functions, chain, changed)
+            )
+        )
+
+    steps = {name: policy_step(qam) for name, qam in variants.items()}
     states, seen = dict.fromkeys(variants, critic), {name: [] for name in variants}
     rate, seed = rates(stage), jax.random.fold_in(jax.random.key(config.seed), 2)
     for number in range(stage.updates):
@@ -107,17 +117,6 @@ def _learn(
         if (number + 1) % 100 == 0:
             print(number + 1, {name: seen[name][-1] for name in variants}, flush=True)
     return states, {name: _means(reports) for name, reports in seen.items()}
-
-
-def _policy_step(config: LearnerConfig, stage: StageConfig, settings: QamConfig):
-    """Jitted policy half of Algorithm 2 with other settings."""
-    changed = replace(stage, qam=settings)
-    functions, chain = nets(config), optimisers(stage.optimiser)
-
-    def step(state, batch, key, at):
-        return commit(state, *extract_policy(state, batch, key, at, functions, chain, changed))
-
-    return jax.jit(step)
 
 
 def report(evaluation: Evaluation, metrics: dict[str, dict[str, float]], updates: int) -> str:

@@ -54,12 +54,14 @@ def test_a_slow_hand_too_turns_as_far_as_it_must(robot):
     scene, hands = robot.scene, hands_on(robot)
     carry_out(robot, hands, pick(hands, SCOOP, "right", rise=-0.003))
     hands.pace = 0.35
-    lowest = 1.0
-    for _ in tip(hands, SCOOP, GAIWAN, lambda: np.deg2rad(110)):
-        robot.apply(hands.target.astype(np.float32)[None])
-        hands.target = robot.target.astype(np.float64)
-        lowest = min(lowest, scene.rotation(SCOOP)[2, 2])
-    assert lowest < np.cos(np.deg2rad(105))
+    upright = []
+
+    def steep() -> float:
+        upright.append(scene.rotation(SCOOP)[2, 2])
+        return np.deg2rad(110)
+
+    carry_out(robot, hands, tip(hands, SCOOP, GAIWAN, steep))
+    assert min(upright) < np.cos(np.deg2rad(105))
     assert scene.upright(SCOOP) > 0.98
 
 
