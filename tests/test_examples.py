@@ -26,7 +26,7 @@ def figures() -> ModuleType:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_toy_is_won_more_often_by_the_tilted_policy_about_as_often_as_by_the_exact_one(
-    tmp_path, capsys
+    tmp_path, capsys, optimised
 ):
     main = runpy.run_path(str(EXAMPLES / "01_divl_and_qam_on_a_toy.py"))["main"]
     numbers = main(tmp_path, updates=700)

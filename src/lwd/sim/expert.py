@@ -91,7 +91,7 @@ class Expert:
             rng=rng,
             noise=self._noise,
             faults=self._faults,
-            pace=robot.spec.pace * rng.uniform(*self._noise.pace),
+            pace=rng.uniform(*self._noise.pace),
         )
         self._skill = iter(())
 

@@ -127,9 +127,6 @@ class TaskSpec:
     """Sets what a layout does not: volumes, beads, welds. Called at the end of a reset."""
     react: Callable[["Scene", float], None] | None = None
     """What contact physics does not simulate; called with the seconds since the last call."""
-    pace: float = 1.0
-    """How fast the expert works, relative to the short tasks. A policy goes through a chunk of a
-    second without looking: the slower, the shorter that way."""
     scored: bool = False
     """Whether the score is the mean over sub-steps instead of success alone (V-A)."""
 

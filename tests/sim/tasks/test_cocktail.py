@@ -72,7 +72,7 @@ def lying(robot: SimRobot, thing: Thing, position: tuple[float, float, float]) -
 
 @pytest.mark.slow
 def test_the_expert_makes_a_cocktail_in_order(robot):
-    expert = Expert(robot, np.random.default_rng(0), noise=ExpertNoise(pace=(1.4, 2.6)))
+    expert = Expert(robot, np.random.default_rng(0), noise=ExpertNoise())
     holders, seen = {"left": set(), "right": set()}, []
     while robot.status is Status.RUNNING:
         robot.apply(expert.act()[None])

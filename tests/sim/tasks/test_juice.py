@@ -72,7 +72,7 @@ def turn_knob(robot: SimRobot, degrees: float) -> None:
 
 @pytest.mark.slow
 def test_the_expert_makes_juice_in_order(robot):
-    expert = Expert(robot, np.random.default_rng(0), noise=ExpertNoise(pace=(1.4, 2.6)))
+    expert = Expert(robot, np.random.default_rng(0), noise=ExpertNoise())
     holders = {"left": set(), "right": set()}
     seen = []
     while robot.status is Status.RUNNING:

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +14,6 @@ from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST
 from lwd.sim.task import TABLE_Z
 from lwd.sim.tasks.shoes import BAYS, SHOES, draw, others_moved, rack_error
-
-BRISK = replace(NO_NOISE, pace=(2.0, 2.0))
 
 
 @pytest.fixture
@@ -46,7 +43,7 @@ def pack(robot: SimRobot, k: int, yaw: float, lane: float) -> None:
 
 def works_until(robot: SimRobot, done: Callable[[], bool]) -> bool:
     """Whether the expert comes to a point before its time is over."""
-    expert = Expert(robot, np.random.default_rng(0), noise=BRISK)
+    expert = Expert(robot, np.random.default_rng(0), noise=NO_NOISE)
     while robot.status is Status.RUNNING and not done():
         robot.apply(expert.act()[None])
     return done()
@@ -124,7 +121,7 @@ def test_a_lost_shoe_ends_the_episode(robot):
 def test_the_expert_packs_one_shoe_with_each_arm_and_carries_with_both():
     robot = SimRobot("shoes", control=COMPACT, held_out=True)
     robot.reset(100)
-    expert = Expert(robot, np.random.default_rng(0), noise=BRISK)
+    expert = Expert(robot, np.random.default_rng(0), noise=NO_NOISE)
     pair = PAIRS[robot.scene.layout.target.colour]
     holders: set[tuple[str, str]] = set()
     carried = 0

@@ -343,7 +343,6 @@ def _shaker_in_hand(scene: Scene, thing: Thing) -> bool:
 COCKTAIL = TaskSpec(
     name="cocktail",
     time_limit_s=240.0,
-    pace=0.5,
     templates=(
         "shake 30 ml {first} and 20 ml {second} on ice, add a cherry",
         "make a cocktail: three parts {first}, two parts {second}, ice and a cherry",

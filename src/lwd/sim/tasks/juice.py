@@ -348,7 +348,6 @@ def _turned_on(scene: Scene, thing: Thing) -> bool:
 JUICE = TaskSpec(
     name="juice",
     time_limit_s=150.0,
-    pace=0.5,
     templates=(
         "make {fruit} juice",
         "cut the {fruit} on the board and juice it",

@@ -238,7 +238,6 @@ _EITHER = tuple(shoe.name for pair in PAIRS.values() for shoe in pair)
 SHOES = TaskSpec(
     name="shoes",
     time_limit_s=120.0,
-    pace=0.5,
     templates=(
         "pack the {pair} into the shoebox and put it in the {bay} bay",
         "put the {pair} in the box and that in the {bay} bay",

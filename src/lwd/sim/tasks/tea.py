@@ -313,7 +313,6 @@ _SKILLS = (_scoop, _rinse, _drain, _brew, _decant, _share, _serve)
 TEA = TaskSpec(
     name="tea",
     time_limit_s=300.0,
-    pace=0.5,
     templates=(
         "brew Gongfu tea and serve the {item} on the tray",
         "make tea for three and put the {item} on the tray",
