@@ -506,7 +506,7 @@ def test_the_policy_that_minimises_the_loss(case, sampler, steps, mean, variance
 
 
 @pytest.mark.slow
-def test_a_network_learns_the_tilted_mixture_with_four_steps():
+def test_a_network_learns_the_tilted_mixture_with_four_steps(optimised):
     """Three modes, weights (.5, .3, .2), tilted to (.09, .78, .13) by a concave Q."""
     found = mixture.fit("bridge", steps=4, updates=600, seed=0)
     assert found.error < 0.08
