@@ -19,6 +19,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from benchmarks.cells import difference, success
 from benchmarks.finished import replay
 from benchmarks.record import REPOSITORY, header
 from lwd.config import LearnerConfig, QamConfig, StageConfig
@@ -129,18 +130,17 @@ def report(evaluation: Evaluation, metrics: dict[str, dict[str, float]], updates
         "steps.\n",
         "| policy | "
         + " | ".join([*evaluation.tasks, "all"])
-        + " | all - sft | p | shift | adjoint | gate open |",
-        "|---|" + "---|" * (len(evaluation.tasks) + 6),
+        + " | all - sft | interval | p | shift | adjoint | gate open |",
+        "|---|" + "---|" * (len(evaluation.tasks) + 7),
     ]
     for policy in evaluation.policies:
-        scores = [evaluation.score(policy, task) for task in [*evaluation.tasks, "all"]]
-        cells = [f"{s.rate:.1%} [{s.low:.0%}, {s.high:.0%}] of {s.episodes}" for s in scores]
+        cells = [success(evaluation.score(policy, task)) for task in [*evaluation.tasks, "all"]]
         if policy != "sft":
-            c, means = evaluation.compare(policy, "sft", "all"), metrics[policy]
-            cells += [f"{c.difference:+.1%} [{c.low:+.1%}, {c.high:+.1%}]", f"{c.p_value:.3g}"]
+            means = metrics[policy]
+            cells.append(difference(evaluation.compare(policy, "sft")))
             cells += [f"{means[name]:.3f}" if name in means else "-" for name in FOLLOWED]
         else:
-            cells += ["-"] * 5
+            cells += ["-"] * 6
         lines.append(f"| {policy} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.cells import difference, success
 from benchmarks.record import REPOSITORY, header
 from lwd.config import STAGES
 from lwd.eval.results import Attempt, Evaluation, load
@@ -56,18 +57,14 @@ def report(runs: Path, seeds: Sequence[int]) -> str:
     lines.append("| seed | task | " + " | ".join(STAGES) + " |\n|---|---|---|---|---|")
     for seed, evaluation in [*found.items(), ("all", pooled)]:
         for task in [*evaluation.tasks, "all"]:
-            scores = [evaluation.score(stage, task) for stage in STAGES]
-            cells = [f"{s.rate:.1%} [{s.low:.0%}, {s.high:.0%}] of {s.episodes}" for s in scores]
+            cells = [success(evaluation.score(stage, task)) for stage in STAGES]
             lines.append(f"| {seed} | {task} | " + " | ".join(cells) + " |")
     lines.append("\nPaired differences over all seeds (bootstrap 95 % interval, exact McNemar):\n")
     lines.append("| comparison | task | difference | interval | p |\n|---|---|---|---|---|")
     for first, second in PAIRS:
         for task in [*pooled.tasks, "all"]:
-            c = pooled.compare(first, second, task)
-            lines.append(
-                f"| {first} - {second} | {task} | {c.difference:+.1%} | "
-                f"[{c.low:+.1%}, {c.high:+.1%}] | {c.p_value:.3g} |"
-            )
+            cells = difference(pooled.compare(first, second, task))
+            lines.append(f"| {first} - {second} | {task} | {cells} |")
     lines.append("\nThe runs: " + "; ".join(_account(s) for s in summaries) + ".\n")
     return "\n".join(lines)
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.cells import difference, success
 from benchmarks.finished import replay
 from benchmarks.record import REPOSITORY, header
 from lwd.algorithms import flow
@@ -160,18 +161,15 @@ def report(found: dict[int, Evaluation], updates: int) -> str:
     ]
     for seed, evaluation in found.items():
         for way in WAYS:
-            scores = [evaluation.score(way, task) for task in ("restocking", "freezer", "all")]
-            cells = [f"{s.rate:.0%} [{s.low:.0%}, {s.high:.0%}] of {s.episodes}" for s in scores]
+            tasks = ("restocking", "freezer", "all")
+            cells = [success(evaluation.score(way, task)) for task in tasks]
             lines.append(f"| {seed} | {way} | " + " | ".join(cells) + " |")
     lines.append("\nPaired differences (bootstrap 95 % interval over starts, exact McNemar):\n")
     lines.append("| seed | comparison | difference | interval | p |\n|---|---|---|---|---|")
     for seed, evaluation in found.items():
         for other in ("velocity", "action, loss of the velocity"):
-            c = evaluation.compare("action", other)
-            lines.append(
-                f"| {seed} | action - ({other}) | {c.difference:+.0%} | "
-                f"[{c.low:+.0%}, {c.high:+.0%}] | {c.p_value:.2g} |"
-            )
+            cells = difference(evaluation.compare("action", other))
+            lines.append(f"| {seed} | action - ({other}) | {cells} |")
     rates_of = {way: np.mean([e.score(way).rate for e in found.values()]) for way in WAYS}
     means = ", ".join(f"{way}: {rate:.0%}" for way, rate in rates_of.items())
     return "\n".join([*lines, f"\nMean over the seeds: {means}."]) + "\n"
