@@ -132,7 +132,7 @@ class ActorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """The whole ring on one machine. The defaults take about five minutes on two cores."""
+    """The whole ring on one machine. The defaults take five to fifteen minutes on two cores."""
 
     preset: Literal["state", "tiny", "small"] = "state"
     """What the policy is: a network on state vectors, or a small VLA on three cameras. That one
