@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -70,15 +68,16 @@ class Plan:
 
 def study(plan: Plan, seed: int) -> None:
     """One seed, from where it stands."""
-    root = plan.root(seed)
-    gather(plan, plan.runs / "buffer", ("demo", "play"))
-    _adopt(plan.runs / "buffer", root)
+    root, shared = plan.root(seed), plan.runs / "buffer"
     for stage in STAGES[: STAGES.index(plan.until) + 1]:
         policy = root / "policies" / f"{stage}.safetensors"
         if not policy.exists():
-            if stage == "offline":
-                gather(plan, root, ("rollout",), policy=root / "policies" / "sft.safetensors")
-            enter(root)
+            if stage == "sft":
+                enter(root, gather(plan, shared, "demo"))
+            elif stage == "offline":
+                supervised = root / "policies" / "sft.safetensors"
+                enter(root, gather(plan, shared, "play"))
+                enter(root, gather(plan, root, "rollout", policy=supervised))
             with deployed(plan, seed) if stage == "online" else contextlib.nullcontext():
                 learn(plan, seed, stage)
             _export(root, stage, policy)
@@ -113,40 +112,31 @@ def learn(plan: Plan, seed: int, until: str) -> None:
     log.info("learned seed=%d stage=%s seconds=%.0f", seed, until, time.monotonic() - started)
 
 
-def gather(plan: Plan, root: Path, kinds: tuple[Made, ...], policy: Path | None = None) -> None:
-    """Fill the cells of Table IV of some kinds, as far as that can be done."""
-    buffer = collect(
-        CollectConfig(
-            root=root,
-            scale=plan.scale,
-            tasks=plan.tasks,
-            kinds=kinds,
-            policies=(policy,) if policy else (),
-            workers=plan.workers,
-            effort=1.5 if policy else 4.0,
-        )
+def gather(plan: Plan, root: Path, kind: Made, policy: Path | None = None) -> list[Path]:
+    """Episodes of a kind that fill their cells of Table IV, as far as that can be done."""
+    config = CollectConfig(
+        root=root,
+        scale=plan.scale,
+        tasks=plan.tasks,
+        kinds=(kind,),
+        policies=(policy,) if policy else (),
+        workers=plan.workers,
+        effort=1.5 if policy else 4.0,
     )
-    kept = sum(bool(entry.cell) for entry in buffer.entries)
-    log.info("gathered root=%s kinds=%s kept=%d of=%d", root, kinds, kept, len(buffer.entries))
+    entries = collect(config).entries
+    kept = [entry.episode_id for entry in entries if entry.cell]
+    log.info("gathered root=%s kind=%s kept=%d of=%d", root, kind, len(kept), len(entries))
+    spool = root / "spool" / config.robot
+    return [next(spool.glob(f"*/{episode}.arrow")) for episode in kept]
 
 
-def _adopt(buffer: Path, root: Path) -> None:
-    """Begin a seed with the shared part of the buffer: the same files, a journal of its own."""
-    if not (root / "collect" / "journal.jsonl").exists():
-        shutil.copytree(buffer / "spool", root / "spool", copy_function=os.link, dirs_exist_ok=True)
-        (root / "collect").mkdir(exist_ok=True)
-        shutil.copy(buffer / "collect" / "journal.jsonl", root / "collect" / "journal.jsonl")
-
-
-def enter(root: Path) -> None:
-    """Make a snapshot of what the spool of the collector has and the catalog has not."""
+def enter(root: Path, files: list[Path]) -> None:
+    """Make a snapshot with those of the episodes that the catalog has not."""
     plane = PlaneConfig(root=root)
     objects, ids = Objects(plane.objects), []
     with Catalog(plane.catalog) as catalog:
         known = {row.episode_id for row in catalog.snapshot_episodes(catalog.snapshot_version())}
-        for path in sorted((root / "spool" / "collector").glob("*/*.arrow")):
-            if path.stem in known:
-                continue
+        for path in (file for file in files if file.stem not in known):
             payload = path.read_bytes()
             row = describe(decode(path), sha256=sha256_of(payload), size_bytes=len(payload))
             objects.put(episode_key(row.sha256), payload)
