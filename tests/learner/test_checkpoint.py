@@ -12,7 +12,7 @@ import pytest
 
 from learner.fleet import tiny
 from learner.outcome import assert_same
-from lwd.config import DivlConfig, LearnerConfig
+from lwd.config import DivlConfig, LearnerConfig, OptimiserConfig
 from lwd.errors import ConfigError, IntegrityError
 from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
@@ -62,6 +62,20 @@ def opened(written, tmp_path) -> Iterator[Checkpoints]:
     shutil.copytree(written, tmp_path / "copy")
     checkpoints = Checkpoints(tmp_path / "copy")
     yield checkpoints
+    checkpoints.close()
+
+
+def test_what_muon_remembers_is_kept_too(tmp_path):
+    config = tiny().with_stage("sft", optimiser=OptimiserConfig(policy="muon"))
+    state = jax.tree.map(
+        lambda x: jax.device_put(np.ones(x.shape, x.dtype), x.sharding), like(config)
+    )
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(
+        Position("sft", 1), state, NORMALISER, snapshot=1, policy=1, settings={}
+    )  # fmt: skip
+    assert_same(checkpoints.restore(like(config)).state, state)
+    assert len(jax.tree.leaves(state.optimiser)) != len(jax.tree.leaves(like(tiny()).optimiser))
     checkpoints.close()
 
 

@@ -19,7 +19,10 @@ READ = {
         "gate": 1.0, "gate_step": 0.2, "action_box": 1.0, "loss_weight": 2.0, "weighting": "sigma",
         "reference": "shared_vlm", "recompute": "nothing",
     },
-    "optimiser": {"weight_decay": 0.1, "clip_norm": 2.0, "ema_rate": 0.1, "value_ema_rate": 0.1},
+    "optimiser": {
+        "policy": "muon", "weight_decay": 0.1, "clip_norm": 2.0, "ema_rate": 0.1,
+        "value_ema_rate": 0.1,
+    },
 }  # fmt: skip
 """Other values of all settings that the program of an update depends on."""
 GIVEN = {

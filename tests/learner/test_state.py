@@ -54,6 +54,22 @@ def test_a_short_stage_shortens_its_warm_up_and_never_has_a_rate_of_zero(updates
     assert max(found) == pytest.approx(2e-5)
 
 
+def test_muon_steps_as_far_in_every_direction_of_a_matrix_and_about_as_adamw_elsewhere(rng):
+    params = {"w": jnp.zeros((6, 4)), "b": jnp.zeros(4)}
+    slope = {"w": rng.normal(size=(6, 4)) * [8.0, 4.0, 2.0, 1.0], "b": rng.normal(size=4)}
+    slope = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), slope)
+    steps = {}
+    for kind in ("adamw", "muon"):
+        chain = optimisers(OptimiserConfig(policy=kind)).policy
+        steps[kind], _ = jax.jit(chain.update)(slope, chain.init(params), params)
+    spread = {k: np.linalg.svd(step["w"], compute_uv=False) for k, step in steps.items()}
+    assert spread["muon"].max() < 2 * spread["muon"].min()
+    assert spread["adamw"].max() > 2 * spread["adamw"].min()
+    np.testing.assert_allclose(steps["muon"]["b"], steps["adamw"]["b"], rtol=0.5)
+    assert float((steps["muon"]["w"] * slope["w"]).sum()) > 0, "uphill, as every step here"
+    assert np.sqrt(np.square(steps["muon"]["w"]).mean()) == pytest.approx(0.2, rel=0.5)
+
+
 def test_a_new_stage_keeps_networks_and_forgets_optimisers(state):
     used = jax.tree.map(lambda x: x + 1, state)
     fresh = start_stage(used, CHAIN)

@@ -167,12 +167,15 @@ QAM_CHOICES: dict[str, tuple[str | None, ...]] = {
 class OptimiserConfig:
     """Learning rates and schedules (-B2)."""
 
+    policy: Literal["adamw", "muon"] = "adamw"
+    """What the policy learns by. `muon` makes the step of every matrix orthogonal (Jordan et al.,
+    2024): a few times fewer updates, each dearer by what does not grow with the batch."""
     policy_lr: float = 2e-5
-    """AdamW peak rate for the policy."""
+    """Peak rate for the policy; a step of Muon is about as long as one of AdamW."""
     critic_lr: float = 5e-4
     """Adam peak rate for V and Q."""
     weight_decay: float = 1e-10
-    """AdamW decay of the policy (openpi's default)."""
+    """Decay of the policy (openpi's default)."""
     clip_norm: float = 1.0
     """Global-norm clip per network."""
     warmup: int = 100

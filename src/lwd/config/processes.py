@@ -151,7 +151,7 @@ class DemoConfig:
     """Episodes of play, with deliberate faults, of each task."""
     rollouts: int = 150
     """Episodes of the SFT policy, both outcomes, of each task, for the offline buffer."""
-    sft_updates: int = 5000
+    sft_updates: int = 2000
     """Learner updates of supervised fine-tuning."""
     offline_updates: int = 1000
     """Learner updates of offline RL."""

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax import Array
 from jaxtyping import Float
+from optax.contrib import muon
 
 from lwd.algorithms.flow import Mask
 from lwd.config import OptimiserConfig, StageConfig
@@ -131,11 +132,14 @@ def rates(stage: StageConfig) -> Callable[[int], Rates]:
 
 
 def optimisers(config: OptimiserConfig) -> Optimisers:
-    """AdamW for the policy and Adam for the critics after a clip of the norm; rate 1."""
+    """AdamW or Muon for the policy and Adam for the critics after a clip of the norm; rate 1."""
     clip, adam = optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam()
     decay = optax.add_decayed_weights(config.weight_decay)
     critic = optax.chain(clip, adam)
-    policy = optax.chain(clip, adam, decay)
+    if config.policy == "muon":  # which wants a rate and descends by itself
+        policy = optax.chain(clip, muon(1.0, consistent_rms=0.2), optax.scale(-1.0), decay)
+    else:
+        policy = optax.chain(clip, adam, decay)
     return Optimisers(policy=policy, value=critic, q=critic, extra=critic)
 
 

@@ -34,10 +34,10 @@ def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfi
     divl = DivlConfig(tau_base=0.6, n_step=3)
     qam = QamConfig(steps=4, inv_temp=60.0)
     sft = StageConfig(
-        updates=5000,
+        updates=2000,
         mixture={"demo": 1.0},
         episodes=120,
-        optimiser=OptimiserConfig(policy_lr=2e-3),
+        optimiser=OptimiserConfig(policy="muon", policy_lr=3e-3),
     )
     offline = StageConfig(
         updates=1000,
