@@ -82,8 +82,10 @@ def test_a_recipe_for_a_preset_that_sees_freezes_it_online():
     for settings in (tiny_settings, full):
         trained = {name: stage.trained for name, stage in settings.stages.items()}
         assert trained == {"sft": "all", "offline": "all", "online": "expert"}
+        assert {stage.optimiser.policy for stage in settings.stages.values()} == {"adamw"}
     assert full.stage("offline").optimiser.policy_lr == 2e-5
     assert suited(recipe("lwd"), "state") == recipe("lwd")
+    assert recipe("lwd").stage("sft").optimiser.policy == "muon"
 
 
 def test_recap_is_refused_for_a_policy_that_sees():

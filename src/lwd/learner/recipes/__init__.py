@@ -54,7 +54,10 @@ def suited(config: LearnerConfig, preset: str) -> LearnerConfig:
         if preset == "pi05":
             qam = replace(stage.qam, recompute="everything")
             return replace(stage, batch=64, trained=part, qam=qam, optimiser=OptimiserConfig())
-        return replace(stage, batch=32, draws=4, trained=part)
+        optimiser = stage.optimiser
+        if optimiser.policy == "muon":  # which was measured on state vectors alone
+            optimiser = replace(optimiser, policy="adamw", policy_lr=1.5e-3)
+        return replace(stage, batch=32, draws=4, trained=part, optimiser=optimiser)
 
     stages = {name: stage_of(stage) for name, stage in config.stages.items()}
     return replace(config, preset=preset, stages=stages)
