@@ -154,9 +154,9 @@ def report(found: dict[int, Evaluation], updates: int) -> str:
     lines = [
         f"Flow matching of {updates} updates by AdamW on a run's demonstrations of two tasks, "
         "batch 256. `velocity`: the network puts out $a^1 - a^0$ and is trained on it (Eq. 34). "
-        "`action`: it puts out $a^1$, the velocity is $(a^1 - a^w) / (1 - w)$, and the loss is the error of the "
-        "action; between the two, the same network with the loss of Eq. 34. Held-out starts "
-        "without an operator, the same for all policies of a seed.\n",
+        "`action`: it puts out $a^1$, the velocity is $(a^1 - a^w) / (1 - w)$, and the loss is the "
+        "error of the action; between the two, the same network with the loss of Eq. 34. Held-out "
+        "starts without an operator, the same for all policies of a seed.\n",
         "| seed | predicts | restocking | freezer | all |",
         "|---|---|---|---|---|",
     ]
