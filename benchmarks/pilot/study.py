@@ -16,7 +16,6 @@ from lwd.config import (
     STAGES,
     HostConfig,
     LearnerConfig,
-    OptimiserConfig,
     PlaneConfig,
     StageConfig,
 )
@@ -90,7 +89,7 @@ def settings(seed: int) -> LearnerConfig:
     long tasks."""
     base = recipe("lwd", COMPACT, seed=seed)
     changes = {
-        "sft": {"updates": 60_000, "optimiser": OptimiserConfig(policy_lr=1.5e-3)},
+        "sft": {"updates": 20_000},
         "offline": {"updates": 6_000},
         "online": {"updates": 4_000, "updates_per_episode": 6.0},
     }
