@@ -71,9 +71,7 @@ def test_what_muon_remembers_is_kept_too(tmp_path):
         lambda x: jax.device_put(np.ones(x.shape, x.dtype), x.sharding), like(config)
     )
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    checkpoints.save(
-        Position("sft", 1), state, NORMALISER, snapshot=1, policy=1, settings={}
-    )  # fmt: skip
+    checkpoints.save(Position("sft", 1), state, NORMALISER, snapshot=1, policy=1, settings={})
     assert_same(checkpoints.restore(like(config)).state, state)
     assert len(jax.tree.leaves(state.optimiser)) != len(jax.tree.leaves(like(tiny()).optimiser))
     checkpoints.close()

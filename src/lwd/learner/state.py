@@ -135,11 +135,10 @@ def optimisers(config: OptimiserConfig) -> Optimisers:
     """AdamW or Muon for the policy and Adam for the critics after a clip of the norm; rate 1."""
     clip, adam = optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam()
     decay = optax.add_decayed_weights(config.weight_decay)
-    critic = optax.chain(clip, adam)
-    if config.policy == "muon":  # which wants a rate and descends by itself
-        policy = optax.chain(clip, muon(1.0, consistent_rms=0.2), optax.scale(-1.0), decay)
-    else:
-        policy = optax.chain(clip, adam, decay)
+    # Muon of optax has a rate and descends; ours is applied, and descends, in `descend`.
+    orthogonal = optax.chain(muon(1.0, consistent_rms=0.2), optax.scale(-1.0))
+    step = {"adamw": adam, "muon": orthogonal}[config.policy]
+    policy, critic = optax.chain(clip, step, decay), optax.chain(clip, adam)
     return Optimisers(policy=policy, value=critic, q=critic, extra=critic)
 
 
