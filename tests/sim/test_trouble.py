@@ -1,5 +1,7 @@
 """Robots that fail: each disturbance alone, in the physics and in the recording."""
 
+import gc
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +18,7 @@ from lwd.sim.rig import Circumstances, rig
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST
 from lwd.sim.trouble import TroubledRobot
+from opengl import needs_opengl
 
 OFTEN = 1000.0
 """An hour: three or four in 12 s of an episode."""
@@ -83,6 +86,7 @@ def test_a_push_moves_a_thing_and_ends():
     assert not robot.inner.scene.data.xfrc_applied.any()
 
 
+@needs_opengl
 def test_a_frozen_camera_repeats_its_image_and_says_so():
     robot = troubled(cameras=("head", "left_wrist"), camera_frozen_per_h=4000.0)
     robot.inner.image_every = 1
@@ -119,12 +123,27 @@ def test_what_is_stuck_does_not_get_stuck_before_it_is_free():
         assert set(told[1::2]) == {"gripper free"}
 
 
+@needs_opengl
+def test_a_robot_that_goes_takes_its_graphics_along_before_a_thread_collects_garbage():
+    robot = troubled(cameras=("head",), camera_frozen_per_h=OFTEN, gripper_stuck_per_h=OFTEN)
+    robot.reset(5)
+    eyes = weakref.ref(robot.inner._eyes["restocking"]) if robot.observe().images else None
+    assert eyes is not None
+    gc.disable()
+    try:
+        del robot
+        assert eyes() is None
+    finally:
+        gc.enable()
+
+
 def test_a_robot_without_cameras_has_none_that_freezes():
     robot = troubled(camera_frozen_per_h=OFTEN)
     robot.reset(5)
     assert events(waited(robot)) == []
 
 
+@needs_opengl
 def test_an_emergency_stop_interrupts_the_episode_and_the_upload_says_so():
     kit = rig(
         Kind.PLAY,

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,11 +12,17 @@ from lwd.actor.robot import Observation, Status, Task, Tick
 from lwd.config.fleet import DisturbanceConfig, Span
 from lwd.sim.body import SIDES
 from lwd.sim.robot import SimRobot
+from lwd.sim.things import Thing
 
 
 def cut_power() -> None:
     """End this process as a power cut does: at once, with nothing tidied up."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+Act = Callable[["TroubledRobot"], None]
+"""Given the robot: a bound method would make a cycle of it, and the graphics context of its cameras
+must not wait for whatever thread collects garbage, where it cannot be freed (EGL_BAD_ACCESS)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,7 @@ class Happening:
     tick: int
     event: str
     """As it is recorded with the tick."""
-    act: Callable[[], None]
+    act: Act
 
 
 class TroubledRobot:
@@ -96,37 +102,39 @@ class TroubledRobot:
         events = []
         while self._ahead and self._ahead[0].tick <= self._tick:
             happening = self._ahead.pop(0)
-            happening.act()
+            happening.act(self)
             events.append(happening.event)
         return events
 
     def _draw(self, seconds: float) -> Iterator[Happening]:
         """All happenings of an episode of so many robot seconds."""
         wanted, rng, cameras = self._disturbances, self._rng, self.inner.cameras
-        jam, push = self.inner.scene.jam, self.inner.scene.push
         for span in self._spans(wanted.gripper_stuck_per_h, seconds, wanted.gripper_stuck_s):
             side = SIDES[rng.integers(len(SIDES))]
             names = f"gripper stuck:{side}", f"gripper free:{side}"
-            acts = partial(jam, side, stuck=True), partial(jam, side, stuck=False)
+            acts = (partial(TroubledRobot._jam, side=side, stuck=stuck) for stuck in (True, False))
             yield from self._lasting(span, names, acts)
         often = wanted.camera_frozen_per_h if cameras else 0.0
         for span in self._spans(often, seconds, wanted.camera_frozen_s):
             camera = cameras[rng.integers(len(cameras))]
             names = f"camera frozen:{camera}", f"camera back:{camera}"
-            yield from self._lasting(
-                span, names, (partial(self._freeze, camera), partial(self._thaw, camera))
+            acts = (
+                partial(act, camera=camera) for act in (TroubledRobot._freeze, TroubledRobot._thaw)
             )
+            yield from self._lasting(span, names, acts)
         for span in self._spans(wanted.pushes_per_h, seconds, wanted.push_s):
             things = [item.thing for item in self.inner.scene.layout.items]
             thing, angle = things[rng.integers(len(things))], rng.uniform(0, 2 * np.pi)
             force = rng.uniform(*wanted.push_n) * np.array([np.cos(angle), np.sin(angle), 0.0])
             names = f"pushed:{thing.name}", f"let be:{thing.name}"
-            acts = partial(push, thing, force), partial(push, thing, np.zeros(3))
+            acts = (
+                partial(TroubledRobot._push, thing=thing, force=f) for f in (force, np.zeros(3))
+            )
             yield from self._lasting(span, names, acts)
         for start, _ in self._spans(wanted.emergency_stops_per_h, seconds, (1.0, 1.0)):
-            yield self._at(start, "emergency stop", self._press)
+            yield self._at(start, "emergency stop", TroubledRobot._press)
         for start, _ in self._spans(wanted.power_cycles_per_h, seconds, (1.0, 1.0)):
-            yield self._at(start, "power cut", self._power)
+            yield self._at(start, "power cut", TroubledRobot._cut_power)
 
     def _spans(self, per_h: float, seconds: float, lasting: Span) -> list[tuple[float, float]]:
         """Starts and ends in robot seconds of a Poisson process."""
@@ -137,7 +145,7 @@ class TroubledRobot:
         self,
         span: tuple[float, float],
         names: tuple[str, str],
-        acts: tuple[Callable[[], None], Callable[[], None]],
+        acts: Iterable[Act],
     ) -> Iterator[Happening]:
         """How it starts and how it ends; nothing where the same is not over yet."""
         if span[0] < self._over.get(names[0], 0.0):
@@ -145,8 +153,14 @@ class TroubledRobot:
         self._over[names[0]] = span[1]
         yield from map(self._at, span, names, acts)
 
-    def _at(self, seconds: float, event: str, act: Callable[[], None]) -> Happening:
+    def _at(self, seconds: float, event: str, act: Act) -> Happening:
         return Happening(tick=round(seconds * self.control.rate_hz), event=event, act=act)
+
+    def _jam(self, side: str, stuck: bool) -> None:
+        self.inner.scene.jam(side, stuck=stuck)
+
+    def _push(self, thing: Thing, force: np.ndarray) -> None:
+        self.inner.scene.push(thing, force)
 
     def _freeze(self, camera: str) -> None:
         self._frozen[camera] = self._seen.get(camera, self.observe().images[camera])
@@ -156,6 +170,9 @@ class TroubledRobot:
 
     def _press(self) -> None:
         self._stopped = True
+
+    def _cut_power(self) -> None:
+        self._power()
 
     def _as_sensed(self, tick: Tick) -> Tick:
         return replace(tick, observation=self._through_cameras(tick.observation))
