@@ -20,19 +20,17 @@ import jax
 import numpy as np
 
 from benchmarks.cells import difference, success
-from benchmarks.finished import replay
+from benchmarks.finished import batches, replay
 from benchmarks.record import REPOSITORY, header
 from lwd.config import LearnerConfig, QamConfig, StageConfig
 from lwd.eval.evaluate import Starts, evaluate
 from lwd.eval.results import Evaluation
-from lwd.learner import feed
 from lwd.learner.diagnose.trained import load
 from lwd.learner.recipes import fresh, nets, recipe
 from lwd.learner.state import TrainState, optimisers, rates, start_stage
 from lwd.learner.update import commit, critic_update, extract_policy
 from lwd.models.artifact import pack
 from lwd.models.inputs.preparation import Preparation
-from lwd.models.sharding import mesh
 from lwd.replay.reader import Reader
 
 SETTINGS = ("inv_temp=60", "inv_temp=60,gate=2", "inv_temp=240", "inv_temp=1000", "inv_temp=4000",
@@ -88,7 +86,7 @@ def _learn(
     variants: Variants,
 ) -> tuple[dict[str, TrainState], dict[str, dict[str, float]]]:
     """The offline stage with one critic and a policy for each variant."""
-    functions, chain, over = nets(config), optimisers(stage.optimiser), mesh()
+    functions, chain = nets(config), optimisers(stage.optimiser)
     values = jax.jit(partial(critic_update, nets=functions, optimisers=chain, stage=stage))
 
     def policy_step(qam: QamConfig):
@@ -103,9 +101,7 @@ def _learn(
     steps = {name: policy_step(qam) for name, qam in variants.items()}
     states, seen = dict.fromkeys(variants, critic), {name: [] for name in variants}
     rate, seed = rates(stage), jax.random.fold_in(jax.random.key(config.seed), 2)
-    for number in range(stage.updates):
-        rows = reader.sample(number, stage.mixture, stage.batch, n_step=stage.divl.n_step)
-        batch = feed.transitions(rows, normaliser, over)
+    for number, batch in enumerate(batches(reader, stage, normaliser)):
         key = jax.random.fold_in(seed, number)
         critic, _ = values(critic, batch, key, rate(number))
         if (number + 1) % stage.policy_every:

@@ -1,11 +1,15 @@
-"""The replay of a finished run, for benchmarks that learn from it again."""
+"""The replay of a finished run and its batches, for benchmarks that learn from it again."""
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lwd.config import LearnerConfig, PlaneConfig
+from lwd.config import LearnerConfig, PlaneConfig, StageConfig
+from lwd.learner import feed
+from lwd.learner.state import Transitions
+from lwd.models.inputs.preparation import Preparation
+from lwd.models.sharding import mesh
 from lwd.replay.reader import Options, Reader
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects
@@ -30,3 +34,10 @@ def replay(root: Path, config: LearnerConfig) -> Iterator[Reader]:
             print(f"loaded snapshot {reader.version} of {newest}", flush=True)
         yield reader
         reader.close()
+
+
+def batches(reader: Reader, stage: StageConfig, normaliser: Preparation) -> Iterator[Transitions]:
+    """What the learner of this stage sees, update by update."""
+    for number in range(stage.updates):
+        rows = reader.sample(number, stage.mixture, stage.batch, n_step=stage.divl.n_step)
+        yield feed.transitions(rows, normaliser, mesh())

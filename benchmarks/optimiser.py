@@ -15,18 +15,16 @@ from pathlib import Path
 import jax
 
 from benchmarks.cells import difference, success
-from benchmarks.finished import replay
+from benchmarks.finished import batches, replay
 from benchmarks.record import REPOSITORY, header
 from lwd.config import COMPACT, OptimiserConfig
 from lwd.eval.evaluate import Starts, evaluate
 from lwd.eval.results import Evaluation
-from lwd.learner import feed
 from lwd.learner.recipes import fresh, nets, recipe
 from lwd.learner.state import optimisers, rates, start_stage
 from lwd.learner.train import fit_normaliser
 from lwd.learner.update import sft_update
 from lwd.models.artifact import pack
-from lwd.models.sharding import mesh
 
 TASKS = ("restocking", "freezer")
 ADAMW = OptimiserConfig(policy_lr=2e-3)
@@ -70,9 +68,7 @@ def learnt(root: Path, plan: str, seed: int) -> tuple[tuple, tuple[float, float]
     spent, metrics = 0.0, {}
     with replay(root, config) as reader:
         normaliser = fit_normaliser(config, reader)
-        for number in range(updates):
-            rows = reader.sample(number, stage.mixture, stage.batch, n_step=1)
-            batch = feed.transitions(rows, normaliser, mesh())
+        for number, batch in enumerate(batches(reader, stage, normaliser)):
             key, began = jax.random.fold_in(jax.random.key(seed), number), time.process_time()
             state, metrics = jax.block_until_ready(step(state, batch, key, rate(number)))
             spent += (time.process_time() - began) * (number > 0)  # the first one compiles

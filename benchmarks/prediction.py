@@ -18,13 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.cells import difference, success
-from benchmarks.finished import replay
+from benchmarks.finished import batches, replay
 from benchmarks.record import REPOSITORY, header
 from lwd.algorithms import flow
 from lwd.config import COMPACT, ControlConfig, OptimiserConfig
 from lwd.eval.evaluate import Bench, Starts, evaluate
 from lwd.eval.results import Evaluation
-from lwd.learner import feed
 from lwd.learner.recipes import fresh, nets, recipe
 from lwd.learner.state import TrainState, optimisers, rates, start_stage
 from lwd.learner.train import fit_normaliser
@@ -34,7 +33,6 @@ from lwd.models.artifact import FlowPolicy, pack
 from lwd.models.fns import PolicyFns
 from lwd.models.inputs.preparation import Preparation
 from lwd.models.presets import build
-from lwd.models.sharding import mesh
 from lwd.store import weights
 
 
@@ -112,9 +110,7 @@ def learnt(root: Path, updates: int, seed: int) -> dict[str, tuple]:
     }
     with replay(root, config) as reader:
         normaliser = fit_normaliser(config, reader)
-        for number in range(updates):
-            rows = reader.sample(number, stage.mixture, stage.batch, n_step=1)
-            batch = feed.transitions(rows, normaliser, mesh())
+        for number, batch in enumerate(batches(reader, stage, normaliser)):
             key, losses = jax.random.fold_in(jax.random.key(seed), number), {}
             for way, step in steps.items():
                 states[way], metrics = step(states[way], batch, key, rate(number))
