@@ -120,7 +120,7 @@ def gather(plan: Plan, root: Path, kind: Made, policy: Path | None = None) -> li
         kinds=(kind,),
         policies=(policy,) if policy else (),
         workers=plan.workers,
-        effort=1.5 if policy else 4.0,
+        effort=4.0 if kind == "demo" else 1.5,
     )
     entries = collect(config).entries
     kept = [entry.episode_id for entry in entries if entry.cell]

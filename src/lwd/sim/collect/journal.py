@@ -1,5 +1,6 @@
 """What `lwd sim collect` has done, one line for each attempt, safe from kills and power cuts."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,15 +36,16 @@ class Journal:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """ConfigError if the folder holds a buffer of other settings; ConflictError if another
         process writes it."""
+        settings = json.loads(json.dumps(settings))  # as the file gives them back
         busy = f"another process collects into {folder}; stop it first."
         self._log = Log(folder / "journal.jsonl", busy=busy)
         self.entries: list[Entry] = []
         if not self._log.before:
-            self._log.append(dict(settings))
+            self._log.append(settings)
             sync_folder(folder)
             return
         given, *entries = self._log.before
-        if given != dict(settings):
+        if given != settings:
             self._log.close()
             different = sorted(k for k in settings if given.get(k) != settings[k])
             raise ConfigError(

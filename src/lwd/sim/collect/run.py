@@ -61,9 +61,8 @@ def collect(
     if missing := [path for path in config.policies if not path.is_file()]:
         raise ConfigError(f"there is no policy {missing[0]}; give files of published weights.")
     settings = {name: getattr(config, name) for name in ("scale", "seed", "rate", "robot")}
-    sight = asdict(config.sight) | {"cameras": list(config.sight.cameras)}
     with (
-        Journal(config.root / "collect", settings | sight) as journal,
+        Journal(config.root / "collect", settings | asdict(config.sight)) as journal,
         Spool(config.root / "spool" / config.robot) as spool,
     ):
         work = _Work(
