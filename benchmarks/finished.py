@@ -38,6 +38,7 @@ def replay(root: Path, config: LearnerConfig) -> Iterator[Reader]:
 
 def batches(reader: Reader, stage: StageConfig, normaliser: Preparation) -> Iterator[Transitions]:
     """What the learner of this stage sees, update by update."""
+    over = mesh()
     for number in range(stage.updates):
         rows = reader.sample(number, stage.mixture, stage.batch, n_step=stage.divl.n_step)
-        yield feed.transitions(rows, normaliser, mesh())
+        yield feed.transitions(rows, normaliser, over)
