@@ -1,6 +1,7 @@
 """Settings of the whole suite. `lwd` is not imported here: the jaxtyping hook must come first."""
 
 import atexit
+import importlib
 import os
 import shutil
 import tempfile
@@ -39,6 +40,13 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests first, so that no worker begins one when the others are done."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(trylast=True)  # after the jaxtyping hook
+def pytest_configure() -> None:
+    """MuJoCo reads MUJOCO_GL when it is imported: `lwd.sim`, which sets it, comes before any test
+    that imports `mujoco` itself."""
+    importlib.import_module("lwd.sim")
 
 
 @pytest.fixture

@@ -24,8 +24,10 @@ OFTEN = 1000.0
 """An hour: three or four in 12 s of an episode."""
 
 
-def troubled(*, cameras: tuple[str, ...] = (), **disturbances) -> TroubledRobot:
-    inner = SimRobot("restocking", control=COMPACT, cameras=cameras, image_size=32)
+def troubled(
+    task: str = "restocking", *, cameras: tuple[str, ...] = (), **disturbances
+) -> TroubledRobot:
+    inner = SimRobot(task, control=COMPACT, cameras=cameras, image_size=32)
     return TroubledRobot(inner, DisturbanceConfig(**disturbances))
 
 
@@ -70,7 +72,7 @@ def test_a_stuck_gripper_stays_as_it_is_while_the_recording_has_what_it_was_told
 
 
 def test_a_push_moves_a_thing_and_ends():
-    robot = troubled(pushes_per_h=OFTEN, push_n=(4.0, 4.0))
+    robot = troubled(pushes_per_h=OFTEN, push_weights=(1.4, 1.4))
     plain = SimRobot("restocking", control=COMPACT)
     robot.reset(2), plain.reset(2)
     ticks = waited(robot)
@@ -84,6 +86,25 @@ def test_a_push_moves_a_thing_and_ends():
     ]
     assert max(moved) > 0.01
     assert not robot.inner.scene.data.xfrc_applied.any()
+
+
+@pytest.mark.parametrize("task", ["tea", "juice", "cocktail"])
+def test_a_push_flings_nothing_away(task):
+    robot = troubled(task, pushes_per_h=4 * OFTEN, push_weights=(1.4, 1.4), push_s=(0.3, 0.3))
+    pushed = set()
+    for seed in range(3):
+        robot.reset(seed)
+        scene = robot.inner.scene
+        items = [item.thing for item in scene.layout.items]
+        for _ in range(120):
+            ticks = robot.apply(REST[None])
+            if not ticks or ticks[-1].status is not Status.RUNNING:
+                break
+            pushed |= {e.partition(":")[2] for e in ticks[0].events if e.startswith("pushed")}
+            assert max(scene.speed(thing) for thing in items) < 5.0
+    names = {thing.name: thing for thing in items}
+    assert len(pushed) > 5
+    assert all(scene.movable(names[name]) for name in pushed & names.keys()), "no tray, no beads"
 
 
 @needs_opengl

@@ -46,8 +46,8 @@ class DisturbanceConfig:
     """Somebody pushes one of the things, in any horizontal direction."""
     push_s: Span = (0.1, 0.3)
     """For how many robot seconds."""
-    push_n: Span = (2.0, 6.0)
-    """Force in newton."""
+    push_weights: Span = (0.7, 1.4)
+    """Force, in weights of the thing: nothing is flung away, however light."""
     emergency_stops_per_h: float = 0.0
     """Somebody presses the button: the episode ends as interrupted."""
     power_cycles_per_h: float = 0.0

@@ -36,6 +36,7 @@ _VOLUME_ML = 50.0
 _SETTLE_S = 0.1
 _REACT_S = 0.02
 """Period at which liquids flow and `TaskSpec.react` is called."""
+_GRAVITY = 9.81
 _LARGEST = 1e6
 """Positions and speeds (m, rad) beyond this are no physics."""
 _UNSTABLE = [
@@ -134,6 +135,11 @@ class Scene:
         self._free_v = {model.joint(j).name: int(model.jnt_dofadr[j]) for j in free}
         self._joint_q = [int(model.joint(name).qposadr[0]) for name in task.joints]
         self._vessels = [thing for thing in task.things if isinstance(thing, Vessel)]
+        self._welds = {
+            k: {self._names[model.eq_obj1id[k]], self._names[model.eq_obj2id[k]]}
+            for k in range(model.neq)
+            if model.eq_type[k] == mujoco.mjtEq.mjEQ_WELD
+        }
         self._touches: dict[int, set[str]] | None = None
         self._slots: list[Thing] = []
         self._which: dict[str, int] = {}
@@ -258,9 +264,23 @@ class Scene:
         else:
             self._jammed.pop(side, None)
 
-    def push(self, thing: Thing, newton: np.ndarray) -> None:
-        """A [3] force on a thing, in the table's frame, until the next push or reset."""
-        self.data.xfrc_applied[self._body[thing.bodies[0]], :3] = newton
+    def push(self, thing: Thing, weights: np.ndarray) -> None:
+        """A [3] force on a thing, in the table's frame, until the next push or reset; in weights of
+        the thing and what is welded to it."""
+        mass = sum(self.model.body_mass[self._body[name]] for name in self.one_piece(thing.name))
+        self.data.xfrc_applied[self._body[thing.name], :3] = weights * mass * _GRAVITY
+
+    def movable(self, thing: Thing) -> bool:
+        """Whether a thing is one body that nothing fastens."""
+        return thing.name in self._free_q
+
+    def one_piece(self, *bodies: str) -> set[str]:
+        """Names of bodies and of those that welds hold together with them now."""
+        pairs = [ends for k, ends in self._welds.items() if self.data.eq_active[k]]
+        found = set(bodies)
+        while more := {n for ends in pairs if found & ends for n in ends} - found:
+            found |= more
+        return found
 
     @property
     def diverged(self) -> bool:

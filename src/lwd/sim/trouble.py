@@ -123,12 +123,15 @@ class TroubledRobot:
             )
             yield from self._lasting(span, names, acts)
         for span in self._spans(wanted.pushes_per_h, seconds, wanted.push_s):
-            things = [item.thing for item in self.inner.scene.layout.items]
+            scene = self.inner.scene
+            things = [i.thing for i in scene.layout.items if scene.movable(i.thing)]
             thing, angle = things[rng.integers(len(things))], rng.uniform(0, 2 * np.pi)
-            force = rng.uniform(*wanted.push_n) * np.array([np.cos(angle), np.sin(angle), 0.0])
+            force = rng.uniform(*wanted.push_weights) * np.array(
+                [np.cos(angle), np.sin(angle), 0.0]
+            )
             names = f"pushed:{thing.name}", f"let be:{thing.name}"
             acts = (
-                partial(TroubledRobot._push, thing=thing, force=f) for f in (force, np.zeros(3))
+                partial(TroubledRobot._push, thing=thing, weights=w) for w in (force, np.zeros(3))
             )
             yield from self._lasting(span, names, acts)
         for start, _ in self._spans(wanted.emergency_stops_per_h, seconds, (1.0, 1.0)):
@@ -159,8 +162,8 @@ class TroubledRobot:
     def _jam(self, side: str, stuck: bool) -> None:
         self.inner.scene.jam(side, stuck=stuck)
 
-    def _push(self, thing: Thing, force: np.ndarray) -> None:
-        self.inner.scene.push(thing, force)
+    def _push(self, thing: Thing, weights: np.ndarray) -> None:
+        self.inner.scene.push(thing, weights)
 
     def _freeze(self, camera: str) -> None:
         self._frozen[camera] = self._seen.get(camera, self.observe().images[camera])
