@@ -55,6 +55,22 @@ def test_no_drop_is_lost_unaccounted():
     assert liquids.poured_ml == {("cup", "pot"): 60}
 
 
+def test_what_missed_is_a_share_of_what_ran_out_since():
+    liquids = Liquids()
+    liquids.fill(CUP, 100.0)
+    start = liquids.copy()
+    assert liquids.missed(CUP, start) == 0
+    liquids.pour(CUP, POT, 30.0)
+    liquids.pour(CUP, None, 10.0)
+    assert liquids.missed(CUP, start) == pytest.approx(0.25)
+    assert liquids.missed(POT, start) == 0
+    later = liquids.copy()
+    liquids.pour(CUP, POT, 20.0)
+    assert liquids.missed(CUP, later) == 0
+    liquids.pour(CUP, None, 20.0)
+    assert liquids.missed(CUP, later) == pytest.approx(0.5)
+
+
 def test_a_vessel_is_not_filled_beyond_its_capacity():
     with pytest.raises(ValueError, match=r"100\.5 ml do not fit the cup of 100\.0 ml"):
         Liquids().fill(CUP, 100.5)

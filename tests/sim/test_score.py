@@ -13,9 +13,9 @@ from lwd.sim.body import MAX_OPENING
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST
 from lwd.sim.score import Scorer
-from lwd.sim.task import Subtask, TaskSpec
+from lwd.sim.task import Subtask, TaskSpec, spilt
 from lwd.sim.tasks.tea import TEA
-from lwd.sim.tasks.tea_set import GAIWAN, KETTLE, LEAVES, LID, PITCHER
+from lwd.sim.tasks.tea_set import GAIWAN, KETTLE, LEAVES, LID, PITCHER, SNAP
 from lwd.sim.things import Thing
 
 
@@ -26,7 +26,7 @@ def made_up(*things: tuple[Thing, ...]) -> TaskSpec:
             name=f"step {k}",
             done=lambda scene, k=k: f"done {k}" in scene.facts,
             things=tuple(thing.name for thing in worked_on),
-            flawed=lambda scene: "flawed" in scene.facts,
+            flawed=lambda scene, before: "flawed" in scene.facts or spilt(KETTLE)(scene, before),
         )
         for k, worked_on in enumerate(things)
     )
@@ -143,6 +143,19 @@ def test_a_flaw_halves_the_score():
     assert episode.finish(0) == 0.5
 
 
+def test_what_was_spilt_counts_in_the_sub_step_in_which_it_was():
+    episode = Episode((KETTLE,), (KETTLE,), (KETTLE,))
+    liquids = episode.scene.liquids
+    liquids.pour(KETTLE, GAIWAN, 40.0)
+    liquids.pour(KETTLE, None, 10.0)
+    assert episode.finish(0) == 0.5
+    liquids.pour(KETTLE, GAIWAN, 40.0)
+    assert episode.finish(1) == 1.0, "a fifth of this pour and none of that"
+    liquids.pour(KETTLE, GAIWAN, 40.0)
+    liquids.pour(KETTLE, None, 10.0)
+    assert episode.finish(2) == 0.5, "a tenth of all three, but a fifth of this"
+
+
 @pytest.mark.parametrize(("by_m", "score"), [(0.02, 1.0), (0.04, 0.5)])
 def test_another_object_that_is_shoved_aside_is_an_imperfection(by_m, score):
     episode = Episode((KETTLE,), (KETTLE,))
@@ -160,6 +173,33 @@ def test_what_is_worked_on_or_carried_may_move(monkeypatch):
     holding.clear()
     episode.tick()  # put down, at rest
     assert episode.finish(0) == 1.0
+
+
+def test_what_is_welded_to_a_thing_moves_with_it(monkeypatch):
+    def weld(episode: Episode) -> None:
+        episode.scene.data.eq_active[episode.scene.model.equality(SNAP).id] = 1
+
+    episode = Episode((GAIWAN,))
+    weld(episode)
+    episode.shove(LID, 0.1)
+    assert episode.finish(0) == 1.0, "with what is worked on"
+
+    episode = Episode((KETTLE,))
+    weld(episode)
+    holding = {GAIWAN}
+    monkeypatch.setattr(episode.scene, "holder", lambda t: "right" if t in holding else None)
+    episode.shove(LID, 0.1)
+    assert episode.finish(0) == 1.0, "with what is carried"
+
+
+def test_attempts_at_two_things_that_are_one_piece_are_two_attempts():
+    episode = Episode((GAIWAN, LID))
+    episode.scene.data.eq_active[episode.scene.model.equality(SNAP).id] = 1
+    episode.grasp(GAIWAN)
+    episode.release()
+    episode.shove(GAIWAN, 0.05)
+    episode.grasp(LID, gap_m=0.01)
+    assert episode.finish(0) == 0.5
 
 
 def test_what_was_put_down_must_not_be_shoved_either(monkeypatch):

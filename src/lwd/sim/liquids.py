@@ -43,6 +43,18 @@ class Liquids:
             sealed=set(self.sealed),
         )
 
+    def missed(self, vessel: Vessel, since: "Liquids") -> float:
+        """Share of what ran out of a vessel, after `since`, that no other one caught."""
+        spilled = self._spilled(vessel) - since._spilled(vessel)
+        caught = self._caught(vessel) - since._caught(vessel)
+        return spilled / (spilled + caught) if spilled > 0 else 0.0
+
+    def _spilled(self, vessel: Vessel) -> float:
+        return self.spilled_ml.get(vessel.name, 0.0)
+
+    def _caught(self, vessel: Vessel) -> float:
+        return sum((ml for (name, _), ml in self.poured_ml.items() if name == vessel.name), 0.0)
+
     def volume(self, vessel: Vessel) -> float:
         """What a vessel holds, ml."""
         return self.ml.get(vessel.name, 0.0)

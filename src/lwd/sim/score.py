@@ -9,7 +9,8 @@ an episode is the mean. The paper has people judge; here the rubric is:
   A second hand that joins the first one does not begin another attempt.
 * Imperfections are what the task says of its sub-step (spilt, askew, nearly off), and any other
   object that moved more than 3 cm without being carried. Where a sub-step may be worked on several
-  things, all but those attempted are others once there was an attempt.
+  things, those that the task does not need are others, and once there was an attempt all but those
+  attempted. What is welded together, an uncut fruit, is one thing.
 """
 
 # MuJoCo is a C extension without stubs.
@@ -23,6 +24,7 @@ import numpy as np
 
 from lwd.sim.body import SIDES
 from lwd.sim.hands import SLOT
+from lwd.sim.liquids import Liquids
 from lwd.sim.scene import Scene
 from lwd.sim.task import TABLE_Z, Subtask
 from lwd.sim.things import Cluster, Thing
@@ -52,6 +54,8 @@ class Tally:
     """Things in a hand, on something in a hand, or still falling from one."""
     disturbed: bool = False
     """Whether another object was moved during the sub-step at hand."""
+    before: Liquids = field(default_factory=Liquids)
+    """Volumes at the beginning of the sub-step at hand."""
 
 
 class Scorer:
@@ -90,13 +94,14 @@ class Scorer:
         attempts = max(self._tally.attempts.values(), default=1)
         if attempts > 2:
             return 0.0
-        flawed = self._tally.disturbed or subtask.flawed(self._scene)
+        flawed = self._tally.disturbed or subtask.flawed(self._scene, self._tally.before)
         return 0.5 if attempts == 2 or flawed else 1.0
 
     def _begin(self) -> None:
         """Start the record of the next sub-step; what is in a hand already is its first attempt."""
         tally = self._tally
         tally.attempts, tally.disturbed = {}, False
+        tally.before = self._scene.liquids.copy()
         worked_on = self._worked_on()
         tally.grips = {n: sides for n, sides in tally.grips.items() if n in worked_on and sides}
         for name in worked_on:
@@ -130,6 +135,8 @@ class Scorer:
         name = min(gaps, key=lambda name: gaps[name], default="")
         if not gaps or gaps[name] > _NEAR:
             return
+        piece = self._scene.one_piece(name)
+        name = next(n for n in gaps if n in piece)
         sides = self._tally.grips.setdefault(name, set())
         if not sides:
             self._tally.attempts[name] = self._tally.attempts.get(name, 0) + 1
@@ -156,7 +163,8 @@ class Scorer:
     def _follow_things(self) -> None:
         """Notice what is moved without being carried; once on the floor, it may roll."""
         scene, tally = self._scene, self._tally
-        worked_on = tally.attempts or self._worked_on()
+        needed = {thing.name for thing in scene.task.needed(scene)}
+        worked_on = scene.one_piece(*(tally.attempts or needed.intersection(self._worked_on())))
         in_hands = self._in_hands()
         tally.carried |= in_hands
         for thing in self._things():
@@ -170,9 +178,11 @@ class Scorer:
                 tally.disturbed = True
 
     def _in_hands(self) -> set[str]:
-        """Names of what is held, and of what rests in or on that and on nothing that stands."""
+        """Names of what is held, of what is welded to that, and of what rests in or on it and on
+        nothing that stands."""
         touching = {thing.name: self._scene.touching(thing) for thing in self._things()}
-        found = {t.name for t in self._things() if self._scene.holder(t) is not None}
+        held = {t.name for t in self._things() if self._scene.holder(t) is not None}
+        found = self._scene.one_piece(*held) & touching.keys()
         loose = {n for n, others in touching.items() if others.isdisjoint({"world", "fixture"})}
         while more := {n for n in loose - found if not touching[n].isdisjoint(found)}:
             found |= more

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
-from lwd.sim.things import Thing
+from lwd.sim.liquids import Liquids
+from lwd.sim.things import Thing, Vessel
 
 if TYPE_CHECKING:
     from lwd.sim.hands import Hands
@@ -83,9 +84,14 @@ class Step:
     """Works towards it, one control tick per item yielded; may give up early."""
 
 
-def flawless(scene: "Scene") -> bool:
+def flawless(scene: "Scene", before: Liquids) -> bool:
     """No minor imperfection."""
     return False
+
+
+def spilt(*vessels: Vessel) -> Callable[["Scene", Liquids], bool]:
+    """The imperfection that more than a tenth of what ran out of a vessel missed."""
+    return lambda scene, before: any(scene.liquids.missed(v, before) > 0.1 for v in vessels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +102,9 @@ class Subtask:
     done: Callable[["Scene"], bool]
     things: tuple[str, ...]
     """Names of the bodies on which it is worked: a gripper that closes on one is an attempt."""
-    flawed: Callable[["Scene"], bool] = flawless
-    """Whether it was done with a minor imperfection, asked when it is done."""
+    flawed: Callable[["Scene", Liquids], bool] = flawless
+    """Whether it was done with a minor imperfection, asked when it is done; given the volumes at
+    its beginning too."""
 
 
 @dataclass(frozen=True, kw_only=True)

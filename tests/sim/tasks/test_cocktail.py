@@ -19,6 +19,7 @@ from lwd.sim.bar import (
 from lwd.sim.expert import Expert
 from lwd.sim.hands import ExpertNoise
 from lwd.sim.lids import PLATE
+from lwd.sim.liquids import Liquids
 from lwd.sim.pinching import from_fixture
 from lwd.sim.robot import SimRobot
 from lwd.sim.tasks.cocktail import (
@@ -101,7 +102,7 @@ def test_the_recipe_forgives_eight_ml(robot, ml, counts, flawed):
     hold_still(robot, 0.1)
     assert poured(robot.scene, 0) is counts
     assert robot.scene.reached == counts
-    assert COCKTAIL.subtasks[0].flawed(robot.scene) is flawed
+    assert COCKTAIL.subtasks[0].flawed(robot.scene, Liquids()) is flawed
 
 
 def test_the_named_bottles_count_in_their_order(robot):

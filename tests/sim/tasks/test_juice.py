@@ -76,7 +76,7 @@ def test_the_expert_makes_juice_in_order(robot):
     holders = {"left": set(), "right": set()}
     seen = []
     while robot.status is Status.RUNNING:
-        robot.apply(expert.act()[None])
+        tick = robot.apply(expert.act()[None])[-1]
         for item in robot.scene.layout.items:
             if side := robot.scene.holder(item.thing):
                 holders[side].add(item.thing.name)
@@ -88,6 +88,7 @@ def test_the_expert_makes_juice_in_order(robot):
     made, fruit = robot.scene.facts["juice_ml"], pieces(robot.scene)[0].name.split()[0]
     assert 72 <= robot.scene.liquids.volume(CUP) <= made <= 90
     assert robot.scene.layout.words["fruit"] == fruit
+    assert tick.substeps == (1.0,) * 6
 
 
 @pytest.mark.parametrize(("degrees", "counts"), [(12.0, True), (-12.0, True), (20.0, False)])

@@ -35,6 +35,7 @@ from lwd.sim.geometry import UP, yawed
 from lwd.sim.grasps import from_front, pinching
 from lwd.sim.hands import Hands
 from lwd.sim.lids import lift_lid, put_lid
+from lwd.sim.liquids import Liquids
 from lwd.sim.pinching import (
     at_fixture,
     pinch,
@@ -44,7 +45,7 @@ from lwd.sim.pinching import (
 from lwd.sim.pouring import pour
 from lwd.sim.scene import Scene
 from lwd.sim.skills import heading, pick, place
-from lwd.sim.task import TABLE_Z, Layout, Placement, Step, Subtask, TaskSpec
+from lwd.sim.task import TABLE_Z, Layout, Placement, Step, Subtask, TaskSpec, spilt
 from lwd.sim.things import Thing, Vessel
 from lwd.sim.vessels import contained
 
@@ -168,9 +169,8 @@ def poured(scene: Scene, k: int) -> bool:
     return off_by(scene, k) <= _TOLERANCE_ML and standing(scene, bottles(scene)[k])
 
 
-def _pour_flawed(scene: Scene, k: int) -> bool:
-    spilled = scene.liquids.spilled_ml.get(bottles(scene)[k].name, 0.0)
-    return off_by(scene, k) > _INNER_ML or spilled > 0.1 * (FIRST_ML, SECOND_ML)[k]
+def _pour_flawed(scene: Scene, before: Liquids, k: int) -> bool:
+    return off_by(scene, k) > _INNER_ML or spilt(bottles(scene)[k])(scene, before)
 
 
 def lid_off(scene: Scene) -> bool:
@@ -355,17 +355,17 @@ COCKTAIL = TaskSpec(
     subtasks=(
         Subtask(
             name="first poured", done=lambda s: poured(s, 0), things=tuple(BOTTLES),
-            flawed=lambda s: _pour_flawed(s, 0),
+            flawed=lambda s, before: _pour_flawed(s, before, 0),
         ),
         Subtask(
             name="second poured", done=lambda s: poured(s, 1), things=tuple(BOTTLES),
-            flawed=lambda s: _pour_flawed(s, 1),
+            flawed=lambda s, before: _pour_flawed(s, before, 1),
         ),
         Subtask(name="ice in", done=lambda s: ice_in(s) >= 2, things=tuple(c.name for c in ICE)),
         Subtask(name="lid on", done=caught, things=("lid",)),
         Subtask(name="shaken", done=shaken, things=("shaker",)),
         Subtask(name="lid off", done=lid_off, things=("lid",)),
-        Subtask(name="in the glass", done=served, things=("shaker",)),
+        Subtask(name="in the glass", done=served, things=("shaker",), flawed=spilt(SHAKER)),
         Subtask(name="cherry in the glass", done=garnished, things=("cherry",)),
     ),
     needed=needed,

@@ -43,7 +43,7 @@ from lwd.sim.pinching import (
     yaw_of,
 )
 from lwd.sim.scene import Scene
-from lwd.sim.task import TABLE_Z, Layout, Placement, Step, Subtask, TaskSpec
+from lwd.sim.task import TABLE_Z, Layout, Placement, Step, Subtask, TaskSpec, spilt
 from lwd.sim.things import Thing, Vessel
 from lwd.sim.vessels import add_vessel, cylinder
 
@@ -207,10 +207,6 @@ def juiced(scene: Scene) -> bool:
     return scene.liquids.volume(CUP) >= 0.8 * _JUICE_ML
 
 
-def _spilled(scene: Scene) -> bool:
-    return scene.liquids.spilled_ml.get(JUICER.name, 0.0) > 0.1 * _JUICE_ML
-
-
 def needed(scene: Scene) -> list[Thing]:
     """The fruit, the knife, the lid and the cup."""
     return [*pieces(scene), KNIFE, LID, CUP]
@@ -362,7 +358,7 @@ JUICE = TaskSpec(
         Subtask(
             name="fruit on board", done=on_board,
             things=tuple(slab.name for slabs in FRUITS.values() for slab in slabs),
-            flawed=lambda scene: board_yaw(scene) > _YAW_INNER,
+            flawed=lambda scene, before: board_yaw(scene) > _YAW_INNER,
         ),
         Subtask(name="first cut", done=lambda scene: cuts(scene) >= 1, things=("knife",)),
         Subtask(name="second cut", done=lambda scene: cuts(scene) == 2, things=("knife",)),
@@ -372,9 +368,9 @@ JUICE = TaskSpec(
         ),
         Subtask(
             name="lid on", done=ready_to_juice, things=("lid",),
-            flawed=lambda scene: not covered(scene, _LID_INNER),
+            flawed=lambda scene, before: not covered(scene, _LID_INNER),
         ),
-        Subtask(name="juiced", done=juiced, things=("knob",), flawed=_spilled),
+        Subtask(name="juiced", done=juiced, things=("knob",), flawed=spilt(JUICER)),
     ),
     needed=needed,
     steps=(

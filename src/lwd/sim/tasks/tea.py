@@ -12,10 +12,11 @@ import numpy as np
 from lwd.sim.geometry import UP
 from lwd.sim.hands import Hands
 from lwd.sim.lids import lid_on, lift_lid, put_lid
+from lwd.sim.liquids import Liquids
 from lwd.sim.pouring import pour, tip
 from lwd.sim.scene import Scene
 from lwd.sim.skills import free_spot, pick, place
-from lwd.sim.task import TABLE_Z, Step, Subtask, TaskSpec
+from lwd.sim.task import TABLE_Z, Step, Subtask, TaskSpec, spilt
 from lwd.sim.tasks.tea_set import (
     BOWL,
     CUPS,
@@ -149,38 +150,23 @@ def on_tray(scene: Scene, cup: Thing) -> float:
     return float(np.hypot(*offset[:2])) if stands and still else np.inf
 
 
-def spilt(*vessels: Vessel) -> "partial[bool]":
-    """Whether more than a tenth of what ran out of a vessel missed."""
-    return partial(_spilt, vessels=vessels)
-
-
-def _spilt(scene: Scene, vessels: tuple[Vessel, ...]) -> bool:
-    liquids = scene.liquids
-    for vessel in vessels:
-        lost = liquids.spilled_ml.get(vessel.name, 0.0)
-        caught = sum(ml for (name, _), ml in liquids.poured_ml.items() if name == vessel.name)
-        if lost > 0.1 * (lost + caught):
-            return True
-    return False
-
-
-def _strewn(scene: Scene) -> bool:
+def _strewn(scene: Scene, before: Liquids) -> bool:
     """Whether a leaf is neither in the gaiwan nor in the scoop."""
     found = contained(scene, GAIWAN, LEAVES) + contained(scene, SCOOP, LEAVES)
     return found < LEAVES.count - 1
 
 
-def _lid_askew(scene: Scene) -> bool:
+def _lid_askew(scene: Scene, before: Liquids) -> bool:
     offset = scene.position(LID) - scene.position(GAIWAN)
-    return bool(np.hypot(*offset[:2]) > 0.01) or _spilt(scene, (KETTLE,))
+    return bool(np.hypot(*offset[:2]) > 0.01) or spilt(KETTLE)(scene, before)
 
 
-def _unfair(scene: Scene) -> bool:
+def _unfair(scene: Scene, before: Liquids) -> bool:
     volumes = [scene.liquids.volume(cup) for cup in cups(scene)]
-    return max(volumes) > 1.4 * min(volumes) or _spilt(scene, (PITCHER,))
+    return max(volumes) > 1.4 * min(volumes) or spilt(PITCHER)(scene, before)
 
 
-def _off_middle(scene: Scene) -> bool:
+def _off_middle(scene: Scene, before: Liquids) -> bool:
     return on_tray(scene, scene.layout.target) > 0.025
 
 
