@@ -7,8 +7,10 @@ a run goes on after a stop, on another machine too; delete a cell's line to meas
 """
 
 import argparse
-import json
+import sys
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from lwd.config import CONTROL
 from lwd.eval.intervals import wilson
 from lwd.sim.measure import expert_success
 from lwd.sim.tasks import TASKS
+from lwd.store.lines import Log, entries
 
 KEPT = Path(__file__).parent / "results" / "experts.jsonl"
 PAGE = KEPT.with_suffix(".md")
@@ -30,15 +33,24 @@ Cell = tuple[str, str, str]
 
 def kept() -> dict[Cell, dict]:
     """The cells that are done."""
-    lines = KEPT.read_text().splitlines() if KEPT.exists() else []
-    return {(c["task"], c["rate"], c["split"]): c for c in map(json.loads, lines)}
+    return {(c["task"], c["rate"], c["split"]): c for c in entries(KEPT)}
 
 
-def measure(task: str, rate: str, split: str) -> None:
-    """Run the expert and keep what came out."""
+def measure() -> None:
+    """The cells that are missing. The file is opened first: that drops a line that a kill cut."""
+    with closing(Log(KEPT, busy=f"another process measures into {KEPT}; stop it first.")) as log:
+        done = kept()
+        for rate, split, task in product(reversed(CONTROL), SPLITS, TASKS):
+            if (task, rate, split) not in done:
+                log.append(run(task, rate, split))
+
+
+def run(task: str, rate: str, split: str) -> dict:
+    """What came out of a cell."""
     found = expert_success(task, EPISODES, SEED, CONTROL[rate], held_out=SPLITS[split])
     scores = Counter(score for attempt in found.attempts for score in attempt.substeps)
-    cell = {
+    print(found, rate, split, flush=True)
+    return {
         "task": task,
         "rate": rate,
         "split": split,
@@ -51,9 +63,6 @@ def measure(task: str, rate: str, split: str) -> None:
         "robot_s_per_cpu_s": round(found.mean_s / found.cpu_s),
         "commit": commit(),
     }
-    with KEPT.open("a") as file:
-        file.write(json.dumps(cell) + "\n")
-    print(found, rate, split, flush=True)
 
 
 def line(cell: dict) -> str:
@@ -68,15 +77,12 @@ def line(cell: dict) -> str:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Measure what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--summary", action="store_true", help="only write the page")
-    asked = parser.parse_args()
-    done = kept()
-    for rate, split, task in product(reversed(CONTROL), SPLITS, TASKS):
-        if not asked.summary and (task, rate, split) not in done:
-            measure(task, rate, split)
+    if not parser.parse_args(arguments).summary:
+        measure()
     cells, done = list(product(TASKS, CONTROL, SPLITS)), kept()
     rows = [line(done[cell]) for cell in cells if cell in done]
     missing = [" ".join(cell) for cell in cells if cell not in done]
@@ -101,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

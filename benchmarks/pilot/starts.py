@@ -1,9 +1,9 @@
 """Evaluation that is kept start by start: a stop loses no more than the starts under way."""
 
-import json
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -16,38 +16,27 @@ from lwd.eval.evaluate import Starts, attempt, flow_policy, held_out_robot
 from lwd.eval.results import Attempt, from_dicts
 from lwd.sim.collect.attempt import end_with_parent
 from lwd.store import weights
-from lwd.store.lines import Log
+from lwd.store.lines import Log, entries
 
 
 def evaluate(kept: Path, stage: str, policy: Path, starts: Starts, *, workers: int) -> None:
     """Let a policy act at the starts that are not in the file `kept` yet, and add them to it."""
-    done = {(a.policy, a.task, a.seed) for a in read(kept)}
-    scenes = [scene for scene in in_turn(starts) if (stage, *scene) not in done]
-    if not scenes:
-        return
-    log = Log(kept, busy=f"another process evaluates into {kept}; stop it first.")
-    spawn = multiprocessing.get_context("spawn")
-    with single_threaded():
-        pool = ProcessPoolExecutor(workers, spawn, initializer=end_with_parent)
-        try:
-            flying = [pool.submit(_attempt, stage, policy, *scene) for scene in scenes]
-            for number, future in enumerate(as_completed(flying), start=1):
-                found = future.result()
-                log.append(asdict(found))
-                print(
-                    f"{number}/{len(scenes)} {stage} {found.task} {found.outcome} "
-                    f"score {found.score:.2f} after {found.ticks / COMPACT.rate_hz:.0f} s",
-                    flush=True,
-                )
-        finally:
-            log.close()
-            pool.shutdown(wait=True, cancel_futures=True)
+    busy = f"another process evaluates into {kept}; stop it first."
+    with closing(Log(kept, busy=busy)) as log:  # opened first: it drops a line that a kill cut
+        done = {(a.policy, a.task, a.seed) for a in read(kept)}
+        scenes = [scene for scene in in_turn(starts) if (stage, *scene) not in done]
+        for number, found in enumerate(_attempts(stage, policy, scenes, workers), start=1):
+            log.append(asdict(found))
+            print(
+                f"{number}/{len(scenes)} {stage} {found.task} {found.outcome} "
+                f"score {found.score:.2f} after {found.ticks / COMPACT.rate_hz:.0f} s",
+                flush=True,
+            )
 
 
 def read(kept: Path) -> tuple[Attempt, ...]:
     """All that has been evaluated; nothing where there is no file."""
-    lines = kept.read_text().splitlines() if kept.exists() else []
-    return from_dicts(json.loads(line) for line in lines).attempts
+    return from_dicts(entries(kept)).attempts
 
 
 def in_turn(starts: Starts) -> Iterator[tuple[str, int]]:
@@ -55,6 +44,21 @@ def in_turn(starts: Starts) -> Iterator[tuple[str, int]]:
     scenes = starts.scenes()
     for number in range(starts.episodes):
         yield from scenes[number :: starts.episodes]
+
+
+def _attempts(
+    stage: str, policy: Path, scenes: list[tuple[str, int]], workers: int
+) -> Iterator[Attempt]:
+    """Of all scenes, as they end."""
+    spawn = multiprocessing.get_context("spawn")
+    with single_threaded():
+        pool = ProcessPoolExecutor(workers, spawn, initializer=end_with_parent)
+        try:
+            flying = [pool.submit(_attempt, stage, policy, *scene) for scene in scenes]
+            for future in as_completed(flying):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _attempt(stage: str, policy: Path, task: str, seed: int) -> Attempt:

@@ -1,8 +1,10 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+from benchmarks.pilot import starts as kept
 from benchmarks.pilot.report import interval, page
 from benchmarks.pilot.starts import in_turn
 from benchmarks.pilot.study import Plan, fleet_file
@@ -60,3 +62,30 @@ def test_the_fleet_has_the_papers_robots_for_some_of_its_tasks(tmp_path, tasks, 
     assert len(fleet.robots) == robots
     assert {task for robot in fleet.robots for task in robot.tasks} == set(tasks)
     assert fleet.seed == 5
+
+
+@pytest.fixture
+def acted(monkeypatch) -> list[int]:
+    """Scenes at which a policy acted: in this process, and it succeeds."""
+    scenes = []
+
+    def act(stage, policy, task, seed):
+        scenes.append(seed)
+        return attempt(stage, seed, 1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(kept, "_attempt", act)
+    monkeypatch.setattr(
+        kept, "ProcessPoolExecutor", lambda workers, spawn, initializer: ThreadPoolExecutor(workers)
+    )
+    return scenes
+
+
+def test_an_evaluation_goes_on_after_a_kill_in_the_middle_of_a_line(tmp_path, acted):
+    wanted, path = Starts(tasks=("shoes",), episodes=3), tmp_path / "starts.jsonl"
+    scenes = [seed for _, seed in wanted.scenes()]
+    lines = [json.dumps(asdict(attempt("sft", seed, 1.0, 1.0, 1.0))) for seed in scenes[:2]]
+    path.write_text("\n".join(lines)[:-20])
+    assert [a.seed for a in kept.read(path)] == scenes[:1]
+    kept.evaluate(path, "sft", tmp_path / "sft.safetensors", wanted, workers=1)
+    assert acted == scenes[1:]
+    assert sorted(a.seed for a in kept.read(path)) == sorted(scenes)
