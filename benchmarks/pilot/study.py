@@ -4,7 +4,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,8 +78,9 @@ def study(plan: Plan, seed: int) -> None:
                 supervised = root / "policies" / "sft.safetensors"
                 enter(root, gather(plan, shared, "play"))
                 enter(root, gather(plan, root, "rollout", policy=supervised))
-            with deployed(plan, seed) if stage == "online" else contextlib.nullcontext():
-                learn(plan, seed, stage)
+            fleet = deployed(plan, seed) if stage == "online" else contextlib.nullcontext(_never)
+            with fleet as stop:
+                learn(plan, seed, stage, stop)
             _export(root, stage, policy)
         wanted = Starts(tasks=plan.tasks, episodes=plan.starts, seed=seed, control=COMPACT)
         starts.evaluate(root / "starts.jsonl", stage, policy, wanted, workers=plan.workers)
@@ -102,13 +104,13 @@ def settings(seed: int) -> LearnerConfig:
     return replace(base, stages=stages, report_every=100, checkpoint_every=1_000)
 
 
-def learn(plan: Plan, seed: int, until: str) -> None:
-    """Train up to the end of a stage, from the newest checkpoint on."""
+def learn(plan: Plan, seed: int, until: str, stop: Callable[[], bool]) -> None:
+    """Train up to the end of a stage or until `stop()`, from the newest checkpoint on."""
     config, started = settings(seed), time.monotonic()
     names = STAGES[: STAGES.index(until) + 1]
     cut = replace(config, stages={name: config.stage(name) for name in names})
-    run(PlaneConfig(root=plan.root(seed)), cut, HostConfig())
-    log.info("learned seed=%d stage=%s seconds=%.0f", seed, until, time.monotonic() - started)
+    if run(PlaneConfig(root=plan.root(seed)), cut, HostConfig(), stop=stop):
+        log.info("learned seed=%d stage=%s seconds=%.0f", seed, until, time.monotonic() - started)
 
 
 def gather(plan: Plan, root: Path, kind: Made, policy: Path | None = None) -> list[Path]:
@@ -160,8 +162,11 @@ def _export(root: Path, stage: str, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def deployed(plan: Plan, seed: int) -> Iterator[None]:
-    """The paper's sixteen robots act with the newest policy and upload what they see."""
+def deployed(plan: Plan, seed: int) -> Iterator[Callable[[], bool]]:
+    """The paper's sixteen robots act with the newest policy and upload what they see.
+
+    What it gives is true once a process keeps dying; leaving it then raises the ServiceError.
+    """
     root = plan.root(seed)
     queue, service = free_ports(2)
     queue_url, service_url = f"nats://127.0.0.1:{queue}", f"http://127.0.0.1:{service}"
@@ -179,13 +184,13 @@ def deployed(plan: Plan, seed: int) -> Iterator[None]:
         file = fleet_file(plan, seed, root / "pilot.yaml")
         processes.start("fleet", "fleet", file, *where, "--kind", "online", niceness=5)
         over = threading.Event()
-        watch = threading.Thread(target=_watch, args=(processes, over), daemon=True)
-        watch.start()
-        try:
-            yield
-        finally:
-            over.set()
-            watch.join()
+        with ThreadPoolExecutor(1) as thread:
+            watch = thread.submit(_watch, processes, over)
+            try:
+                yield over.is_set
+            finally:
+                over.set()
+        watch.result()
 
 
 def fleet_file(plan: Plan, seed: int, path: Path) -> Path:
@@ -203,6 +208,13 @@ def fleet_file(plan: Plan, seed: int, path: Path) -> Path:
 
 
 def _watch(processes: Processes, over: threading.Event) -> None:
-    """Start again what dies."""
-    while not over.wait(1.0):
-        processes.check()
+    """Start again what dies, until it is over or one keeps dying, which ends it too."""
+    try:
+        while not over.wait(1.0):
+            processes.check()
+    finally:
+        over.set()
+
+
+def _never() -> bool:
+    return False

@@ -1,15 +1,18 @@
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 from benchmarks.pilot import starts as kept
+from benchmarks.pilot import study
 from benchmarks.pilot.report import interval, page
 from benchmarks.pilot.starts import in_turn
 from benchmarks.pilot.study import Plan, fleet_file
 
 from lwd.episode.types import Outcome
+from lwd.errors import ServiceError
 from lwd.eval.evaluate import Starts
 from lwd.eval.results import Attempt
 from lwd.fleet.file import read
@@ -89,3 +92,23 @@ def test_an_evaluation_goes_on_after_a_kill_in_the_middle_of_a_line(tmp_path, ac
     kept.evaluate(path, "sft", tmp_path / "sft.safetensors", wanted, workers=1)
     assert acted == scenes[1:]
     assert sorted(a.seed for a in kept.read(path)) == sorted(scenes)
+
+
+def test_a_fleet_that_keeps_dying_ends_the_learner_and_says_why(tmp_path, monkeypatch):
+    def learn(plane, learner, hosts, *, stop=lambda: False):
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and not stop():
+            time.sleep(0.1)
+        assert stop(), "nobody stopped the learner"
+        return False
+
+    plan = Plan(runs=tmp_path, tasks=("shoes",), starts=1, until="online", scale=0.01, workers=1)
+    for stage in ("sft", "offline"):
+        policy = plan.root(0) / "policies" / f"{stage}.safetensors"
+        policy.parent.mkdir(parents=True, exist_ok=True)
+        policy.touch()
+    monkeypatch.setattr(study, "run", learn)
+    monkeypatch.setattr(study.starts, "evaluate", lambda *given, **named: None)
+    monkeypatch.setattr(study, "fleet_file", lambda plan, seed, path: path)  # it is not there
+    with pytest.raises(ServiceError, match=r"fleet ended with status \d for the 4th time"):
+        study.study(plan, 0)
