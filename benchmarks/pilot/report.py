@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmarks.pilot.starts import read
 from lwd.config import STAGES
+from lwd.episode.types import Outcome
 from lwd.eval.intervals import wilson
 from lwd.eval.results import Attempt
 from lwd.sim.tasks import TASKS
@@ -51,14 +52,16 @@ def _stages(kept: Kept, groups: list[tuple[str, list[str]]]) -> list[str]:
         "Score (V-A): the mean over sub-steps of 1, 0.5 or 0 for the long tasks, success for the",
         "short ones; with the bootstrap 95 % interval over starts. Success with Wilson's. Cycle",
         "time over successes and failures, these at the task's limit, with its standard error.",
+        "A start is invalid when the physics diverged. It stays among the starts, here and below,",
+        "as a failure: the score of the sub-steps before, and the task's limit as its cycle time.",
         "",
-        "| task | stage | starts | score | success | cycle time, s |",
-        "|---|---|---|---|---|---|",
+        "| task | stage | starts | invalid | score | success | cycle time, s |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, tasks in groups:
         for stage in STAGES:
             if found := [a for key, a in kept.items() if key[1] in tasks and key[3] == stage]:
-                lines.append(f"| {name} | {stage} | {len(found)} | {_summary(found)} |")
+                lines.append(f"| {name} | {stage} | {_summary(found)} |")
     return [*lines, ""]
 
 
@@ -69,8 +72,9 @@ def _summary(found: list[Attempt]) -> str:
     from_, to = wilson(done, len(found))
     cycle = np.array([a.cycle_s for a in found])
     error = cycle.std(ddof=1) / np.sqrt(len(cycle)) if len(cycle) > 1 else 0.0
+    invalid = sum(a.outcome is Outcome.INVALID for a in found)
     return (
-        f"{scores.mean():.3f} [{low:.2f}, {high:.2f}] | "
+        f"{len(found)} | {invalid} | {scores.mean():.3f} [{low:.2f}, {high:.2f}] | "
         f"{done / len(found):.0%} [{from_:.0%}, {to:.0%}] | {cycle.mean():.1f} ± {error:.1f}"
     )
 

@@ -1,7 +1,8 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,16 +32,30 @@ def attempt(stage: str, start: int, *scores: float) -> Attempt:
     )
 
 
+def write(root: Path, done: list[Attempt]) -> None:
+    root.mkdir()
+    lines = [json.dumps(asdict(a)) + "\n" for a in done]
+    (root / "starts.jsonl").write_text("".join(lines))
+
+
 def test_the_page_pairs_what_both_stages_did_on_the_same_start(tmp_path):
     done = [attempt("sft", start, 1.0, 0.5, 0.0) for start in (1, 2, 3)]
     done += [attempt("offline", start, 1.0, 1.0, 1.0) for start in (1, 2)]
-    path = tmp_path / "seed-4" / "starts.jsonl"
-    path.parent.mkdir()
-    path.write_text("".join(json.dumps(asdict(a)) + "\n" for a in done))
+    write(tmp_path / "seed-4", done)
     lines = page(tmp_path, [4], "header", "settings").splitlines()
-    assert "| shoes | sft | 3 | 0.500 [0.50, 0.50] | 0% [0%, 56%] | 120.0 ± 0.0 |" in lines
+    assert "| shoes | sft | 3 | 0 | 0.500 [0.50, 0.50] | 0% [0%, 56%] | 120.0 ± 0.0 |" in lines
     assert "| offline - sft | shoes | 2 | +0.500 | [+0.500, +0.500] | -70.0 |" in lines
     assert "| 4 | 0.500 of 3 | 1.000 of 2 | - |" in lines
+
+
+def test_starts_whose_physics_diverged_are_counted_and_no_success(tmp_path):
+    done = [attempt("sft", start, 1.0, 1.0) for start in (1, 2, 3)]
+    done.append(replace(attempt("sft", 4, 1.0, 0.0), outcome=Outcome.INVALID))
+    write(tmp_path / "seed-4", done)
+    text = page(tmp_path, [4], "header", "settings")
+    assert "| task | stage | starts | invalid | score | success | cycle time, s |" in text
+    assert "| shoes | sft | 4 | 1 | 0.875 [0.62, 1.00] | 75% [30%, 95%] | 67.5 ± 17.5 |" in text
+    assert "diverged" in text
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says():
