@@ -77,7 +77,7 @@ def study(plan: Plan, seed: int) -> None:
             elif stage == "offline":
                 supervised = root / "policies" / "sft.safetensors"
                 enter(root, gather(plan, shared, "play"))
-                enter(root, gather(plan, root, "rollout", policy=supervised))
+                enter(root, gather(plan, root, "rollout", seed, supervised))
             fleet = deployed(plan, seed) if stage == "online" else contextlib.nullcontext(_never)
             with fleet as stop:
                 learn(plan, seed, stage, stop)
@@ -113,14 +113,20 @@ def learn(plan: Plan, seed: int, until: str, stop: Callable[[], bool]) -> None:
         log.info("learned seed=%d stage=%s seconds=%.0f", seed, until, time.monotonic() - started)
 
 
-def gather(plan: Plan, root: Path, kind: Made, policy: Path | None = None) -> list[Path]:
-    """Episodes of a kind that fill their cells of Table IV, as far as that can be done."""
+def gather(
+    plan: Plan, root: Path, kind: Made, seed: int = 0, policy: Path | None = None
+) -> list[Path]:
+    """Episodes of a kind that fill their cells of Table IV, as far as that can be done.
+
+    What all seeds of the study share is made with seed 0.
+    """
     config = CollectConfig(
         root=root,
         scale=plan.scale,
         tasks=plan.tasks,
         kinds=(kind,),
         policies=(policy,) if policy else (),
+        seed=seed,
         workers=plan.workers,
         effort=4.0 if kind == "demo" else 1.5,
     )

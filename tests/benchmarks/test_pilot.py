@@ -17,6 +17,9 @@ from lwd.errors import ServiceError
 from lwd.eval.evaluate import Starts
 from lwd.eval.results import Attempt
 from lwd.fleet.file import read
+from lwd.sim.collect.composition import Buffer
+
+PLAN = Plan(runs=Path("runs"), tasks=("shoes",), starts=1, until="online", scale=0.01, workers=1)
 
 
 def attempt(stage: str, start: int, *scores: float) -> Attempt:
@@ -75,7 +78,7 @@ def test_every_task_has_a_start_before_any_has_two():
 
 @pytest.mark.parametrize(("tasks", "robots"), [(("shoes", "tea"), 6), (("restocking",), 4)])
 def test_the_fleet_has_the_papers_robots_for_some_of_its_tasks(tmp_path, tasks, robots):
-    plan = Plan(runs=tmp_path, tasks=tasks, starts=1, until="online", scale=0.01, workers=1)
+    plan = replace(PLAN, runs=tmp_path, tasks=tasks)
     fleet = read(fleet_file(plan, 5, tmp_path / "fleet.yaml"))
     assert len(fleet.robots) == robots
     assert {task for robot in fleet.robots for task in robot.tasks} == set(tasks)
@@ -117,7 +120,7 @@ def test_a_fleet_that_keeps_dying_ends_the_learner_and_says_why(tmp_path, monkey
         assert stop(), "nobody stopped the learner"
         return False
 
-    plan = Plan(runs=tmp_path, tasks=("shoes",), starts=1, until="online", scale=0.01, workers=1)
+    plan = replace(PLAN, runs=tmp_path)
     for stage in ("sft", "offline"):
         policy = plan.root(0) / "policies" / f"{stage}.safetensors"
         policy.parent.mkdir(parents=True, exist_ok=True)
@@ -127,3 +130,22 @@ def test_a_fleet_that_keeps_dying_ends_the_learner_and_says_why(tmp_path, monkey
     monkeypatch.setattr(study, "fleet_file", lambda plan, seed, path: path)  # it is not there
     with pytest.raises(ServiceError, match=r"fleet ended with status \d for the 4th time"):
         study.study(plan, 0)
+
+
+def test_rollouts_of_every_seed_start_from_scenes_of_their_own(tmp_path, monkeypatch):
+    asked = {}
+
+    def collect(config):
+        asked[config.kinds] = config.root.name, config.seed
+        return Buffer(scale=config.scale, streams=(), entries=(), policies=0)
+
+    monkeypatch.setattr(study, "collect", collect)
+    monkeypatch.setattr(study, "learn", lambda *given: None)
+    monkeypatch.setattr(study, "_export", lambda *given: None)
+    monkeypatch.setattr(study.starts, "evaluate", lambda *given, **named: None)
+    study.study(replace(PLAN, runs=tmp_path, until="offline"), 3)
+    assert asked == {
+        ("demo",): ("buffer", 0),
+        ("play",): ("buffer", 0),
+        ("rollout",): ("seed-3", 3),
+    }
