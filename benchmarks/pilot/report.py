@@ -1,36 +1,29 @@
 """The page: scores, successes and cycle times of every stage, paired differences, sub-steps."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pilot.starts import read
+from benchmarks.pilot.starts import Start, read
 from lwd.config import STAGES
 from lwd.episode.types import Outcome
 from lwd.eval.intervals import wilson
-from lwd.eval.results import Attempt
 from lwd.sim.tasks import TASKS
 
 PAIRS = (("offline", "sft"), ("online", "offline"), ("online", "sft"))
 DRAWS = 10_000
 """Of the bootstrap."""
-Kept = dict[tuple[int, str, int, str], Attempt]
+Kept = dict[tuple[int, str, int, str], Start]
 """Attempts by seed of the study, task, start and stage."""
-
-
-def load(runs: Path, seeds: Sequence[int]) -> Kept:
-    """Everything that was evaluated."""
-    return {
-        (seed, found.task, found.seed, found.policy): found
-        for seed in seeds
-        for found in read(runs / f"seed-{seed}" / "starts.jsonl")
-    }
 
 
 def page(runs: Path, seeds: Sequence[int], header: str, settings: str) -> str:
     """The results of all seeds that have any."""
-    kept = load(runs, seeds)
+    found = {seed: read(runs / f"seed-{seed}") for seed in seeds}
+    kept = {(seed, a.task, a.seed, a.policy): a for seed in seeds for a in found[seed][0]}
+    others = {seed: number for seed, (_, number) in found.items() if number}
     tasks = [task for task in TASKS if any(key[1] == task for key in kept)]
     groups = [(task, [task]) for task in tasks]
     groups += [(f"all {len(tasks)}", tasks)] if len(tasks) > 1 else []
@@ -43,6 +36,7 @@ def page(runs: Path, seeds: Sequence[int], header: str, settings: str) -> str:
             *_differences(kept, groups),
             *_substeps(kept, tasks),
             *_seeds(kept, seeds),
+            *_policies(kept, seeds, others),
         ]
     )
 
@@ -65,7 +59,7 @@ def _stages(kept: Kept, groups: list[tuple[str, list[str]]]) -> list[str]:
     return [*lines, ""]
 
 
-def _summary(found: list[Attempt]) -> str:
+def _summary(found: list[Start]) -> str:
     scores = np.array([a.score for a in found])
     low, high = interval(scores)
     done = sum(a.success for a in found)
@@ -147,3 +141,23 @@ def _seeds(kept: Kept, seeds: Sequence[int]) -> list[str]:
             cells.append(f"{np.mean(scores):.3f} of {len(scores)}" if scores else "-")
         lines.append(f"| {seed} | " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def _policies(kept: Kept, seeds: Sequence[int], others: dict[int, int]) -> list[str]:
+    """Who acted, and what evaluated it."""
+    lines = [
+        "The first digits of the SHA-256 of every policy, and the commits that evaluated it:\n",
+        "| seed | stage | starts | policy | commits |",
+        "|---|---|---|---|---|",
+    ]
+    for seed, stage in product(seeds, STAGES):
+        if found := [a for key, a in kept.items() if key[0] == seed and key[3] == stage]:
+            commits = ", ".join(dict.fromkeys(a.commit for a in found))
+            lines.append(
+                f"| {seed} | {stage} | {len(found)} | {found[0].sha256[:10]} | {commits} |"
+            )
+    ignored = [
+        f"Seed {seed}: {number} starts do not count, they are not of the policies that are there.\n"
+        for seed, number in others.items()
+    ]
+    return [*lines, "", *ignored]

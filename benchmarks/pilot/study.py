@@ -70,12 +70,12 @@ def study(plan: Plan, seed: int) -> None:
     """One seed, from where it stands."""
     root, shared = plan.root(seed), plan.runs / "buffer"
     for stage in STAGES[: STAGES.index(plan.until) + 1]:
-        policy = root / "policies" / f"{stage}.safetensors"
+        policy = starts.policy_file(root, stage)
         if not policy.exists():
             if stage == "sft":
                 enter(root, gather(plan, shared, "demo"))
             elif stage == "offline":
-                supervised = root / "policies" / "sft.safetensors"
+                supervised = starts.policy_file(root, "sft")
                 enter(root, gather(plan, shared, "play"))
                 enter(root, gather(plan, root, "rollout", seed, supervised))
             fleet = deployed(plan, seed) if stage == "online" else contextlib.nullcontext(_never)
@@ -83,7 +83,7 @@ def study(plan: Plan, seed: int) -> None:
                 learn(plan, seed, stage, stop)
             _export(root, stage, policy)
         wanted = Starts(tasks=plan.tasks, episodes=plan.starts, seed=seed, control=COMPACT)
-        starts.evaluate(root / "starts.jsonl", stage, policy, wanted, workers=plan.workers)
+        starts.evaluate(root, stage, wanted, workers=plan.workers)
 
 
 def settings(seed: int) -> LearnerConfig:

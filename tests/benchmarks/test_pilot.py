@@ -11,6 +11,7 @@ from benchmarks.pilot import study
 from benchmarks.pilot.report import interval, page
 from benchmarks.pilot.starts import in_turn
 from benchmarks.pilot.study import Plan, fleet_file
+from benchmarks.record import commit
 
 from lwd.episode.types import Outcome
 from lwd.errors import ServiceError
@@ -18,6 +19,7 @@ from lwd.eval.evaluate import Starts
 from lwd.eval.results import Attempt
 from lwd.fleet.file import read
 from lwd.sim.collect.composition import Buffer
+from lwd.store.objects import sha256_of
 
 PLAN = Plan(runs=Path("runs"), tasks=("shoes",), starts=1, until="online", scale=0.01, workers=1)
 
@@ -36,9 +38,18 @@ def attempt(stage: str, start: int, *scores: float) -> Attempt:
 
 
 def write(root: Path, done: list[Attempt]) -> None:
-    root.mkdir()
-    lines = [json.dumps(asdict(a)) + "\n" for a in done]
+    """Starts of the policies that are there."""
+    for stage in {a.policy for a in done}:
+        train(root, stage, stage)
+    facts = {a.policy: {"sha256": sha256_of(a.policy.encode()), "commit": "1a2b"} for a in done}
+    lines = [json.dumps(asdict(a) | facts[a.policy]) + "\n" for a in done]
     (root / "starts.jsonl").write_text("".join(lines))
+
+
+def train(root: Path, stage: str, weights: str) -> None:
+    policy = kept.policy_file(root, stage)
+    policy.parent.mkdir(parents=True, exist_ok=True)
+    policy.write_text(weights)
 
 
 def test_the_page_pairs_what_both_stages_did_on_the_same_start(tmp_path):
@@ -104,12 +115,42 @@ def acted(monkeypatch) -> list[int]:
 def test_an_evaluation_goes_on_after_a_kill_in_the_middle_of_a_line(tmp_path, acted):
     wanted, path = Starts(tasks=("shoes",), episodes=3), tmp_path / "starts.jsonl"
     scenes = [seed for _, seed in wanted.scenes()]
-    lines = [json.dumps(asdict(attempt("sft", seed, 1.0, 1.0, 1.0))) for seed in scenes[:2]]
-    path.write_text("\n".join(lines)[:-20])
-    assert [a.seed for a in kept.read(path)] == scenes[:1]
-    kept.evaluate(path, "sft", tmp_path / "sft.safetensors", wanted, workers=1)
+    write(tmp_path, [attempt("sft", seed, 1.0, 1.0, 1.0) for seed in scenes[:2]])
+    path.write_bytes(path.read_bytes()[:-20])
+    assert [a.seed for a in kept.read(tmp_path)[0]] == scenes[:1]
+    kept.evaluate(tmp_path, "sft", wanted, workers=1)
     assert acted == scenes[1:]
-    assert sorted(a.seed for a in kept.read(path)) == sorted(scenes)
+    assert sorted(a.seed for a in kept.read(tmp_path)[0]) == sorted(scenes)
+
+
+def test_starts_of_another_policy_are_measured_again_and_never_mixed(tmp_path, acted):
+    wanted = Starts(tasks=("shoes",), episodes=2)
+    unsigned = attempt("sft", wanted.scenes()[0][1], 0.0)
+    (tmp_path / "starts.jsonl").write_text(json.dumps(asdict(unsigned)) + "\n")
+    for weights in ("first", "second"):
+        train(tmp_path, "sft", weights)
+        kept.evaluate(tmp_path, "sft", wanted, workers=1)
+        kept.evaluate(tmp_path, "sft", wanted, workers=1)
+    assert len(acted) == 4
+    train(tmp_path, "sft", "first")
+    kept.evaluate(tmp_path, "sft", wanted, workers=1)
+    assert len(acted) == 4
+    found, others = kept.read(tmp_path)
+    assert {(a.sha256, a.commit) for a in found} == {(sha256_of(b"first"), commit())}
+    assert (len(found), others) == (2, 3)
+
+
+def test_the_page_says_which_policy_acted_and_what_does_not_count(tmp_path):
+    write(tmp_path / "seed-4", [attempt("sft", start, 1.0) for start in (1, 2)])
+    row = f"| 4 | sft | 2 | {sha256_of(b'sft')[:10]} | 1a2b |"
+    text = page(tmp_path, [4], "header", "settings")
+    assert row in text
+    assert "do not count" not in text
+    train(tmp_path / "seed-4", "sft", "trained again")
+    text = page(tmp_path, [4], "header", "settings")
+    assert row not in text
+    assert "| shoes |" not in text
+    assert "Seed 4: 2 starts do not count" in text
 
 
 def test_a_fleet_that_keeps_dying_ends_the_learner_and_says_why(tmp_path, monkeypatch):
@@ -122,9 +163,7 @@ def test_a_fleet_that_keeps_dying_ends_the_learner_and_says_why(tmp_path, monkey
 
     plan = replace(PLAN, runs=tmp_path)
     for stage in ("sft", "offline"):
-        policy = plan.root(0) / "policies" / f"{stage}.safetensors"
-        policy.parent.mkdir(parents=True, exist_ok=True)
-        policy.touch()
+        train(plan.root(0), stage, stage)
     monkeypatch.setattr(study, "run", learn)
     monkeypatch.setattr(study.starts, "evaluate", lambda *given, **named: None)
     monkeypatch.setattr(study, "fleet_file", lambda plan, seed, path: path)  # it is not there
