@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.pilot import report
-from benchmarks.pilot.study import Plan, settings, study
-from benchmarks.record import REPOSITORY, header
+from benchmarks.pilot.study import Plan, study
+from benchmarks.record import REPOSITORY
 from lwd.config import STAGES
 from lwd.sim.tasks import TASKS
 
@@ -42,16 +42,11 @@ def main(arguments: Sequence[str] = ()) -> None:
         until=asked.until,
         scale=asked.scale,
         workers=asked.workers,
+        command=f"python -m benchmarks.pilot {' '.join(arguments)}".strip(),
     )
     for seed in [] if asked.summary else asked.seeds:
         study(plan, seed)
-    command = f"python -m benchmarks.pilot {' '.join(arguments)}".strip()
-    updates = ", ".join(f"{s.updates} {name}" for name, s in settings(0).stages.items())
-    setting = (
-        f"Offline buffer: Table IV at scale {plan.scale:g}, its demonstrations and play shared by "
-        f"all seeds. Updates: {updates}. Online: the paper's fleet.\n"
-    )
-    page = report.page(plan.runs, asked.seeds, header(command), setting)
+    page = report.page(plan.runs, asked.seeds)
     (REPOSITORY / "benchmarks" / "results" / "pilot.md").write_text(page)
     print(page)
 

@@ -1,5 +1,6 @@
 """The page: scores, successes and cycle times of every stage, paired differences, sub-steps."""
 
+import json
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pilot.starts import Start, read
+from benchmarks.pilot.study import PLAN
+from benchmarks.record import header
 from lwd.config import STAGES
 from lwd.episode.types import Outcome
 from lwd.eval.intervals import wilson
@@ -19,7 +22,7 @@ Kept = dict[tuple[int, str, int, str], Start]
 """Attempts by seed of the study, task, start and stage."""
 
 
-def page(runs: Path, seeds: Sequence[int], header: str, settings: str) -> str:
+def page(runs: Path, seeds: Sequence[int]) -> str:
     """The results of all seeds that have any."""
     found = {seed: read(runs / f"seed-{seed}") for seed in seeds}
     kept = {(seed, a.task, a.seed, a.policy): a for seed in seeds for a in found[seed][0]}
@@ -30,8 +33,7 @@ def page(runs: Path, seeds: Sequence[int], header: str, settings: str) -> str:
     return "\n".join(
         [
             "# The pilot study: one policy, all tasks\n",
-            header,
-            settings,
+            *_made(runs, seeds),
             *_stages(kept, groups),
             *_differences(kept, groups),
             *_substeps(kept, tasks),
@@ -39,6 +41,29 @@ def page(runs: Path, seeds: Sequence[int], header: str, settings: str) -> str:
             *_policies(kept, seeds, others),
         ]
     )
+
+
+def _made(runs: Path, seeds: Sequence[int]) -> list[str]:
+    """What the seeds were made with, as they say it themselves."""
+    files = {seed: runs / f"seed-{seed}" / PLAN for seed in seeds}
+    made = {seed: json.loads(f.read_bytes()) for seed, f in files.items() if f.exists()}
+    commands = dict.fromkeys(plan["command"] for plan in made.values())
+    rows = [
+        f"| {seed} | {plan['scale']:g} | "
+        + " | ".join(str(plan["updates"].get(stage, "-")) for stage in STAGES)
+        for seed, plan in made.items()
+    ]
+    return [
+        header("`, `".join(commands) or "not recorded"),
+        "The command is the one that the seeds were begun with; date, commit and machine are those",
+        "of this page. Offline buffer: Table IV at a scale, its demonstrations and play shared by",
+        "all seeds. Online: the paper's fleet. What each seed is made with:",
+        "",
+        "| seed | scale | " + " | ".join(f"updates, {stage}" for stage in STAGES) + " |",
+        "|---|---|" + "---|" * len(STAGES),
+        *[f"{row} |" for row in rows],
+        "",
+    ]
 
 
 def _stages(kept: Kept, groups: list[tuple[str, list[str]]]) -> list[str]:

@@ -1,6 +1,7 @@
 """What is done for one seed: data, three stages of learning, robots that act, evaluation."""
 
 import contextlib
+import json
 import logging
 import threading
 import time
@@ -23,7 +24,7 @@ from lwd.config import (
 from lwd.config.collection import CollectConfig, Made
 from lwd.edge.announce import describe
 from lwd.episode.payload import decode
-from lwd.errors import ServiceError
+from lwd.errors import ConfigError, ServiceError
 from lwd.eval.evaluate import Starts
 from lwd.fleet.file import shipped
 from lwd.learner.process import run
@@ -34,10 +35,13 @@ from lwd.sim.tasks import TASKS
 from lwd.store import weights
 from lwd.store.catalog import COORDINATOR, Catalog
 from lwd.store.client import ServiceClient
+from lwd.store.disk import make_folder, written_aside
 from lwd.store.objects import Objects, episode_key, sha256_of
 
 log = logging.getLogger(__name__)
 
+PLAN = "plan.json"
+"""Beside each seed: scale, updates and the command that it was begun with."""
 N_STEP = {name: 10 if spec.scored else 1 for name, spec in TASKS.items()}
 """Chunks in a TD window: 10 for long tasks, 1 for short ones (-B2)."""
 SPEED = 2.0
@@ -60,6 +64,7 @@ class Plan:
     scale: float
     """Of the 652.5 hours of Table IV."""
     workers: int
+    command: str
 
     def root(self, seed: int) -> Path:
         """Everything of one seed."""
@@ -69,6 +74,7 @@ class Plan:
 def study(plan: Plan, seed: int) -> None:
     """One seed, from where it stands."""
     root, shared = plan.root(seed), plan.runs / "buffer"
+    write_down(plan, root)
     for stage in STAGES[: STAGES.index(plan.until) + 1]:
         policy = starts.policy_file(root, stage)
         if not policy.exists():
@@ -84,6 +90,28 @@ def study(plan: Plan, seed: int) -> None:
             _export(root, stage, policy)
         wanted = Starts(tasks=plan.tasks, episodes=plan.starts, seed=seed, control=COMPACT)
         starts.evaluate(root, stage, wanted, workers=plan.workers)
+
+
+def write_down(plan: Plan, root: Path) -> None:
+    """What a seed is made with, once; ConfigError if it was made with something else."""
+    path, stages = root / PLAN, settings(0).stages
+    now = {"scale": plan.scale, "updates": {name: stages[name].updates for name in stages}}
+    if not path.exists():
+        if (root / "checkpoints").exists():
+            raise ConfigError(
+                f"{root} has checkpoints and no {PLAN} that says what they were made with. If you "
+                f"know it, write it there, as {json.dumps(now | {'command': plan.command})}; "
+                "else give another --runs."
+            )
+        with written_aside(make_folder(root) / PLAN) as file:
+            file.write(json.dumps(now | {"command": plan.command}).encode())
+        return
+    before = json.loads(path.read_bytes())
+    if different := [f"{k} was {before[k]}, now {now[k]}" for k in now if before[k] != now[k]]:
+        raise ConfigError(
+            f"{root} was made with other settings ({', '.join(different)}). Go on with the same "
+            "ones, or give another --runs."
+        )
 
 
 def settings(seed: int) -> LearnerConfig:

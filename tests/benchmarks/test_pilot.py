@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.pilot import __main__ as program
 from benchmarks.pilot import starts as kept
 from benchmarks.pilot import study
 from benchmarks.pilot.report import interval, page
@@ -14,14 +15,22 @@ from benchmarks.pilot.study import Plan, fleet_file
 from benchmarks.record import commit
 
 from lwd.episode.types import Outcome
-from lwd.errors import ServiceError
+from lwd.errors import ConfigError, ServiceError
 from lwd.eval.evaluate import Starts
 from lwd.eval.results import Attempt
 from lwd.fleet.file import read
 from lwd.sim.collect.composition import Buffer
 from lwd.store.objects import sha256_of
 
-PLAN = Plan(runs=Path("runs"), tasks=("shoes",), starts=1, until="online", scale=0.01, workers=1)
+PLAN = Plan(
+    runs=Path("runs"),
+    tasks=("shoes",),
+    starts=1,
+    until="online",
+    scale=0.01,
+    workers=1,
+    command="python -m benchmarks.pilot",
+)
 
 
 def attempt(stage: str, start: int, *scores: float) -> Attempt:
@@ -56,7 +65,7 @@ def test_the_page_pairs_what_both_stages_did_on_the_same_start(tmp_path):
     done = [attempt("sft", start, 1.0, 0.5, 0.0) for start in (1, 2, 3)]
     done += [attempt("offline", start, 1.0, 1.0, 1.0) for start in (1, 2)]
     write(tmp_path / "seed-4", done)
-    lines = page(tmp_path, [4], "header", "settings").splitlines()
+    lines = page(tmp_path, [4]).splitlines()
     assert "| shoes | sft | 3 | 0 | 0.500 [0.50, 0.50] | 0% [0%, 56%] | 120.0 ± 0.0 |" in lines
     assert "| offline - sft | shoes | 2 | +0.500 | [+0.500, +0.500] | -70.0 |" in lines
     assert "| 4 | 0.500 of 3 | 1.000 of 2 | - |" in lines
@@ -66,7 +75,7 @@ def test_starts_whose_physics_diverged_are_counted_and_no_success(tmp_path):
     done = [attempt("sft", start, 1.0, 1.0) for start in (1, 2, 3)]
     done.append(replace(attempt("sft", 4, 1.0, 0.0), outcome=Outcome.INVALID))
     write(tmp_path / "seed-4", done)
-    text = page(tmp_path, [4], "header", "settings")
+    text = page(tmp_path, [4])
     assert "| task | stage | starts | invalid | score | success | cycle time, s |" in text
     assert "| shoes | sft | 4 | 1 | 0.875 [0.62, 1.00] | 75% [30%, 95%] | 67.5 ± 17.5 |" in text
     assert "diverged" in text
@@ -143,11 +152,11 @@ def test_starts_of_another_policy_are_measured_again_and_never_mixed(tmp_path, a
 def test_the_page_says_which_policy_acted_and_what_does_not_count(tmp_path):
     write(tmp_path / "seed-4", [attempt("sft", start, 1.0) for start in (1, 2)])
     row = f"| 4 | sft | 2 | {sha256_of(b'sft')[:10]} | 1a2b |"
-    text = page(tmp_path, [4], "header", "settings")
+    text = page(tmp_path, [4])
     assert row in text
     assert "do not count" not in text
     train(tmp_path / "seed-4", "sft", "trained again")
-    text = page(tmp_path, [4], "header", "settings")
+    text = page(tmp_path, [4])
     assert row not in text
     assert "| shoes |" not in text
     assert "Seed 4: 2 starts do not count" in text
@@ -171,6 +180,52 @@ def test_a_fleet_that_keeps_dying_ends_the_learner_and_says_why(tmp_path, monkey
         study.study(plan, 0)
 
 
+@pytest.fixture
+def untaught(monkeypatch) -> None:
+    """Nothing is collected, learned or evaluated."""
+    monkeypatch.setattr(
+        study,
+        "collect",
+        lambda config: Buffer(scale=config.scale, streams=(), entries=(), policies=0),
+    )
+    monkeypatch.setattr(study, "learn", lambda *given: None)
+    monkeypatch.setattr(study, "_export", lambda *given: None)
+    monkeypatch.setattr(study.starts, "evaluate", lambda *given, **named: None)
+
+
+@pytest.mark.usefixtures("untaught")
+def test_the_page_has_the_settings_of_the_seeds_and_not_those_of_its_own_command(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(program, "REPOSITORY", tmp_path)
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    where = ["--runs", str(tmp_path), "--seeds", "4", "5"]
+    program.main([*where, "--summary"])
+    written = tmp_path / "benchmarks" / "results" / "pilot.md"
+    assert "- command: `not recorded`" in written.read_text()
+    begun = [*where, "--until", "offline", "--scale", "0.25"]
+    program.main(begun)
+    monkeypatch.setattr(study, "settings", None)  # today's settings are nothing to a finished seed
+    program.main([*where, "--summary", "--scale", "0.5"])
+    text = written.read_text()
+    assert f"- command: `python -m benchmarks.pilot {' '.join(begun)}`\n" in text
+    assert "| 4 | 0.25 | 20000 | 6000 | 4000 |\n| 5 | 0.25 |" in text
+    assert "| 0.5 |" not in text
+
+
+@pytest.mark.usefixtures("untaught")
+def test_a_seed_goes_on_with_the_settings_that_it_was_begun_with(tmp_path):
+    plan = replace(PLAN, runs=tmp_path, until="offline")
+    study.study(plan, 4)
+    study.study(replace(plan, starts=2, command="another"), 4)
+    with pytest.raises(ConfigError, match=r"seed-4 was made with .*scale was 0.01, now 0.02"):
+        study.study(replace(plan, scale=0.02), 4)
+    (tmp_path / "seed-5" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"seed-5 has checkpoints and no plan\.json"):
+        study.study(plan, 5)
+
+
+@pytest.mark.usefixtures("untaught")
 def test_rollouts_of_every_seed_start_from_scenes_of_their_own(tmp_path, monkeypatch):
     asked = {}
 
@@ -179,9 +234,6 @@ def test_rollouts_of_every_seed_start_from_scenes_of_their_own(tmp_path, monkeyp
         return Buffer(scale=config.scale, streams=(), entries=(), policies=0)
 
     monkeypatch.setattr(study, "collect", collect)
-    monkeypatch.setattr(study, "learn", lambda *given: None)
-    monkeypatch.setattr(study, "_export", lambda *given: None)
-    monkeypatch.setattr(study.starts, "evaluate", lambda *given, **named: None)
     study.study(replace(PLAN, runs=tmp_path, until="offline"), 3)
     assert asked == {
         ("demo",): ("buffer", 0),
