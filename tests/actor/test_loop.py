@@ -1,6 +1,7 @@
 """The control loop: chunks, intervention in the middle, every way an episode can end."""
 
 import threading
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -216,6 +217,27 @@ def test_images_are_kept_at_the_rate_asked_for():
     )
     kept = [index for index, image in enumerate(episode.images["top"]) if image is not None]
     assert kept == [0, 2, 4, 5, 6, 8, 10]
+
+
+def test_an_image_as_sensed_is_let_go_once_it_is_recorded(monkeypatch):
+    robot, policy = PointRobot(camera=True, time_limit_s=2.0), PointPolicy(0.0)
+    sense, plan = robot.observe, policy.chunk
+    images, alive = [], []
+
+    def observe() -> Observation:
+        seen = sense()
+        images.append(weakref.ref(seen.images["top"]))
+        return seen
+
+    def chunk(seen: Observation, words: str) -> np.ndarray:
+        alive.append(sum(image() is not None for image in images))
+        return plan(seen, words)
+
+    monkeypatch.setattr(robot, "observe", observe)
+    monkeypatch.setattr(policy, "chunk", chunk)
+    episode = roll_out(robot, policy)
+    assert len(images) > episode.ticks == 20
+    assert max(alive) <= 2, "that of the last tick and what the policy is shown"
 
 
 def test_a_clock_that_is_set_back_costs_no_episode(robot):

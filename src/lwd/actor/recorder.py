@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import simplejpeg
@@ -123,7 +123,8 @@ class Recorder:
         )
 
     def _sense(self, observation: Observation, *, keep: bool) -> None:
-        self._observations.append(observation)
+        # Kept without images: as sensed, those of an episode would fill the memory.
+        self._observations.append(replace(observation, images={}))
         quality = self._recording.jpeg_quality
         images = observation.images.items() if keep else ()
         self._images.append(
