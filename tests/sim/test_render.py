@@ -11,7 +11,7 @@ from PIL import Image
 from lwd.actor.loop import run_episode
 from lwd.actor.operator import Demonstration
 from lwd.actor.recorder import Recording
-from lwd.config import COMPACT
+from lwd.config import COMPACT, SightConfig
 from lwd.episode.types import Kind
 from lwd.errors import ConfigError
 from lwd.sim import choose_backend
@@ -19,7 +19,9 @@ from lwd.sim.cameras import CAMERAS, check_opengl
 from lwd.sim.expert import Expert
 from lwd.sim.hands import NO_NOISE
 from lwd.sim.render import contact_sheet, png, sheet_of
+from lwd.sim.rig import Circumstances, rig
 from lwd.sim.robot import SimRobot
+from lwd.sim.scene import REST
 from opengl import needs_opengl
 
 
@@ -82,6 +84,36 @@ def test_images_come_where_they_are_asked_for_and_once_a_chunk_otherwise():
     asked, *others = robot.apply(np.tile(robot.target, (3, 1)))
     assert asked.observation.images
     assert not any(tick.observation.images for tick in others)
+
+
+class Waiting:
+    """A policy that stays at rest."""
+
+    version, normalisation_hash, tokenizer_hash = 1, "", ""
+
+    def reset(self, seed):
+        pass
+
+    def chunk(self, observation, instruction):
+        return np.tile(REST, (COMPACT.horizon, 1)).astype(np.float32)
+
+
+@needs_opengl
+@pytest.mark.parametrize(
+    ("every", "kept"),
+    [(2, {0, 2, 4, 5, 6, 8, 10, 12}), (7, {0, 5, 7, 10, 12}), (0, {0, 5, 10, 12})],
+)
+def test_a_rollout_keeps_its_images_inside_of_a_plan_too(monkeypatch, every, kept):
+    sight = SightConfig(cameras=("head",), image_size=32, image_every=every)
+    kit = rig(
+        Kind.ROLLOUT, ["freezer"], COMPACT, robot_id="r", circumstances=Circumstances(sight=sight)
+    )
+    robot = kit.robot()
+    reset = robot.reset
+    monkeypatch.setattr(robot, "reset", lambda seed: replace(reset(seed), time_limit_s=1.2))
+    episode = run_episode(robot, 3, Waiting(), None, kind=Kind.ROLLOUT, recording=kit.recording)
+    assert episode is not None
+    assert {tick for tick, image in enumerate(episode.images["head"]) if image} == kept
 
 
 def test_a_machine_without_opengl_is_told_at_once_what_to_install(monkeypatch):

@@ -67,7 +67,7 @@ def rig(
             image_size=sight.image_size,
             time_scale=circumstances.speed,
         )
-        made.image_every = sight.image_every or made.image_every
+        made.image_every = sight.image_every
         if circumstances.disturbance == UNTROUBLED:
             return made
         return TroubledRobot(made, circumstances.disturbance)

@@ -66,8 +66,8 @@ class SimRobot:
         self.cameras, self._image_size = cameras, image_size
         self._time_scale = time_scale
         self.control = control
-        self.image_every = control.horizon
-        """Ticks between images that nobody asked for by `observe`."""
+        self.image_every = 0
+        """Ticks between images that nobody asked for by `observe`; 0 is once a chunk."""
         self.robot_id = robot_id
         self.held_out = held_out
         self.episode = 0
@@ -145,9 +145,9 @@ class SimRobot:
     def apply(self, chunk: np.ndarray) -> list[Tick]:
         """Execute [ticks, action] targets.
 
-        An observation has images where `observe` was asked for it, or where a call of `apply`
-        begins a multiple of `image_every` ticks after the reset: rendering is most of the cost of
-        a tick, and nobody keeps more.
+        An observation has images where `observe` was asked for it, and every `image_every` ticks
+        after the reset; once a chunk, only where a call of `apply` begins. Rendering is most of the
+        cost of a tick, and nobody keeps more.
 
         Targets are cut to joint limits and top speed; a tick holds what was executed. Raises
         ValueError on a wrong shape or a number that is not finite.
@@ -177,7 +177,9 @@ class SimRobot:
 
     def _sensed(self, *, first: bool) -> Observation:
         """What is known before a tick, `first` of a call."""
-        if self._observation is None and not (first and self._tick % self.image_every == 0):
+        looks = first or self.image_every > 0
+        due = self._tick % (self.image_every or self.control.horizon) == 0
+        if self._observation is None and not (looks and due):
             return Observation(state=self._state())
         return self.observe()
 
