@@ -1,15 +1,18 @@
-import time
+from functools import partial
 
 import numpy as np
 import pytest
 
+from lwd.actor.metronome import Metronome
 from lwd.actor.robot import Status
 from lwd.config import COMPACT, FULL
+from lwd.episode.types import Kind
 from lwd.errors import ConfigError
 from lwd.sim.bar import BOTTLE_ML
 from lwd.sim.body import MAX_OPENING, MAX_SPEED, SIDES
 from lwd.sim.expert import Expert
 from lwd.sim.hands import NO_NOISE
+from lwd.sim.rig import Circumstances, rig
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST, STATE
 from lwd.sim.things import COLOURS, KINDS
@@ -201,12 +204,39 @@ def test_a_robot_of_several_tasks_draws_one_from_the_seed():
     assert [robot.reset(seed).name for seed in range(20)] == names
 
 
-def test_a_time_scale_holds_the_robot_back():
-    robot = SimRobot("restocking", control=COMPACT, time_scale=20.0)
+class Time:
+    """A clock that moves by sleeps, and where a test says so."""
+
+    now = 50.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_robot_with_a_speed_keeps_time_whatever_sensing_and_planning_take(monkeypatch):
+    time = Time()
+    metronome = partial(Metronome, clock=time.clock, sleep=time.sleep)
+    monkeypatch.setattr("lwd.sim.rig.Metronome", metronome)
+    circumstances = Circumstances(speed=0.8)
+    kit = rig(Kind.DEMO, ["restocking"], COMPACT, robot_id="r", circumstances=circumstances)
+    robot = kit.robot()
+    assert isinstance(robot, SimRobot)
+    sense = robot._state
+    monkeypatch.setattr(robot, "_state", lambda: (time.sleep(0.0625), sense())[1])
+    time.now = 90.0
     robot.reset(0)
-    started = time.monotonic()
-    robot.apply(np.tile(REST, (10, 1)))
-    assert time.monotonic() - started >= 0.05
+    ends = []
+    for planning in (0.0, 0.25, 0.0, 30.0, 0.0):
+        time.sleep(planning)
+        robot.apply(np.tile(REST, (5, 1)))
+        ends.append(time.now - 90.0)
+    assert ends == [0.625, 1.25, 1.875, 32.4375, 33.0625]
+    robot.reset(1)
+    robot.apply(np.tile(REST, (8, 1)))
+    assert time.now - 90.0 == ends[-1] + 1.0
 
 
 @pytest.mark.parametrize("task", ["restocking", "freezer"])

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from lwd.actor.metronome import Metronome
 from lwd.actor.operator import Demonstration, Operator
 from lwd.actor.process import Rig
 from lwd.actor.recorder import Recording
@@ -55,9 +56,12 @@ def rig(
     simulated human takes over when the policy is stuck.
     """
 
-    sight = circumstances.sight
+    sight, speed = circumstances.sight, circumstances.speed
 
     def robot() -> Robot:
+        pace = None
+        if speed is not None:  # patient enough to catch up with what plans and pictures take
+            pace = Metronome(1 / (control.rate_hz * speed), control.horizon)
         made = SimRobot(
             tuple(tasks),
             control=control,
@@ -65,7 +69,7 @@ def rig(
             held_out=held_out,
             cameras=sight.cameras,
             image_size=sight.image_size,
-            time_scale=circumstances.speed,
+            pace=pace,
         )
         made.image_every = sight.image_every
         if circumstances.disturbance == UNTROUBLED:

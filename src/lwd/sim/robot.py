@@ -1,12 +1,12 @@
 """A simulated robot: `lwd.actor.robot.Robot` on top of a scene."""
 
-import time
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from lwd.actor.devices.page import Steering
+from lwd.actor.metronome import Metronome
 from lwd.actor.robot import Observation, Status, Task, Tick
 from lwd.config import ControlConfig
 from lwd.config.require import require
@@ -41,7 +41,7 @@ class SimRobot:
     """A dual-arm robot that draws a task and a layout from each seed.
 
     Physics is deterministic: the same seed and the same actions give the same states, bit for bit.
-    `time_scale` is simulated seconds per wall second, None for as fast as possible.
+    `pace` holds it back to some time per tick; None is as fast as possible.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class SimRobot:
         held_out: bool = False,
         cameras: tuple[str, ...] = (),
         image_size: int = 96,
-        time_scale: float | None = None,
+        pace: Metronome | None = None,
     ) -> None:
         names = (task,) if isinstance(task, str) else task
         require(len(names) > 0, f"robot {robot_id} has no tasks; give at least one.")
@@ -64,7 +64,7 @@ class SimRobot:
         self._eyes: dict[str, Cameras] = {}
         require_cameras(cameras)
         self.cameras, self._image_size = cameras, image_size
-        self._time_scale = time_scale
+        self._pace = pace
         self.control = control
         self.image_every = 0
         """Ticks between images that nobody asked for by `observe`; 0 is once a chunk."""
@@ -102,6 +102,8 @@ class SimRobot:
         self._observation = None
         self._held, self._fallen = set(), set()
         self._scorer = Scorer(self.scene) if self.spec.scored else None
+        if self._pace:
+            self._pace.start()
         return Task(
             name=self.spec.name,
             instruction=template.format(item=layout.target.name, **layout.words),
@@ -163,6 +165,8 @@ class SimRobot:
             if self.status is not Status.RUNNING:
                 break
             ticks.append(self._step(wanted, self._sensed(first=not ticks)))
+            if self._pace:
+                self._pace.wait()
         return ticks
 
     def stop(self) -> None:
@@ -185,7 +189,6 @@ class SimRobot:
 
     def _step(self, wanted: np.ndarray, observation: Observation) -> Tick:
         """Carry out one tick: the target moves in a straight line, physics follows."""
-        started = time.monotonic()
         reach = np.full(ACTION, MAX_SPEED / self.control.rate_hz)
         reach[7::8] = 2 * MAX_OPENING  # grippers may close at once
         target = np.clip(wanted, self.target - reach, self.target + reach)
@@ -201,9 +204,6 @@ class SimRobot:
             self._scorer.watch(target)
         # After a divergence the sensors keep their last sane reading.
         self._observation = observation if self.status is Status.INVALID else None
-        if self._time_scale is not None:
-            pause = 1 / (self.control.rate_hz * self._time_scale) - (time.monotonic() - started)
-            time.sleep(max(0.0, pause))
         return Tick(
             observation=observation,
             action=target,

@@ -18,6 +18,7 @@ import numpy as np
 import simplejpeg
 
 from lwd.actor.attended import Mode, Press, View
+from lwd.actor.metronome import Metronome
 from lwd.actor.robot import Robot
 from lwd.errors import ConfigError, LwdError
 from lwd.store.backoff import Backoff
@@ -130,7 +131,8 @@ class PageDevice:
         self._ordered_at = clock()
         self._pending: list[tuple[int, str, str]] = []
         self._received, self._taken = 0, 0
-        self._pictured_at, self._due = 0.0, 0.0
+        self._metronome = Metronome(self._period_s, 1, clock=clock, sleep=self._closed.wait)
+        self._pictured_at = 0.0
         self.person = ""
         """Who pressed last."""
 
@@ -154,11 +156,7 @@ class PageDevice:
     def move(self, target: np.ndarray) -> np.ndarray:
         """[action] the target in force, moved as the person wants. Keeps real time, which a person
         needs and a simulated robot does not."""
-        now = self._clock()
-        if now - self._due > self._period_s:
-            self._due = now
-        self._closed.wait(max(0.0, self._due - now))
-        self._due += self._period_s
+        self._metronome.wait()
         with self._lock:
             motion = self._orders.motion
         speeds = np.zeros(len(self._steering.axes), np.float32)
