@@ -1,6 +1,7 @@
 """Settings that cannot work are refused by name, with what was given and what is expected."""
 
 import math
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -38,6 +39,8 @@ from lwd.errors import ConfigError
         ({"n_step": {"freezer": 10, "restocking": 0}}, "n_step is .*'restocking': 0"),
         ({"target_clip": (1.0, 0.0)}, r"target_clip is \(1.0, 0.0\); give the lower bound first"),
         ({"target_clip": (0.0, math.nan)}, "target_clip"),
+        ({"target_clip": (0.0, math.inf)}, r"target_clip is \(0.0, inf\); .* both finite"),
+        ({"target_clip": (-math.inf, 1.0)}, "target_clip"),
     ],
 )
 def test_value_learning_refuses(change, message):
@@ -112,6 +115,8 @@ def test_a_recipe_refuses(change, message):
         ({"inv_temp": math.nan}, "inv_temp is nan"),
         ({"loss_weight": math.inf}, "loss_weight is inf"),
         ({"action_box": 0.0}, "action_box is 0.0; it must be positive, or None"),
+        ({"gate": math.nan}, "gate is nan; it must be finite, or None for no gate"),
+        ({"gate": math.inf}, "gate is inf"),
     ],
 )
 def test_adjoint_matching_refuses(change, message):
@@ -119,21 +124,37 @@ def test_adjoint_matching_refuses(change, message):
         QamConfig(**change)
 
 
+RECIPE = LearnerConfig(stages={"sft": STAGE})
+
+
 @pytest.mark.parametrize(
-    ("name", "given", "message"),
+    ("config", "name", "given", "message"),
     [
-        ("sampler", "brigde", "sampler 'brigde' is unknown. Did you mean 'bridge'"),
-        ("critic_gradient", "target_max", "Did you mean 'target_mean'"),
-        ("weighting", "flat", "Known: None, constant, sigma"),
-        ("recompute", "all", "Known: elementwise, everything, nothing"),
+        (DivlConfig(), "quantile", "atoms", "quantile 'atoms' is unknown. Did you mean 'atom'"),
+        (DivlConfig(), "projection", "hlgauss", "Did you mean 'hl_gauss'"),
+        (DivlConfig(), "value", "expctile", "Known: categorical, expectile"),
+        (DivlConfig(), "atoms", 2.5, "atoms is 2.5; it must be a whole number"),
+        (DivlConfig(), "n_step", 1.5, "n_step is 1.5; .* only whole ones"),
+        (DivlConfig(), "n_step", {"freezer": 1.5}, "n_step is .*'freezer': 1.5"),
+        (QamConfig(), "sampler", "brigde", "sampler 'brigde' is unknown. Did you mean 'bridge'"),
+        (QamConfig(), "critic_gradient", "target_max", "Did you mean 'target_mean'"),
+        (QamConfig(), "weighting", "flat", "Known: None, constant, sigma"),
+        (QamConfig(), "reference", "own", "Known: own_vlm, shared_vlm"),
+        (QamConfig(), "recompute", "all", "Known: elementwise, everything, nothing"),
+        (QamConfig(), "steps", 2.5, "steps is 2.5; it must be a whole number"),
+        (OptimiserConfig(), "policy", "adam", "policy 'adam' is unknown. Did you mean 'adamw'"),
+        (OptimiserConfig(), "warmup", 0.5, "warmup is 0.5; it must be a whole number"),
+        (STAGE, "trained", "experts", "trained 'experts' is unknown. Did you mean 'expert'"),
+        (STAGE, "updates", 1.5, "updates is 1.5; it must be a whole number"),
+        (RECIPE, "seed", 0.5, "seed is 0.5; it must be a whole number"),
     ],
 )
-def test_adjoint_matching_names_what_could_be_meant(name, given, message):
+def test_what_a_type_forbids_is_refused(config, name, given, message):
     """Set past the constructor, whose types the suite checks and a user's process does not."""
-    config = QamConfig()
-    object.__setattr__(config, name, given)
+    other = copy(config)
+    object.__setattr__(other, name, given)
     with pytest.raises(ConfigError, match=message):
-        config.__post_init__()
+        other.__post_init__()
 
 
 @pytest.mark.parametrize("execute", [0, -1, 11])

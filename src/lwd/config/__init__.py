@@ -5,7 +5,6 @@ Section numbers point to the LWD paper (arXiv 2605.00416).
 """
 
 from lwd.config.learning import (
-    QAM_CHOICES,
     STAGES,
     DivlConfig,
     LearnerConfig,
@@ -38,7 +37,6 @@ __all__ = [
     "COMPACT",
     "CONTROL",
     "FULL",
-    "QAM_CHOICES",
     "STAGES",
     "ActorConfig",
     "ChaosConfig",
