@@ -16,7 +16,7 @@ from lwd.learner import feed
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.recipes import shapes
 from lwd.learner.settings import as_json
-from lwd.learner.train import Learner, fit_normaliser
+from lwd.learner.train import Learner, fit_normaliser, train
 from lwd.models.sharding import mesh
 from lwd.replay.bindings import Bindings
 from lwd.replay.reader import Options, Reader
@@ -75,21 +75,52 @@ def test_a_support_below_the_returns_is_refused_before_the_stage_starts(learner)
     learner(tiny()).check_data("sft")
 
 
-def test_a_resumed_learner_knows_which_policy_it_published(learner):
-    config = tiny()
-    first = learner(config)
+def stopped(learner: Callable[[LearnerConfig], Learner], at: Position) -> Learner:
+    """A learner with a checkpoint of zeros."""
+    first, config = learner(tiny()), tiny()
     zeros = jax.tree.map(
         lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding),
-        feed.placed(shapes(config), mesh()),
+        feed.placed(shapes(config, at.stage), mesh()),
     )
     first.checkpoints.save(
-        Position("sft", 1), zeros, fit_normaliser(config, first.reader),
+        at, zeros, fit_normaliser(config, first.reader),
         snapshot=first.reader.version, policy=7, settings=as_json(config),
     )  # fmt: skip
     first.checkpoints._manager.wait_until_finished()
-    resumed = learner(config)
+    return first
+
+
+def test_a_resumed_learner_knows_which_policy_it_published(learner):
+    stopped(learner, Position("sft", 1))
+    resumed = learner(tiny())
     assert resumed.resume()[0] == Position("sft", 1)
     assert resumed.policy == 7
+
+
+@pytest.mark.parametrize("at", [Position("offline", 1), Position("online", 0)])
+def test_values_that_have_been_learnt_are_not_read_on_another_support(learner, at):
+    stopped(learner, at)
+    assert learner(with_divl(target_clip=(0.0, 1.0))).resume()[0] == at
+    for moved in ({"v_max": 1.3}, {"v_min": 0.0}):
+        expected = r"learnt V on the support \(-0.1, 1.1\), but divl.v_min and divl.v_max are"
+        with pytest.raises(ConfigError, match=expected):
+            learner(with_divl(**moved)).resume()
+
+
+@pytest.mark.parametrize("at", [Position("sft", 2), Position("offline", 0)])
+def test_before_values_are_learnt_the_support_may_still_change(learner, at):
+    stopped(learner, at)
+    assert learner(with_divl(v_max=1.3)).resume()[0] == at
+
+
+def test_a_support_below_the_returns_is_refused_after_a_restart_too(learner):
+    first, reports = stopped(learner, Position("sft", 1)), []
+    with pytest.raises(ConfigError, match=r"support is \(-0.1, 0.5\), but the returns"):
+        train(
+            with_divl(v_max=0.5), first.reader, first.checkpoints, first.bindings,
+            publish=lambda state, normaliser, at: 0, report=lambda *found: reports.append(found),
+        )  # fmt: skip
+    assert reports == [], "refused before any other update"
 
 
 def test_a_part_of_the_mixture_that_does_not_exist_is_refused_with_near_misses(learner):

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from lwd.config import LearnerConfig, StageConfig
 from lwd.errors import ConfigError, unknown
 from lwd.learner import feed
-from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.checkpoint import Checkpoints, Position, Saved
 from lwd.learner.compiled import (
     Update,
     compiled,
@@ -27,6 +27,7 @@ from lwd.learner.compiled import (
 from lwd.learner.loss import ROW_LOSS, Data, Metrics, Relabel
 from lwd.learner.pretrained import begin_with, require_present
 from lwd.learner.recipes import input_format_of, losses, nets, preparation, shapes
+from lwd.learner.recipes.lwd import supervised
 from lwd.learner.settings import as_json, changes
 from lwd.learner.state import TrainState, Transitions, rates, trained
 from lwd.learner.watch import Watch
@@ -91,7 +92,8 @@ def train(  # noqa: PLR0913
             at = Position(stage, 0)
         if at.update == 0:
             learner.wait_for_data(stage)
-            learner.check_data(stage)
+        learner.check_data(stage)
+        if at.update == 0:
             normaliser = normaliser or fit_normaliser(config, reader)
             state = learner.start(state, stage)
         assert normaliser is not None
@@ -150,6 +152,7 @@ class Learner:
                 self.keys["pretrained"], input_format_of(self.config),
             )  # fmt: skip
             return Position(next(iter(self.config.stages)), 0), state, None
+        self._require_same_support(saved)
         self.policy = saved.policy
         changed = changes(saved.settings or {}, as_json(self.config))
         if saved.settings is not None and changed:
@@ -160,6 +163,21 @@ class Learner:
         if saved.priorities:
             self.reader.restore_priorities(saved.priorities)
         return saved.position, saved.state, preparation(self.config, saved.statistics)
+
+    def _require_same_support(self, saved: Saved) -> None:
+        """ConfigError if V has been learnt on other atoms than these settings read it with: the
+        shapes are the same, so that nothing else would tell."""
+        at, names = saved.position, list(self.config.stages)
+        begun = names[: names.index(at.stage) + (at.update > 0)]
+        if saved.settings is None or all(self.losses[name].step is supervised for name in begun):
+            return
+        then, now = saved.settings["stages"][at.stage]["divl"], self.config.stage(at.stage).divl
+        if (then["v_min"], then["v_max"]) != (now.v_min, now.v_max):
+            raise ConfigError(
+                f"the checkpoint learnt V on the support ({then['v_min']}, {then['v_max']}), but "
+                f"divl.v_min and divl.v_max are ({now.v_min}, {now.v_max}): its values would mean "
+                f"others. Give those that it was trained with, or another --root."
+            )
 
     def start(self, state: TrainState, stage: str) -> TrainState:
         """The state of update 0, placed as every later one so that one compilation serves all."""
