@@ -1,5 +1,7 @@
 """Flow matching against hand-worked numbers and a Gaussian whose velocity is known."""
 
+from inspect import unwrap as unchecked
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,6 +86,23 @@ def test_a_batch_without_a_single_tick_costs_nothing():
         jnp.zeros((1, 2), bool),
     )
     assert float(loss) == 0.0
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (1, 3), (4, 2), (4, 3, 1), (3,)])
+def test_a_mask_that_does_not_fit_is_refused_by_name(shape):
+    """Broadcast, the first two would make 3.0 and 4.0 of a mean of ones. The suite checks the types
+    of shapes, a user's process does not."""
+    ones, mask = jnp.ones((4, 3, 2)), jnp.ones(shape, bool)
+    with pytest.raises(ValueError, match=r"mask has shape .* it must be \(4, 3\) or \(4, 3, 2\)"):
+        unchecked(flow.masked_mean)(ones, mask)
+
+
+def test_noise_and_velocities_that_do_not_fit_are_refused_by_name():
+    chunks, thin, mask = jnp.ones((4, 3, 2)), jnp.ones((4, 1, 2)), jnp.ones((4, 3), bool)
+    with pytest.raises(ValueError, match=r"velocity returned shape \(4, 1, 2\) for chunks of"):
+        unchecked(flow.sft_loss)(lambda a, w: thin, chunks, chunks, jnp.zeros(4), mask)
+    with pytest.raises(ValueError, match=r"noise has shape \(4, 1, 2\) for chunks of shape"):
+        unchecked(flow.sft_loss)(lambda a, w: a, chunks, thin, jnp.zeros(4), mask)
 
 
 def test_the_loss_in_float32_when_the_network_answers_in_bfloat16():

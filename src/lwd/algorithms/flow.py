@@ -32,10 +32,20 @@ def masked_mean(values: Chunk, mask: Mask) -> Float[Array, ""]:
 
     A mask [batch, horizon] is that of every action dimension.
     """
+    require_mask("mask", mask, values.shape)
     each = mask if mask.ndim == 3 else mask[:, :, None]
     total = jnp.where(each, values, 0.0).sum(axis=(0, 1, 2))
     count = each.sum(axis=(0, 1, 2), dtype=jnp.float32) * (values.shape[2] / each.shape[2])
     return total / jnp.maximum(count, 1.0)
+
+
+def require_mask(name: str, mask: Array, shape: tuple[int, ...]) -> None:
+    """ValueError unless `mask` is that of the ticks, or of all numbers, of chunks of `shape`."""
+    if mask.shape not in (shape, shape[:2]):
+        raise ValueError(
+            f"{name} has shape {mask.shape}; for chunks of shape {shape} it must be {shape[:2]} or "
+            f"{shape}."
+        )
 
 
 def velocity_towards(
@@ -67,7 +77,13 @@ def sft_loss(
     depend on the robot. The loss `of` the action weighs the error at w by (1 - w)^2: it is that of
     the action which the velocity leads to, and has the same minimum for networks that predict it.
     """
+    if noise.shape != actions.shape:
+        raise ValueError(
+            f"noise has shape {noise.shape} for chunks of shape {actions.shape}; "
+            f"the two must be equal."
+        )
     predicted = velocity(interpolate(actions, noise, times), times).astype(jnp.float32)
+    _require_shape("velocity", predicted, actions.shape)
     errors = jnp.square(predicted - (actions - noise))
     if of == "action":
         errors = jnp.square(1.0 - times)[:, None, None] * errors
@@ -102,11 +118,16 @@ def flattened(
 
     def flat(a: Array, *rest: Array) -> Array:
         found = velocity(a.reshape(shape), *rest)
-        if found.shape != shape:
-            raise ValueError(
-                f"{name} returned shape {found.shape} for chunks of shape {shape}; "
-                f"the two must be equal."
-            )
+        _require_shape(name, found, shape)
         return found.reshape(a.shape)
 
     return flat
+
+
+def _require_shape(name: str, found: Array, shape: tuple[int, ...]) -> None:
+    """ValueError unless a function of chunks returned one number for each of theirs."""
+    if found.shape != shape:
+        raise ValueError(
+            f"{name} returned shape {found.shape} for chunks of shape {shape}; "
+            f"the two must be equal."
+        )

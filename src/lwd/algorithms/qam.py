@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from lwd.algorithms.flow import Chunk, Metrics, Velocity, flattened
+from lwd.algorithms.flow import Chunk, Metrics, Velocity, flattened, require_mask
 from lwd.errors import unknown
 
 CriticGradient = Callable[[Chunk], Chunk]
@@ -296,11 +296,7 @@ def _per_dimension(action_mask: Array) -> Array:
 
 def _check(noise: Array, action_mask: Array, inv_temp: float) -> None:
     """ValueError if the arguments of the loss do not fit one another."""
-    if action_mask.shape not in (noise.shape, noise.shape[:2]):
-        raise ValueError(
-            f"action_mask has shape {action_mask.shape}; for chunks of shape {noise.shape} it must "
-            f"be {noise.shape[:2]} or {noise.shape}."
-        )
+    require_mask("action_mask", action_mask, noise.shape)
     if not 0 <= inv_temp < math.inf:
         raise ValueError(
             f"inv_temp is {inv_temp}; it must be finite and not negative: 0 ignores the critic, "
