@@ -117,6 +117,12 @@ def test_the_loss_in_float32_when_the_network_answers_in_bfloat16():
     assert float(loss) == pytest.approx(1.001**2, rel=1e-6)
 
 
+@pytest.mark.parametrize("steps", [0, -3])
+def test_noise_is_no_sample(steps):
+    with pytest.raises(ValueError, match=f"steps is {steps}; without at least 1 the noise"):
+        flow.euler_sample(lambda a, w: a, jnp.ones((2, 3, 1)), steps)
+
+
 @pytest.mark.parametrize("steps", [1, 4, 10])
 def test_euler_steps_see_their_own_time_and_state(steps):
     """da/dw = a + w: the same sum by hand, in float64."""

@@ -131,6 +131,17 @@ def test_what_does_not_fit_is_named(packed):
         unpack(tensors | {"normaliser/state_mean": moved}, metadata, COMPACT)
 
 
+@pytest.mark.parametrize("steps", ["0", "-3", "", "ten", None])
+def test_weights_without_a_step_of_the_flow_are_refused(packed, steps):
+    """A robot would carry out the noise that it starts from."""
+    _, tensors, metadata = packed
+    given = {} if steps is None else {"flow_steps": steps}
+    wrong = {name: text for name, text in metadata.items() if name != "flow_steps"} | given
+    with pytest.raises(IntegrityError, match="weights have flow_steps that do not fit"):
+        FlowPolicy(tensors, wrong, 7, control=COMPACT)
+    assert unpack(tensors, metadata | {"flow_steps": "3"}, COMPACT).flow_steps == 3
+
+
 def seen(rng) -> SimpleNamespace:
     return SimpleNamespace(state=rng.normal(size=StateLayout().size).astype(np.float32))
 

@@ -95,7 +95,10 @@ def euler_sample(
     velocity: Velocity, noise: Chunk, steps: int
 ) -> Float[Array, "batch horizon action"]:
     """Action chunks: integrate the velocity from `noise` at w = 0 to w = 1 in equal Euler steps."""
-
+    if steps < 1:
+        raise ValueError(
+            f"steps is {steps}; without at least 1 the noise itself would be acted on."
+        )
     flat = flattened("velocity", velocity, noise.shape)
 
     def step(a: Array, w: Array) -> tuple[Array, None]:

@@ -153,7 +153,8 @@ def _positive(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A number of at least one, from text; ValueError says what it is instead."""
     if (value := int(text)) < 1:
         raise ValueError(f"{text} is less than one")
     return value
@@ -187,7 +188,7 @@ ACTS = {
     "best_of_n": Act(
         sample=_best_of_n,
         extra=lambda policy, critic: {"critic": critic.init_q},
-        settings={"bound": _positive, "candidates": _count, "reduce": _reduction},
+        settings={"bound": _positive, "candidates": count, "reduce": _reduction},
         draws=lambda settings: settings["candidates"],
     ),
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from lwd.config import ControlConfig
 from lwd.errors import IntegrityError
-from lwd.models.acts import Acting, Parts, act_of
+from lwd.models.acts import Acting, Parts, act_of, count
 from lwd.models.fns import Inputs, Params
 from lwd.models.inputs.format import InputFormat
 from lwd.models.inputs.preparation import Preparation
@@ -78,6 +78,8 @@ class Unpacked(NamedTuple):
     """Of the flow."""
     normaliser: Preparation
     acting: Acting
+    flow_steps: int
+    """Euler steps of a robot that samples a chunk."""
 
 
 def unpack(
@@ -95,6 +97,7 @@ def unpack(
     _require_same(metadata, "horizon", str(control.horizon))
     act = metadata.get("act", "flow")
     settings = {name: _setting(metadata, name, read) for name, read in act_of(act).settings.items()}
+    steps = _flow_steps(metadata)
     robot = _robot(metadata, control)
     like = _shapes(metadata.get("preset", "absent"), control, act, robot)
     wanted = dict(_tensors_of(like))
@@ -111,7 +114,7 @@ def unpack(
         raise IntegrityError("normalisation statistics differ from the hash in the metadata.")
     params = nets.pop("policy")
     extra = {name.removeprefix("extra/"): net for name, net in nets.items()}
-    return Unpacked(params, normaliser, Acting(act=act, extra=extra, settings=settings))
+    return Unpacked(params, normaliser, Acting(act=act, extra=extra, settings=settings), steps)
 
 
 def expected_shapes(
@@ -136,7 +139,7 @@ class FlowPolicy:
     ) -> None:
         """`tokenizer` as for `unpack`."""
         self.version = version
-        self.params, self.normaliser, acting = unpack(
+        self.params, self.normaliser, acting, steps = unpack(
             tensors, metadata, control, tokenizer=tokenizer
         )
         self.normalisation_hash = metadata["normalisation_hash"]
@@ -144,7 +147,6 @@ class FlowPolicy:
         self.act, self.extra = acting.act, acting.extra
         settings = tuple(sorted(acting.settings.items()))
         self._draws = act_of(self.act).draws(acting.settings)
-        steps = int(metadata["flow_steps"])
         robot = _robot(metadata, control)
         self._sample = _sampler(metadata["preset"], control, steps, self.act, settings, robot)
         self._horizon = control.horizon
@@ -274,6 +276,13 @@ def _setting(metadata: Mapping[str, str], name: str, read: Callable[[str], Any])
         raise IntegrityError(
             f"weights act by {metadata['act']!r}, but their act.{name} does not fit: {error}."
         ) from error
+
+
+def _flow_steps(metadata: Mapping[str, str]) -> int:
+    try:
+        return count(metadata["flow_steps"])
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(f"weights have flow_steps that do not fit: {error}.") from error
 
 
 def _tensors_of(tree: Params) -> list[tuple[str, Any]]:
