@@ -2,22 +2,18 @@
 
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learner.fleet import tiny
+from learner.drawn import checkpoint
+from learner.fleet import commit, tiny
 from lwd.config import StateLayout
-from lwd.dashboard.critic import MOST_LEVELS, MOST_TICKS, Critic, thinned
+from lwd.dashboard.critic import MOST_LEVELS, MOST_TICKS, Critic, Head, thinned
 from lwd.episode.payload import encode
 from lwd.errors import ServiceError
-from lwd.learner.checkpoint import Checkpoints, Position
+from lwd.learner.checkpoint import Position
 from lwd.learner.diagnose.trained import load
-from lwd.learner.recipes import shapes
-from lwd.learner.settings import as_json
-from lwd.models.normaliser import Normaliser
-from lwd.models.presets import ACTION
+from lwd.models.presets import ACTION, ROBOT_CAMERAS
 from sample_episodes import make_episode
 
 
@@ -52,23 +48,7 @@ def test_without_a_checkpoint_it_says_where_one_would_be(tmp_path: Path):
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> Path:
     """A checkpoint whose critic says something else in every state."""
-    rng, config = np.random.default_rng(0), tiny()
-    state = jax.tree.map(
-        lambda x: jnp.asarray(0.1 * rng.normal(size=x.shape), x.dtype), shapes(config)
-    )
-    chunk = (config.control.horizon, ACTION)
-    normaliser = Normaliser(
-        state_mean=np.zeros(StateLayout().size, np.float32),
-        state_scale=np.ones(StateLayout().size, np.float32),
-        action_mean=np.zeros(chunk, np.float32),
-        action_scale=np.ones(chunk, np.float32),
-    )
-    folder = tmp_path_factory.mktemp("run") / "checkpoints"
-    writer, settings = Checkpoints(folder), as_json(config)
-    at = Position("online", 2)
-    writer.save(at, state, normaliser, snapshot=1, policy=1, settings=settings)
-    writer.close()
-    return folder
+    return checkpoint(tmp_path_factory.mktemp("run"), tiny(), Position("online", 2))
 
 
 @pytest.mark.slow
@@ -89,4 +69,15 @@ def test_the_child_says_what_the_checkpoint_says(checkpoints: Path, tmp_path: Pa
         np.testing.assert_allclose(found[name], getattr(along, name), atol=2e-3)
     assert np.ptp(found["mean"]) > 1e-3
     assert found["checkpoint"] == {"stage": "online", "update": 2}
+    assert np.array(found["distribution"]["density"]).shape == (51, 12)
+
+
+@pytest.mark.slow
+def test_a_critic_that_sees_is_asked_with_the_images_of_the_episode(tmp_path: Path):
+    checkpoints = checkpoint(tmp_path, tiny(preset="tiny"), Position("online", 2))
+    commit(tmp_path, "online", cameras=ROBOT_CAMERAS)
+    (payload,) = (path for path in (tmp_path / "objects").rglob("*") if path.is_file())
+    found = Head(checkpoints).values(payload)
+    assert len(found["mean"]) == 12
+    assert found["mean"][0] == found["mean"][1] != found["mean"][2], "pictures at every other tick"
     assert np.array(found["distribution"]["density"]).shape == (51, 12)

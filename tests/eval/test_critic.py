@@ -9,13 +9,17 @@ from PIL import Image
 from rich.console import Console
 
 from learner.diagnose.known import episodes, trained
-from learner.fleet import commit
+from learner.drawn import checkpoint
+from learner.fleet import commit, tiny
 from lwd.config import DiagnosisConfig, PlaneConfig
 from lwd.errors import ConfigError
-from lwd.eval.critic import Examined, recorded, to_json, write
+from lwd.eval.critic import Examined, examine, recorded, to_json, write
 from lwd.eval.critic_table import render
 from lwd.eval.true_ranking import Trial, agreement
+from lwd.learner.checkpoint import Position
 from lwd.learner.diagnose.report import diagnose
+from lwd.models.presets import ROBOT_CAMERAS
+from opengl import needs_opengl
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +91,17 @@ def test_recorded_episodes_are_the_newest_online_ones_and_held_out_ones_are_apar
         recorded(plane, replace(wanted, source="held-out"))
     with pytest.raises(ConfigError, match="no finished online episode of freezer"):
         recorded(plane, replace(wanted, tasks=("freezer",)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("source", ["recorded", pytest.param("fresh", marks=needs_opengl)])
+def test_a_critic_that_sees_is_examined_on_episodes_with_images(source, tmp_path):
+    config = tiny(preset="tiny")
+    checkpoint(tmp_path, config, Position("online", 2))
+    commit(tmp_path, "online", "online", cameras=ROBOT_CAMERAS)
+    wanted = DiagnosisConfig(source=source, episodes=2, samples=2, tasks=("restocking",))
+    found = examine(PlaneConfig(root=tmp_path), config, wanted).diagnosis
+    assert found.episodes == 2
+    assert found.spreads[0].within.value > 0
+    assert found.slope.along == pytest.approx(1.0, abs=0.1)

@@ -110,31 +110,27 @@ class Head:
     def values(self, payload: Path) -> dict[str, Any]:
         """Mean, quantiles and distribution of V over the states of an episode."""
         self._load()
-        episode, trained = decode(payload, images=False), self._trained
+        trained = self._trained
+        episode = decode(payload, images=bool(trained.cameras))
         along, divl = trained.along(episode), trained.stage.divl
         answer: dict[str, Any] = {name: _rounded(getattr(along, name)) for name in CURVES}
         answer["checkpoint"] = trained.at._asdict()
         if divl.value == "categorical":
-            states = self._inputs(episode, np.arange(episode.ticks), trained.normaliser)
-            answer["distribution"] = thinned(self._ask(states), (divl.v_min, divl.v_max))
+            found = trained.distribution_along(episode)
+            answer["distribution"] = thinned(found, (divl.v_min, divl.v_max))
         return answer
 
     def _load(self) -> None:
         newest = ",".join(sorted(p.name for p in self._checkpoints.iterdir() if p.name.isdigit()))
         if newest == self._loaded:
             return
-        import jax
-
         from lwd.config import COMPACT
-        from lwd.learner.diagnose.trained import in_blocks, inputs, load
+        from lwd.learner.diagnose.trained import load
         from lwd.learner.recipes import recipe
 
         # A checkpoint from before they kept their settings is most likely the demo's.
-        trained = self._trained = load(self._checkpoints, otherwise=recipe("lwd", COMPACT))
-        logits, value = trained.nets.critic.value_logits, trained.networks.value
-        ask = jax.jit(lambda states: jax.nn.softmax(logits(value, states), axis=-1))
-        self._ask = lambda states: in_blocks(ask, states)
-        self._inputs, self._loaded = inputs, newest
+        self._trained = load(self._checkpoints, otherwise=recipe("lwd", COMPACT))
+        self._loaded = newest
 
 
 def thinned(probabilities: np.ndarray, support: tuple[float, float]) -> dict[str, Any]:

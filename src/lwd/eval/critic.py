@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def examine(plane: PlaneConfig, otherwise: LearnerConfig, wanted: DiagnosisConfi
             f"simulator (seed {wanted.seed}), without an operator; nothing was trained on them"
         )
     else:
-        episodes = recorded(plane, wanted)
+        episodes = recorded(plane, wanted, images=bool(trained.cameras))
         told = _provenance(episodes, wanted)
     log.info("diagnose episodes=%d source=%s", len(episodes), wanted.source)
     found = diagnose(trained, episodes, samples=wanted.samples, seed=wanted.seed)
@@ -86,8 +87,9 @@ def fresh(trained: Trained, wanted: DiagnosisConfig) -> list[Episode]:
     return found
 
 
-def recorded(plane: PlaneConfig, wanted: DiagnosisConfig) -> list[Episode]:
-    """The newest episodes of each task in the catalog: held-out ones, or online ones."""
+def recorded(plane: PlaneConfig, wanted: DiagnosisConfig, *, images: bool = False) -> list[Episode]:
+    """The newest episodes of each task in the catalog: held-out ones, or online ones; with their
+    `images` for networks that see."""
     with Catalog(plane.catalog) as catalog:
         rows = catalog.snapshot_episodes(catalog.snapshot_version())
     held_out = wanted.source == "held-out"
@@ -108,7 +110,7 @@ def recorded(plane: PlaneConfig, wanted: DiagnosisConfig) -> list[Episode]:
             f"{len(rows)}; use --source fresh, which collects them in the simulator."
         )
     objects = Objects(plane.objects)
-    return [decode(objects.get(episode_key(row.sha256)), images=False) for row in chosen]
+    return [decode(objects.get(episode_key(row.sha256)), images=images) for row in chosen]
 
 
 def write(examined: Examined, folder: Path) -> list[Path]:
@@ -147,7 +149,9 @@ def _starts(trained: Trained, wanted: DiagnosisConfig, episodes: int) -> Starts:
 
 
 def _robots(trained: Trained) -> Callable[[str], SimRobot]:
-    return lambda task: SimRobot(task, control=trained.control, held_out=True)
+    robot = partial(SimRobot, control=trained.control, held_out=True, cameras=trained.cameras)
+    size = trained.image_size
+    return robot if size is None else partial(robot, image_size=size)
 
 
 def _policy(trained: Trained) -> FlowPolicy:

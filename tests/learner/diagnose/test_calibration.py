@@ -1,5 +1,7 @@
 """Reliability, TD targets, value curves and the grid that they are measured on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,19 @@ def test_a_window_of_several_chunks_may_differ_by_task():
     found = [make_episode(25, state=STATE, action=ACTION, task=t) for t in ("freezer", "tea")]
     states = laid_out(found, n_step={"freezer": 2})
     np.testing.assert_allclose(states.discount[[0, 3]], [DISCOUNT**20, DISCOUNT**10], rtol=1e-6)
+
+
+def test_a_grid_for_networks_that_see_has_the_starts_with_images_before_and_after_their_window():
+    ticks, seen = 45, (0, 10, 15, 20, 40)
+    images = {"head": tuple(b"." if tick in seen else None for tick in range(ticks + 1))}
+    episode = replace(make_episode(ticks, state=STATE, action=ACTION), images=images)
+    sizes = {"horizon": HORIZON, "discount": DISCOUNT, "n_step": 1}
+    states = grid([episode], trained().normaliser, cameras=("head",), **sizes)
+    wanted = [0, 10, 40]
+    np.testing.assert_array_equal(states.inputs.state, episode.state[wanted])
+    np.testing.assert_array_equal(states.next_inputs.state, episode.state[[10, 20, 0]])
+    assert (states.discount > 0).tolist() == [True, True, False], "nobody asks V after the end"
+    np.testing.assert_allclose(states.to_go, [DISCOUNT**44, DISCOUNT**34, DISCOUNT**4])
 
 
 def test_interrupted_episodes_have_no_return_and_one_is_not_enough():

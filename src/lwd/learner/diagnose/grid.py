@@ -9,7 +9,7 @@ import numpy as np
 from lwd.episode.types import Episode, Outcome
 from lwd.episode.windows import chunks, episode_windows, rewards_to_go
 from lwd.errors import ConfigError
-from lwd.learner.diagnose.trained import inputs
+from lwd.learner.diagnose.trained import inputs, seen_rows
 from lwd.models.fns import Inputs
 from lwd.models.inputs.preparation import Preparation
 from lwd.replay.sampler import NStep
@@ -67,10 +67,15 @@ def grid(
     horizon: int,
     discount: float,
     n_step: NStep,
+    cameras: Sequence[str] = (),
 ) -> Grid:
-    """Lay the chunk starts of `finished` episodes end to end."""
+    """Lay the chunk starts of `finished` episodes end to end.
+
+    Where networks see, these are the starts at which all of `cameras` have an image and at the end
+    of whose window V can be asked, as in training.
+    """
     parts = [
-        _rows(episode, number, normaliser, horizon, discount, n_step)
+        _rows(episode, number, normaliser, horizon, discount, n_step, cameras)
         for number, episode in enumerate(episodes)
     ]
     return Grid(
@@ -88,12 +93,17 @@ def _rows(
     horizon: int,
     discount: float,
     n_step: NStep,
+    cameras: Sequence[str],
 ) -> dict:
-    start = np.arange(0, episode.ticks, horizon)
-    last = np.full(len(start), episode.ticks)
-    action, mask = chunks(episode.action, start, last, horizon)
     chunks_ahead = n_step if isinstance(n_step, int) else n_step.get(episode.header.task, 1)
     found = episode_windows(episode, horizon=horizon, n_step=chunks_ahead, discount=discount)
+    seen = np.isin(np.arange(episode.ticks + 1), seen_rows(episode, cameras))
+    # Nobody asks V where nothing is bootstrapped: the first state stands for one that is not seen.
+    ahead = np.where(seen[found.end] | (found.discount > 0), found.end, 0)
+    start = np.arange(0, episode.ticks, horizon)
+    start = start[seen[start] & seen[ahead[start]]]
+    last = np.full(len(start), episode.ticks)
+    action, mask = chunks(episode.action, start, last, horizon)
     return {
         "inputs": inputs(episode, start, normaliser),
         "action": normaliser.action(episode.state[start], action),
@@ -101,7 +111,7 @@ def _rows(
         "to_go": rewards_to_go(episode.reward, discount)[start],
         "returns": found.returns[start],
         "discount": found.discount[start],
-        "next_inputs": inputs(episode, found.end[start], normaliser),
+        "next_inputs": inputs(episode, ahead[start], normaliser),
         "episode": np.full(len(start), number),
         "task": np.full(len(start), episode.header.task, object),
         "success": np.full(len(start), episode.header.outcome is Outcome.SUCCESS),

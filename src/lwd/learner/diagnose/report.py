@@ -109,4 +109,5 @@ def _grid(trained: Trained, episodes: Sequence[Episode]) -> Grid:
         horizon=trained.control.horizon,
         discount=trained.control.discount(),
         n_step=trained.stage.divl.n_step,
+        cameras=trained.cameras,
     )

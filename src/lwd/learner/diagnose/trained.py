@@ -16,7 +16,7 @@ from lwd.errors import ConfigError
 from lwd.learner import feed, value_head
 from lwd.learner.checkpoint import Checkpoints, Position
 from lwd.learner.heads import judge, reduced, worth
-from lwd.learner.recipes import losses, nets, preparation, shapes
+from lwd.learner.recipes import input_format_of, losses, nets, preparation, shapes
 from lwd.learner.settings import from_json
 from lwd.learner.state import Nets, Networks
 from lwd.models.acts import Acting, Parts, act_of
@@ -108,15 +108,29 @@ class Trained:
         The last state is left out: where an episode ended by itself nothing is learnt of it. A
         critic that sees is asked where there are images; its last answer holds until the next.
         """
+        return Values(*self._held(self._values, episode).T)
+
+    def distribution_along(self, episode: Episode) -> np.ndarray:
+        """[ticks, atoms] probabilities of a categorical V, of the same states."""
+        return self._held(self._distribution, episode)
+
+    def _held(self, ask: Callable[..., jax.Array], episode: Episode) -> np.ndarray:
+        """[ticks, ...] answers along an episode, each until there is another."""
         rows = seen_rows(episode, self.cameras)
-        found = self.values(inputs(episode, rows, self.normaliser))
+        found = in_blocks(ask, inputs(episode, rows, self.normaliser))
         latest = np.searchsorted(rows, np.arange(episode.ticks), side="right") - 1
-        return Values(*(column[latest] for column in found))
+        return found[latest]
 
     @property
     def cameras(self) -> tuple[str, ...]:
         """Of the robot, what the networks see with."""
         return cameras(self.config.preset, self.control, self.config.embodiment)
+
+    @property
+    def image_size(self) -> int | None:
+        """Pixels of a side of the images that they see; None for networks on state vectors."""
+        robot = input_format_of(self.config)
+        return None if robot is None else robot.image
 
     @cached_property
     def _heads(self) -> Callable[..., jax.Array]:
@@ -175,6 +189,15 @@ class Trained:
             return jnp.concatenate([jnp.stack([mean, at_tau], axis=-1), spread], axis=-1)
 
         return jax.jit(values)
+
+    @cached_property
+    def _distribution(self) -> Callable[..., jax.Array]:
+        critic, of = self.nets.critic, self.networks
+
+        def distribution(inputs: Inputs) -> jax.Array:
+            return jax.nn.softmax(critic.value_logits(of.value, critic.encode(of.target_q, inputs)))
+
+        return jax.jit(distribution)
 
 
 def load(
