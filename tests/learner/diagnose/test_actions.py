@@ -1,5 +1,7 @@
 """Same-state ranking, spread, gain and tilt of critics whose answers are known."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -62,6 +64,31 @@ def test_shuffled_chunks_are_of_another_episode_of_the_task(states, rng):
     assert (states.task[taken] == states.task).all()
     assert (states.episode[taken] != states.episode).all()
     assert states.whole[taken].all()
+
+
+class Named(str):
+    """A task that a set puts where `place` says."""
+
+    place: int
+
+    def __hash__(self) -> int:
+        return self.place
+
+
+def named(task: str, place: int) -> Named:
+    found = Named(task)
+    found.place = place
+    return found
+
+
+def test_what_is_shuffled_does_not_depend_on_how_tasks_are_hashed(states):
+    def taken(*places: int) -> np.ndarray:
+        tasks = {t: named(t, n) for t, n in zip(("restocking", "freezer"), places, strict=True)}
+        assert [*set(tasks.values())] == sorted(tasks.values(), key=hash)
+        renamed = replace(states, task=np.array([tasks[t] for t in states.task], object))
+        return actions._elsewhere(renamed, np.random.default_rng(0))
+
+    np.testing.assert_array_equal(taken(0, 1), taken(1, 0))
 
 
 def test_spread_gain_and_tilt_of_a_linear_critic_are_exact(states, rng):

@@ -216,7 +216,7 @@ def tilt(
 def _elsewhere(grid: Grid, rng: np.random.Generator) -> np.ndarray:
     """[states] for each state one of another episode of its task, of any if there is no other."""
     found = np.empty(len(grid), np.int64)
-    for task in set(grid.task):
+    for task in sorted(set(grid.task)):
         for number in np.unique(grid.episode[grid.task == task]):
             mine = grid.episode == number
             pool = np.flatnonzero((grid.task == task) & ~mine & grid.whole)
