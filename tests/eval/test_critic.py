@@ -10,7 +10,7 @@ from rich.console import Console
 
 from learner.diagnose.known import episodes, trained
 from learner.drawn import checkpoint
-from learner.fleet import commit, tiny
+from learner.fleet import commit, small, tiny
 from lwd.config import DiagnosisConfig, PlaneConfig
 from lwd.errors import ConfigError
 from lwd.eval.critic import Examined, examine, recorded, to_json, write
@@ -105,3 +105,22 @@ def test_a_critic_that_sees_is_examined_on_episodes_with_images(source, tmp_path
     assert found.episodes == 2
     assert found.spreads[0].within.value > 0
     assert found.slope.along == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "at", "then"),
+    [
+        ("lwd", Position("sft", 2), "Stage offline does: train on"),
+        ("lwd", Position("offline", 0), "Stage offline does: train on"),
+        ("hg_dagger", Position("online", 2), "No stage of this recipe does"),
+        ("recap", Position("policy_2", 2), "No stage of this recipe does"),
+    ],
+)
+def test_a_critic_whose_q_nothing_has_trained_is_refused(recipe, at, then, tmp_path):
+    config = small(recipe)
+    checkpoint(tmp_path, config, at)
+    commit(tmp_path, "online", "online")
+    wanted = DiagnosisConfig(source="recorded", samples=2, tasks=("restocking",))
+    where = f"at update {at.update} of stage {at.stage} of recipe {recipe}"
+    with pytest.raises(ConfigError, match=f"nothing has trained the Q .* {where}.* {then}"):
+        examine(PlaneConfig(root=tmp_path), config, wanted)

@@ -1,13 +1,19 @@
 """Recipes: found by name, and every stage has a loss."""
 
 from dataclasses import replace
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from learner.drawn import batch
+from learner.fleet import small
 from lwd.cli.processes import asked_recipe
 from lwd.config import DivlConfig
 from lwd.errors import ConfigError
-from lwd.learner.recipes import losses, names, recipe
+from lwd.learner.recipes import losses, names, nets, recipe, shapes
+from lwd.learner.state import Rates, optimisers
 
 
 @pytest.mark.parametrize("name", names())
@@ -76,3 +82,27 @@ def test_an_ablation_changes_one_thing(name, changed):
     for stage, ours in recipe("lwd").stages.items():
         theirs = recipe(name).stages[stage]
         assert theirs == replace(ours, divl=replace(ours.divl, **changed))
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_stage_says_whether_it_learns_q(name):
+    """Traced: what an update does not train goes through it untouched."""
+    config, found = small(name), {}
+    for stage, loss in losses(name).items():
+        settings = config.stage(stage)
+        step = partial(
+            loss.step(settings, 0),
+            nets=nets(config),
+            optimisers=optimisers(settings.optimiser),
+            stage=settings,
+        )
+
+        def noted(state, drawn, key, rates, step=step, stage=stage):
+            after, _ = step(state, drawn, key, rates)
+            pairs = zip(jax.tree.leaves(after.q), jax.tree.leaves(state.q), strict=True)
+            found[stage] = not all(new is old for new, old in pairs)
+            return after
+
+        arguments = (shapes(config, stage), batch(config), jax.random.key(0))
+        jax.eval_shape(noted, *arguments, Rates(*map(jnp.float32, (1e-3, 1e-3, 0.6))))
+    assert found == {stage: loss.learns_q for stage, loss in losses(name).items()}

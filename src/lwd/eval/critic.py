@@ -19,6 +19,7 @@ from lwd.eval.evaluate import Starts
 from lwd.eval.true_ranking import TrueRanking
 from lwd.learner.diagnose.report import Diagnosis, as_json, diagnose
 from lwd.learner.diagnose.trained import Trained, load
+from lwd.learner.recipes import losses
 from lwd.models.artifact import FlowPolicy, pack
 from lwd.sim.robot import SimRobot
 from lwd.store.catalog import Catalog
@@ -45,9 +46,11 @@ class Examined:
 def examine(plane: PlaneConfig, otherwise: LearnerConfig, wanted: DiagnosisConfig) -> Examined:
     """Load the checkpoint, get the episodes, measure.
 
-    `otherwise` are the settings of a checkpoint that does not know its own.
+    `otherwise` are the settings of a checkpoint that does not know its own. Raises ConfigError if
+    nothing has trained its Q.
     """
     trained = load(plane.root / "checkpoints", step=wanted.checkpoint, otherwise=otherwise)
+    _require_q(trained)
     at = f"{trained.at.stage} update {trained.at.update}"
     if wanted.source == "fresh":
         episodes = fresh(trained, wanted)
@@ -131,6 +134,25 @@ def write(examined: Examined, folder: Path) -> list[Path]:
 def to_json(examined: Examined) -> dict[str, Any]:
     """What critic.json holds; numbers that are not defined are null."""
     return as_json(examined)
+
+
+def _require_q(trained: Trained) -> None:
+    """An untrained Q is 0 everywhere and would be answered with ties."""
+    config, at = trained.config, trained.at
+    stages, learned = list(config.stages), losses(config.recipe)
+    judging = [name for name in stages if learned[name].learns_q and config.stage(name).updates]
+    behind = stages[: stages.index(at.stage) + (at.update > 0)]
+    if any(name in behind for name in judging):
+        return
+    then = (
+        f"Stage {judging[0]} does: train on."
+        if judging
+        else "No stage of this recipe does: examine a run of one that learns Q, such as lwd or iql."
+    )
+    raise ConfigError(
+        f"nothing has trained the Q of this checkpoint: it is at update {at.update} of stage "
+        f"{at.stage} of recipe {config.recipe}, and no update so far learned Q. {then}"
+    )
 
 
 def _simulated(trained: Trained, wanted: DiagnosisConfig) -> TrueRanking:

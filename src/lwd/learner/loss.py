@@ -88,3 +88,5 @@ class Loss(NamedTuple):
     acting: HowToAct | None = plainly
     """How robots act with what was trained; None where no policy is, so that nothing is published.
     """
+    learns_q: bool = True
+    """Whether its updates train Q."""

@@ -7,7 +7,6 @@ be worth imitating, with the batch, the updates and the episodes of `lwd`'s onli
 from dataclasses import replace
 
 from lwd.config import COMPACT, ControlConfig, LearnerConfig
-from lwd.learner.loss import Loss
 from lwd.learner.recipes import lwd
 
 
@@ -23,4 +22,4 @@ def settings(control: ControlConfig = COMPACT, *, seed: int = 0) -> LearnerConfi
     return replace(base, recipe="hg_dagger", stages={"sft": base.stage("sft"), "online": online})
 
 
-LOSSES = {"sft": Loss(lwd.supervised), "online": Loss(lwd.supervised)}
+LOSSES = {"sft": lwd.SUPERVISED, "online": lwd.SUPERVISED}

@@ -67,6 +67,9 @@ def supervised(stage: StageConfig, number: int) -> Step:
     return sft_update
 
 
+SUPERVISED = Loss(supervised, learns_q=False)
+
+
 def fix_reference(state: TrainState) -> TrainState:
     """The reference is the supervised policy (Algorithm 1, line 3), as far as it has an own one."""
     kept = jax.tree.map(
@@ -79,7 +82,7 @@ def fix_reference(state: TrainState) -> TrainState:
 def with_rl(rl: Loss, start: Callable[[TrainState], TrainState] = fix_reference) -> dict[str, Loss]:
     """The three stages of Algorithm 1, with `rl` in the last two; `start` is what fixes the
     reference before them."""
-    return {"sft": Loss(supervised), "offline": rl._replace(start=start), "online": rl}
+    return {"sft": SUPERVISED, "offline": rl._replace(start=start), "online": rl}
 
 
 def with_stages(

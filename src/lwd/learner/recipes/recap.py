@@ -208,12 +208,16 @@ def guided(networks: Networks, stage: StageConfig) -> Acting:
     return Acting(act="guided", settings={"guidance": stage.guidance})
 
 
-VALUE = Loss(lambda stage, number: value_update, acting=None)
+VALUE = Loss(lambda stage, number: value_update, acting=None, learns_q=False)
 POLICY = Loss(
-    lambda stage, number: policy_update, start=from_reference, prepare=label, acting=guided
+    lambda stage, number: policy_update,
+    start=from_reference,
+    prepare=label,
+    acting=guided,
+    learns_q=False,
 )
 LOSSES = {
-    "sft": Loss(lwd.supervised),
+    "sft": lwd.SUPERVISED,
     "value_1": VALUE._replace(start=lwd.fix_reference),
     "policy_1": POLICY,
     "value_2": VALUE,
