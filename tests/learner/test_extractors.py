@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learner.drawn import batch, statistics
 from learner.fleet import learn, small
 from learner.nets import ACTION, CHAIN, HORIZON, NETS, SLOPE, STAGE, at, distance, random_batch
 from learner.outcome import published
@@ -23,11 +24,10 @@ from lwd.learner.recipes.best_of_n import BestStage
 from lwd.learner.recipes.fql import OneStepStage
 from lwd.learner.recipes.latent import SteeredStage
 from lwd.learner.recipes.qam_edit import EditStage
-from lwd.learner.state import Networks, Rates, TrainState, Transitions, init, optimisers
+from lwd.learner.state import Networks, Rates, TrainState, init, optimisers
 from lwd.models.acts import ACTS, Parts
 from lwd.models.artifact import FlowPolicy, pack
 from lwd.models.fns import Inputs
-from lwd.models.normaliser import Normaliser
 from lwd.models.tokenizer import tokenize
 from lwd.store import weights
 from lwd.store.objects import Objects
@@ -317,36 +317,25 @@ def test_settings_that_make_no_sense_are_refused(stage, changes, reason):
         replace(STAGES[stage], **changes)
 
 
+@pytest.mark.parametrize("preset", ["narrow", "tiny"])
 @pytest.mark.parametrize("name", STAGES)
-def test_an_update_of_the_real_networks_keeps_every_shape_and_its_artifact_is_whole(name):
+def test_an_update_of_the_real_networks_keeps_every_shape_and_its_artifact_is_whole(name, preset):
     """Traced, not run: the networks of the preset through one update, and into an artifact."""
-    config = small(name)
+    config = small(name, preset=preset)
     loss, stage = losses(name)["offline"], config.stage("offline")
     state = jax.eval_shape(loss.start, shapes(config))
-    inputs = Inputs(jnp.zeros((8, StateLayout().size)), jnp.zeros((8, 16), jnp.int32))
-    batch = Transitions(
-        inputs=inputs,
-        action=jnp.zeros((8, COMPACT.horizon, 16)),
-        action_mask=jnp.ones((8, COMPACT.horizon), bool),
-        returns=jnp.zeros(8),
-        discount=jnp.ones(8),
-        next_inputs=inputs,
-    )
     step, chain = loss.step(stage, 0), optimisers(stage.optimiser)
     step = partial(step, nets=nets(config), optimisers=chain, stage=stage)
-    after, metrics = jax.eval_shape(step, state, batch, jax.random.key(0), at(1e-3, 1e-3, 0.6))
+    key, rates = jax.random.key(0), at(1e-3, 1e-3, 0.6)
+    after, metrics = jax.eval_shape(step, state, batch(config), key, rates)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert jax.tree.all(jax.tree.map(lambda a, b: a.shape == b.shape, after, state))
     assert {metric.shape for metric in metrics.values()} == {()}
 
     rng = np.random.default_rng(0)
     networks = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), state.networks)
-    normaliser = Normaliser.fit(
-        rng.normal(size=(32, StateLayout().size)).astype(np.float32),
-        rng.normal(size=(32, COMPACT.horizon, 16)).astype(np.float32),
-    )
-    acting = loss.acting(networks, stage)
-    artifact = pack(networks.policy, normaliser, preset="narrow", control=COMPACT, acting=acting)
+    acting, made = loss.acting(networks, stage), statistics(config)
+    artifact = pack(networks.policy, made, preset=preset, control=COMPACT, acting=acting)
     policy = FlowPolicy(*artifact, 1, control=COMPACT)
     assert policy.act == acting.act != "flow"
     sent = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(x.dtype), dict(acting.extra))

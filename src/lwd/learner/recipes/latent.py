@@ -56,8 +56,9 @@ def judge_noise(
     noise = jax.random.normal(key, batch.action.shape)
 
     def loss(params: Params) -> tuple[Array, Metrics]:
+        seen = nets.critic.encode(params, batch.inputs)
         return noise_critic_loss(
-            lambda z: nets.critic.q(params, batch.inputs, z),
+            lambda z: nets.critic.q(params, seen, z),
             judge(nets.critic, state, batch.inputs, stage.qam),
             velocity(nets.policy, state.policy, batch.inputs),
             noise,
@@ -81,13 +82,14 @@ def choose_noise(
     assert isinstance(stage, SteeredStage)
     noise = jax.random.normal(key, batch.action.shape)
     judged = state.extra["noise_critic"]
+    seen = nets.critic.encode(judged, batch.inputs)
 
     def loss(params: Params) -> tuple[Array, Metrics]:
         actor = gaussian(nets.policy, params["net"], batch.inputs)
         return noise_actor_loss(
             actor(jnp.zeros_like(noise)),
             params["log_coefficient"] + math.log(stage.coefficient),
-            lambda z: reduced(nets.critic.q(judged, batch.inputs, z), stage.qam),
+            lambda z: reduced(nets.critic.q(judged, seen, z), stage.qam),
             noise,
             bound=stage.noise_bound,
             target_entropy=stage.target_entropy,
