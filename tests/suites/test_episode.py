@@ -50,6 +50,23 @@ def test_metaworld(tmp_path, task):
     assert episode.action.shape[1] == 4
 
 
+@pytest.mark.parametrize(
+    "task",
+    [*(f"metaworld-{name}" for name in ("reach", "push", "door-open")), "ogbench-cube-single-1"],
+)
+def test_a_seed_decides_where_an_episode_begins(tmp_path, task):
+    suite, script = task.partition("-")[0], Path(__file__).parent / "starts.py"
+
+    def starts(*seeds: str) -> list[list[float]]:
+        done = run(suite, str(script), str(tmp_path / "starts.npy"), suite, task, *seeds)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return np.load(tmp_path / "starts.npy").tolist()
+
+    first, again, other = starts("1", "1", "2")
+    assert first == again != other
+    assert starts("2", "1") == [other, first]  # of another robot, in another order
+
+
 @pytest.mark.parametrize("goal", [1, 2, 3, 4, 5])
 def test_ogbench_scene(tmp_path, goal):
     episode = demonstrated("ogbench", f"ogbench-scene-{goal}", tmp_path)

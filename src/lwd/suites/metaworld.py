@@ -35,6 +35,19 @@ INSTRUCTIONS = {
 """Meta-World has no language; one sentence for each of MT10."""
 
 
+class Seeded(gymnasium.Wrapper):
+    """Meta-World with starts by the seed of `reset`, which the package ignores."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode from one of the task's fifty goals, drawn from the seed."""
+        if seed is not None:
+            environment: Any = self.env.unwrapped
+            environment.seed(seed)
+        return self.env.reset(options=options)
+
+
 class ScriptedExpert:
     """The package's own policy for one environment."""
 
@@ -58,9 +71,8 @@ def _task(name: str, instruction: str, size: int) -> GymTask:
         look = {"render_mode": "rgb_array", "camera_name": "corner2", "width": size, "height": size}
 
     def make() -> Any:
-        return gymnasium.make(
-            "Meta-World/MT1", env_name=name, seed=42, disable_env_checker=True, **look
-        )
+        goals = {"env_name": name, "seed": 42}  # the same fifty for every robot
+        return Seeded(gymnasium.make("Meta-World/MT1", disable_env_checker=True, **goals, **look))
 
     def images(environment: Any, observation: Any, info: Info) -> dict[str, np.ndarray]:
         return {"corner": np.ascontiguousarray(environment.render()[::-1])}  # upside down
