@@ -29,6 +29,8 @@ class Recording:
     """Makes episode ids: 32 lower-case hex digits, never the same twice."""
     begun: Callable[[str, Task], None] | None = None
     """Gets the id and the task of each episode that begins."""
+    ended: Callable[[Header], None] | None = None
+    """Gets the header of each episode that has ended, also of those that are not kept."""
     draft: Callable[[int, Episode], None] | None = None
     """Takes each chunk's worth of ticks, numbered from 0, while the episode still runs."""
 
@@ -94,7 +96,10 @@ class Recorder:
     def finish(self, last: Observation, outcome: Outcome) -> Episode:
         """The episode; `last` was sensed after the last action. At least one tick is needed."""
         self._sense(last, keep=True)
-        return self._episode(0, self.ticks, outcome)
+        episode = self._episode(0, self.ticks, outcome)
+        if self._recording.ended is not None:
+            self._recording.ended(episode.header)
+        return episode
 
     def _draft(self) -> None:
         """Hand over the ticks since the last time, once they are a chunk's worth."""

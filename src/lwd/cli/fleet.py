@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
@@ -129,7 +130,8 @@ def suite(
     """Run one robot of another simulator: `metaworld`, `ogbench`, `libero`.
 
     The suite's experts demonstrate; with `--server` and `--kind rollout` a policy server is
-    evaluated.
+    evaluated. The success rates that it prints are of the episodes of this call, with the
+    demonstrations that failed and are not kept.
 
     For example:
         lwd suite ogbench --tasks cube-single --episodes 10
@@ -145,11 +147,8 @@ def suite(
         server: Policy server that drives the robot, ws://HOST:PORT: openpi's, or `lwd serve`.
         layout: Names that the server has for observations: `lwd`, or openpi's `libero`.
     """
-    from rich.console import Console
-
     from lwd.actor.process import AUTONOMOUS, main
-    from lwd.episode.types import Kind
-    from lwd.eval.intervals import wilson
+    from lwd.episode.types import Header, Kind
     from lwd.serve.client import Server
     from lwd.suites import load, rig, scores
 
@@ -164,10 +163,44 @@ def suite(
             "--cameras, --image-size and --image-every are a simulated robot's; a suite has its "
             "own cameras, whose images --cameras-px keeps."
         )
+    before, looks = _saved(actor, plane, evaluates=bool(server)), cameras_px > 0
     found = load(name, cameras_px)
     asked = Server(url=server, layout=layout, robot=actor.robot) if server else None
-    looks = cameras_px > 0
-    main(actor, plane, rig(found, tasks, robot_id=actor.robot, cameras=looks, server=asked))
-    for task, (successes, episodes) in scores(plane.root / "spool" / actor.robot).items():
+    ended: list[Header] = []
+    robot = actor.robot
+    parts = rig(found, tasks, robot_id=robot, cameras=looks, server=asked, ended=ended.append)
+    main(actor, plane, parts)
+    _print_rates(scores(ended))
+    if before:
+        print(
+            f"{len(ended)} episodes now; the {before} of kind {actor.kind} that {robot} had saved "
+            "before are not counted"
+        )
+
+
+def _saved(actor: ActorConfig, plane: PlaneConfig, *, evaluates: bool) -> int:
+    """Episodes of the kind that the robot saved before this call.
+
+    ConfigError where they fill the quota of an evaluation: nothing would run, and their rate may be
+    another policy's.
+    """
+    from lwd.actor.ledger import read
+
+    saved = read(plane.root / "actors" / actor.robot).saved.get(actor.kind, 0)
+    if evaluates and actor.episodes is not None and saved >= actor.episodes:
+        raise ConfigError(
+            f"{actor.robot} has saved {saved} episodes of kind {actor.kind} in {plane.root}, and "
+            f"--episodes {actor.episodes} counts them over restarts: nothing would run. Evaluate "
+            "with another --robot or --root to meet the same starts, or with more --episodes to go "
+            "on."
+        )
+    return saved
+
+
+def _print_rates(scores: Mapping[str, tuple[int, int]]) -> None:
+    """Success rates with 95 % intervals, of the successes and episodes of each task."""
+    from lwd.eval.intervals import wilson
+
+    for task, (successes, episodes) in scores.items():
         low, high = wilson(successes, episodes)
-        Console().print(f"{task}: {successes} of {episodes} succeeded [{low:.0%}, {high:.0%}]")
+        print(f"{task}: {successes} of {episodes} succeeded [{low:.0%}, {high:.0%}]")

@@ -1,20 +1,19 @@
 """A robot of another simulator, ready for `lwd.actor.process`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 
 from lwd.actor.operator import Demonstration, Operator
 from lwd.actor.process import Rig
+from lwd.actor.recorder import Recording
 from lwd.actor.robot import Robot
 from lwd.config import ControlConfig
 from lwd.config.require import require
-from lwd.episode.payload import header
-from lwd.episode.types import Outcome
+from lwd.episode.types import Header, Outcome
 from lwd.errors import ConfigError, unknown
 from lwd.serve.client import Elsewhere, RemotePolicy, Server
 from lwd.suites.gym import GymDemonstrator, GymRobot, GymTask
@@ -71,12 +70,14 @@ def rig(
     robot_id: str,
     cameras: bool = False,
     server: Server | None = None,
+    ended: Callable[[Header], None] | None = None,
 ) -> Rig:
     """Parts of a robot that demonstrates tasks of a suite with the suite's experts.
 
-    With `server` a policy server drives it instead, to record rollouts.
+    With `server` a policy server drives it instead, to record rollouts. `ended` gets the header of
+    each episode, also of demonstrations that failed and are not kept.
     """
-    chosen = choose(suite, names)
+    chosen, recording = choose(suite, names), Recording(ended=ended)
 
     def robot() -> Robot:
         return GymRobot(chosen, control=suite.control, robot_id=robot_id, cameras=cameras)
@@ -86,16 +87,15 @@ def rig(
         return Demonstration(partial(GymDemonstrator, on, rng))
 
     if server is None:
-        return Rig(robot=robot, operator=operator)
+        return Rig(robot=robot, operator=operator, recording=recording)
     remote = RemotePolicy(server, suite.control)
-    return Rig(robot=robot, policies=lambda: Elsewhere(remote))
+    return Rig(robot=robot, policies=lambda: Elsewhere(remote), recording=recording)
 
 
-def scores(spool: Path) -> dict[str, tuple[int, int]]:
-    """Successes and judged episodes of each task, of what a robot has in its spool folder."""
+def scores(ended: Iterable[Header]) -> dict[str, tuple[int, int]]:
+    """Successes and judged episodes of each task."""
     found: dict[str, list[bool]] = {}
-    for file in sorted(spool.glob("*/*.arrow")):
-        about = header(file)
+    for about in ended:
         if about.outcome.judged:
             found.setdefault(about.task, []).append(about.outcome is Outcome.SUCCESS)
     return {task: (sum(ends), len(ends)) for task, ends in sorted(found.items())}
