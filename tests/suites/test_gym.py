@@ -155,6 +155,79 @@ def test_the_process_of_a_robot_demonstrates_into_its_spool(tmp_path):
     robots[0].close()
 
 
+@pytest.fixture
+def looks():
+    """A robot with a camera that shows the tick; at which ticks it has been rendered."""
+    rendered = []
+
+    def images(environment, observation, info):
+        rendered.append(info["tick"])
+        return {"side": np.full((8, 8, 3), info["tick"], np.uint8)}
+
+    robot = GymRobot(
+        [pendulum(make=lambda: Ticking(gymnasium.make("Pendulum-v1")), images=images)],
+        control=CONTROL,
+        robot_id="g0",
+        cameras=True,
+    )
+    yield robot, rendered
+    robot.close()
+
+
+class Ticking(gymnasium.Wrapper):
+    """Says how many steps there have been since the reset."""
+
+    def reset(self, **options):
+        self._tick = 0
+        seen, info = self.env.reset(**options)
+        return seen, {**info, "tick": 0}
+
+    def step(self, action):
+        self._tick += 1
+        seen, reward, terminated, truncated, info = self.env.step(action)
+        seen = seen * np.nan if action[0] > 1.5 else seen
+        return seen, reward, terminated, truncated, {**info, "tick": self._tick}
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 2 * CONTROL.horizon + 1])
+def test_cameras_are_rendered_where_images_are_kept(looks, at_once):
+    robot, rendered = looks
+    for _ in range(2):
+        robot.reset(0)
+        left, ticks = 2 * CONTROL.horizon + 1, []
+        while len(ticks) < left:
+            ticks += robot.apply(still(min(at_once, left - len(ticks))))
+        shown = [
+            tick.observation.images["side"][0, 0, 0] if tick.observation.images else None
+            for tick in ticks
+        ]
+        kept = [k if k % CONTROL.horizon == 0 else None for k in range(left)]
+        assert shown == kept
+        assert rendered == [0, CONTROL.horizon, 2 * CONTROL.horizon]
+        rendered.clear()
+
+
+def test_a_plan_has_images_wherever_it_is_made_and_so_has_its_tick(looks):
+    robot, rendered = looks
+    robot.reset(0)
+    robot.apply(still(3))
+    seen = robot.observe()
+    assert seen.images["side"][0, 0, 0] == 3
+    (tick,) = robot.apply(still(1))
+    assert tick.observation is seen
+    assert rendered == [0, 3]
+    assert robot.observe().images["side"][0, 0, 0] == 4
+
+
+def test_what_diverged_is_not_rendered(looks):
+    robot, rendered = looks
+    robot.reset(0)
+    robot.apply(still(2))
+    assert [tick.status for tick in robot.apply(still(1) + 2)] == [Status.INVALID]
+    assert np.isfinite(robot.observe().state).all()
+    assert rendered == [0]
+
+
 @pytest.mark.parametrize("chunk", [[[0.0, 0.0]], [0.0], [[np.nan]]])
 def test_a_chunk_of_another_shape_or_not_finite(robot, chunk):
     on = robot(pendulum())

@@ -74,7 +74,7 @@ class GymTask:
     state: Callable[[Any, Any, Info], np.ndarray] = flat
     """[state] of environment, observation and info."""
     images: Callable[[Any, Any, Info], Images] = no_images
-    """Camera to [height, width, 3] uint8; called where images are kept."""
+    """Camera to [height, width, 3] uint8; called where images are kept, not at every tick."""
     expert: Callable[[Any, np.random.Generator], Expert] | None = None
     """Makes who demonstrates one episode, from the environment."""
 
@@ -111,6 +111,7 @@ class GymRobot:
         self.raw: tuple[Any, Info]
         """Observation and info of the environment, as they came."""
         self._observation: Observation | None = None
+        self._tick = 0
         self._status = Status.RUNNING
 
     def reset(self, seed: int) -> Task:
@@ -120,7 +121,7 @@ class GymRobot:
         if self.task.name not in self._environments:
             self._environments[self.task.name] = self.task.make()
         self.raw = self.environment.reset(seed=int(rng.integers(2**31)))
-        self._status, self._observation = Status.RUNNING, None
+        self._status, self._observation, self._tick = Status.RUNNING, None, 0
         self._check_sizes()
         return Task(
             name=self.task.name,
@@ -137,13 +138,16 @@ class GymRobot:
     def observe(self) -> Observation:
         """The state now, with images if the robot was made to look."""
         if self._observation is None:
-            seen = (self.environment, *self.raw)
-            images = self.task.images(*seen) if self._cameras else {}
-            self._observation = Observation(state=self.task.state(*seen), images=images)
+            images = self.task.images(self.environment, *self.raw) if self._cameras else {}
+            self._observation = Observation(state=self._state(), images=images)
         return self._observation
 
     def apply(self, chunk: np.ndarray) -> list[Tick]:
-        """Execute [ticks, action]; ValueError on a wrong shape or a number that is not finite."""
+        """Execute [ticks, action]; ValueError on a wrong shape or a number that is not finite.
+
+        An observation has images where `observe` was asked for it, and once a horizon from the
+        reset on: nobody keeps more.
+        """
         chunk = np.asarray(chunk, np.float32)
         low, high = self._bounds
         if chunk.ndim != 2 or chunk.shape[1:] != low.shape or not np.isfinite(chunk).all():
@@ -167,13 +171,25 @@ class GymRobot:
             self._environments.popitem()[1].close()
 
     def _step(self, action: np.ndarray) -> Tick:
-        before = self.observe()
+        before = self._sensed()
         observation, _, terminated, truncated, info = self.environment.step(action)
         sane = np.isfinite(self.task.state(self.environment, observation, info)).all()
+        self._tick += 1
+        # After a divergence the sensors keep their last sane reading.
+        self._observation = None if sane else before
         if sane:
-            self.raw, self._observation = (observation, info), None
+            self.raw = observation, info
         self._status = self._judged(bool(sane), terminated, truncated, info)
         return Tick(observation=before, action=action, status=self._status)
+
+    def _sensed(self) -> Observation:
+        """What is known before a tick."""
+        if self._observation is None and self._tick % self.control.horizon:
+            return Observation(state=self._state())
+        return self.observe()
+
+    def _state(self) -> np.ndarray:
+        return self.task.state(self.environment, *self.raw)
 
     def _judged(self, sane: bool, terminated: bool, truncated: bool, info: Info) -> Status:
         if not sane:
@@ -192,7 +208,7 @@ class GymRobot:
     def _check_sizes(self) -> None:
         """A robot has one body: all of its tasks must agree on the sizes of state and action."""
         low, _ = self._bounds
-        sizes = (len(self.task.state(self.environment, *self.raw)), len(low))
+        sizes = (len(self._state()), len(low))
         if low.ndim != 1:
             raise ConfigError(
                 f"{self.task.name} takes actions of shape {low.shape}; expected one dimension."
