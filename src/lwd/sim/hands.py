@@ -62,8 +62,8 @@ class Faults:
     early_release: float = 0.0
     """Per placing: let go on the way."""
     wrong_item: float = 0.0
-    """Per episode: serve another item first, then the one named. Of the long tasks only shoes and the
-    cups of the tea are chosen among; recipes are followed with the fruit and the bottles named."""
+    """Per episode: serve another item first, then the one named. Of the long tasks only shoes and
+    tea have a choice; juice and cocktail are made of what was named."""
 
 
 @dataclass(kw_only=True)
