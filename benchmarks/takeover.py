@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.dashboard import beating, shown
 from benchmarks.record import header
+from lwd.actor.metronome import Metronome
 from lwd.actor.process import Rig
 from lwd.actor.process import main as run_robot
 from lwd.config import COMPACT, ActorConfig, PlaneConfig, StateLayout
@@ -55,9 +56,14 @@ class Hold:
 def acting(plane: PlaneConfig) -> Iterator[None]:
     """The robot's process, until the end."""
     stop, ended = threading.Event(), Future()
+
+    def robot() -> SimRobot:
+        pace = Metronome(1 / COMPACT.rate_hz, COMPACT.horizon)
+        return SimRobot("tea", control=COMPACT, robot_id=ROBOT, pace=pace)
+
     rig = guided(
         Rig(
-            robot=lambda: SimRobot("tea", control=COMPACT, robot_id=ROBOT, time_scale=1.0),
+            robot=robot,
             policies=lambda: Elsewhere(Hold()),
         ),
         GuidanceConfig(),
