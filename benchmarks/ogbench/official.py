@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.ogbench.evaluate import successes
 from benchmarks.ogbench.ledger import Ledger, replace
-from benchmarks.ogbench.run import SIZES, facts, parser, place, settle
+from benchmarks.ogbench.run import SIZES, asked, facts, parser, place, settle, stops
 
 log = logging.getLogger(__name__)
 HORIZON = 5
@@ -111,7 +111,7 @@ def main() -> None:
     ask = parser()
     ask.add_argument("--repository", type=Path, required=True, help="checkout of the authors' code")
     ask.add_argument("--flow-steps", type=int, default=10)
-    options = ask.parse_args()
+    options = asked(ask)
     settle(options)
     sys.path.insert(0, str(options.repository.resolve()))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -123,11 +123,10 @@ def main() -> None:
     env = tasks.environment(*task)
     found = tasks.load(env, *task, folder=options.data, reward=options.reward)
     dataset = Dataset.create(**found)
-    every = options.evaluate_every
-    for until in range(every, options.updates + every, every):
+    for until in stops(options):
         for seed in options.seeds:
             name = f"official-qam_td-euler-{options.flow_steps}-seed-{seed}"
-            advance(place(options) / name, options, seed, dataset, env, min(until, options.updates))
+            advance(place(options) / name, options, seed, dataset, env, until)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ which does not; the same command goes on where it stopped, and a larger --update
 import argparse
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,28 @@ def parser() -> argparse.ArgumentParser:
     return ask
 
 
+def asked(ask: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line says; a plan that would train beyond its last evaluation is refused."""
+    options = ask.parse_args(words)
+    every, end, kept = options.evaluate_every, options.updates, options.checkpoint_every
+    if every < 1 or end < 1 or end % every:
+        ask.error(
+            f"--updates {end} is no multiple of --evaluate-every {every}: what is trained after "
+            "the last evaluation would never be looked at. Change one of them."
+        )
+    if kept < 1 or every % kept:
+        ask.error(
+            f"--evaluate-every {every} is no multiple of --checkpoint-every {kept}: an evaluation "
+            "follows a checkpoint. Change one of them."
+        )
+    return options
+
+
+def stops(options: argparse.Namespace) -> range:
+    """Numbers of updates after which every cell is evaluated; the last one ends the grid."""
+    return range(options.evaluate_every, options.updates + 1, options.evaluate_every)
+
+
 def settle(options: argparse.Namespace) -> None:
     """Choose device and threads, which JAX reads when it is first used."""
     os.environ["JAX_PLATFORMS"] = "cpu" if options.device == "cpu" else "cuda"
@@ -58,7 +81,7 @@ def settle(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run what is missing of the grid."""
-    options = parser().parse_args()
+    options = asked(parser())
     settle(options)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("jax").setLevel(logging.WARNING)
@@ -78,17 +101,17 @@ def main() -> None:
     )
     on_device = to_device(chunks)
     groups = [options.seeds] if options.together else [[seed] for seed in options.seeds]
-    for until in range(pace.evaluate, options.updates + pace.evaluate, pace.evaluate):
+    for until in stops(options):
         for seeds in groups:
             for cell in options.cells:
                 name = "-".join(["lwd", cell.replace(":", "-"), "seed", *map(str, seeds)])
-                asked = Cell(
+                wanted = Cell(
                     folder=place(options) / name,
                     config=configured(cell, options, chunks),
                     seeds=tuple(seeds),
                     facts=facts("lwd", cell, options, len(dataset["actions"])),
                 )
-                advance(asked, on_device, env, until=min(until, options.updates), pace=pace)
+                advance(wanted, on_device, env, until=until, pace=pace)
 
 
 def place(options: argparse.Namespace) -> Path:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks.ogbench import agent, cell, nets, report
+from benchmarks.ogbench import agent, cell, nets, report, run
 from benchmarks.ogbench.cell import Cell, Pace, advance
 from benchmarks.ogbench.data import chunked, sparse
 from benchmarks.ogbench.ledger import Ledger
@@ -143,3 +143,37 @@ def test_the_report_pairs_a_cell_with_the_official_code_by_seed(tmp_path: Path) 
     # 9 starts only ours, 1 only theirs: two-sided p = 2 (1 + 10) / 2^10.
     assert row.endswith("p = 0.021 |")
     assert "| +40% [+" in row
+
+
+def test_the_report_pairs_with_one_cell_of_the_official_code(tmp_path: Path) -> None:
+    evaluated(tmp_path, "lwd", "iql:fql:10", 0, updates=20, found=[1] * 20, ms=2.5)
+    evaluated(tmp_path, "official", "qam_td:euler:10", 0, updates=20, found=[1] * 20, ms=20.0)
+    evaluated(tmp_path, "official", "qam_td:euler:4", 0, updates=20, found=[0] * 20, ms=20.0)
+    text = report.section(tmp_path)
+    assert "| minus official qam_td:euler:10 at 20 |" in text
+    ours, theirs, other = (
+        next(line for line in text.splitlines() if line.startswith(f"| {row} "))
+        for row in ("lwd", "official | qam_td | euler | 10", "official | qam_td | euler | 4")
+    )
+    assert "| +0% [+0%, +0%], p = 1 |" in ours
+    assert theirs.endswith("| - |")
+    assert "| -100% [" in other
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--updates 15000 --evaluate-every 10000", "is no multiple of --evaluate-every 10000"),
+        ("--updates 0", "is no multiple of --evaluate-every 10000"),
+        ("--checkpoint-every 3000", "is no multiple of --checkpoint-every 3000"),
+    ],
+)
+def test_updates_that_nobody_would_evaluate_are_refused(words: str, reason: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        run.asked(run.parser(), words.split())
+    assert reason in capsys.readouterr().err
+
+
+def test_the_grid_ends_with_an_evaluation() -> None:
+    options = run.asked(run.parser(), ["--updates", "6000", "--evaluate-every", "2000"])
+    assert [*run.stops(options)] == [2000, 4000, 6000]
