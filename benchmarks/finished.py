@@ -29,15 +29,21 @@ def replay(root: Path, config: LearnerConfig) -> Iterator[Reader]:
             seed=config.seed,
             options=Options(prefetcher=False),
         )
-        newest = catalog.snapshot_version()
-        while reader.sync() < newest:
-            print(f"loaded snapshot {reader.version} of {newest}", flush=True)
-        yield reader
-        reader.close()
+        try:
+            newest = catalog.snapshot_version()
+            while reader.sync() < newest:
+                print(f"loaded snapshot {reader.version} of {newest}", flush=True)
+            yield reader
+        finally:
+            reader.close()
 
 
 def batches(reader: Reader, stage: StageConfig, normaliser: Preparation) -> Iterator[Transitions]:
-    """What the learner of this stage sees, update by update."""
+    """A batch for each update of a stage, of its size and mixture.
+
+    Not the batches that the run's learner had: draws count from 0 and not on from those of earlier
+    stages, all are from the newest snapshot, and `task_balanced` is off.
+    """
     over = mesh()
     for number in range(stage.updates):
         rows = reader.sample(number, stage.mixture, stage.batch, n_step=stage.divl.n_step)
