@@ -9,7 +9,7 @@ import pytest
 
 from learner.fleet import commit, learn, tiny
 from learner.outcome import published, reports
-from lwd.config import COMPACT, PlaneConfig, StateLayout
+from lwd.config import COMPACT, OptimiserConfig, PlaneConfig, StateLayout
 from lwd.config.pretrained import PretrainedConfig
 from lwd.errors import ConfigError
 from lwd.learner.diagnose.trained import load
@@ -86,6 +86,19 @@ def test_a_recipe_for_a_preset_that_sees_freezes_it_online():
     assert full.stage("offline").optimiser.policy_lr == 2e-5
     assert suited(recipe("lwd"), "state") == recipe("lwd")
     assert recipe("lwd").stage("sft").optimiser.policy == "muon"
+
+
+def test_muon_is_refused_for_a_policy_that_sees(tmp_path):
+    """It takes single matrices, and would leave most of these stacked ones to Adam at its rate."""
+    config = tiny(preset="tiny").with_stage("sft", optimiser=OptimiserConfig(policy="muon"))
+    with pytest.raises(ConfigError, match=r"sft learns by muon, .* preset tiny .* Give adamw"):
+        learn(tmp_path, config)
+
+
+@pytest.mark.parametrize("preset", presets.WIDTHS)
+def test_policies_that_muon_is_for_have_no_stacked_matrices(preset):
+    shapes = jax.eval_shape(presets.build(preset, COMPACT)[0].init, jax.random.key(0))
+    assert {leaf.ndim for leaf in jax.tree.leaves(shapes)} == {1, 2}
 
 
 def test_recap_is_refused_for_a_policy_that_sees():

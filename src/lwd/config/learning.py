@@ -168,7 +168,8 @@ class OptimiserConfig:
 
     policy: Literal["adamw", "muon"] = "adamw"
     """What the policy learns by. `muon` makes the step of every matrix orthogonal (Jordan et al.,
-    2024): a few times fewer updates, each dearer by what does not grow with the batch."""
+    2024): a few times fewer updates, each dearer by what does not grow with the batch. Only for
+    presets on state vectors: those that see stack the matrices of their layers."""
     policy_lr: float = 2e-5
     """Peak rate for the policy; a step of Muon is about as long as one of AdamW."""
     critic_lr: float = 5e-4

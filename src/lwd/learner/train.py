@@ -26,7 +26,14 @@ from lwd.learner.compiled import (
 )
 from lwd.learner.loss import ROW_LOSS, Data, Metrics, Relabel
 from lwd.learner.pretrained import begin_with, require_present
-from lwd.learner.recipes import input_format_of, losses, nets, preparation, shapes
+from lwd.learner.recipes import (
+    input_format_of,
+    losses,
+    nets,
+    preparation,
+    require_single_matrices,
+    shapes,
+)
 from lwd.learner.recipes.lwd import supervised
 from lwd.learner.settings import as_json, changes
 from lwd.learner.state import TrainState, Transitions, rates, trained
@@ -120,6 +127,7 @@ class Learner:
         for part in (part for stage in config.stages.values() for part in stage.mixture):
             if part not in PARTS:
                 raise unknown("replay part", part, PARTS)
+        require_single_matrices(config)
         self.losses = losses(config.recipe)
         self.nets, self.mesh = nets(config), over
         if robot := input_format_of(config):

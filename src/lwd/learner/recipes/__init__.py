@@ -82,6 +82,18 @@ def nets(config: LearnerConfig) -> Nets:
     )
 
 
+def require_single_matrices(config: LearnerConfig) -> None:
+    """ConfigError where Muon should train a policy that sees: its layers are stacked into arrays of
+    three axes and more, and optax gives all but single matrices Adam's step at Muon's rate."""
+    for name, stage in config.stages.items():
+        if stage.optimiser.policy == "muon" and sees(config.preset):
+            raise ConfigError(
+                f"{name} learns by muon, which takes single matrices, but preset {config.preset} "
+                f"stacks those of its layers. Give adamw ({name}.optimiser.policy), with a rate "
+                f"for it ({name}.optimiser.policy_lr)."
+            )
+
+
 def input_format_of(config: LearnerConfig) -> InputFormat | None:
     """How the inputs of this run's robots are made; None for a preset on state vectors, which only
     knows the simulated robot: ConfigError where the settings say another."""
