@@ -35,7 +35,7 @@ def test_a_missing_package_names_its_extra(tmp_path, command, package, extra):
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
     assert f"needs {package}" in ended.stderr
-    assert f"pip install 'lwd[{extra}]'" in ended.stderr
+    assert f"pip install '.[{extra}]'" in ended.stderr
 
 
 def test_a_package_that_every_command_needs_is_a_bug(tmp_path):

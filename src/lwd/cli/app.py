@@ -24,10 +24,10 @@ EXTRAS = {
     "postgres": ("psycopg",),
     "learner": ("jax", "jaxtyping", "optax", "orbax"),
     "sim": ("daqp", "mink", "mujoco", "pydantic", "yaml"),
-    "eval": ("matplotlib", "PIL"),
+    "eval": ("matplotlib",),
     "vla": ("PIL", "sentencepiece", "tokenizers"),
     "lerobot": ("av",),
-    "serve": ("fastapi", "msgpack", "prometheus_client", "uvicorn", "websockets"),
+    "serve": ("fastapi", "msgpack", "prometheus_client", "starlette", "uvicorn", "websockets"),
     "observe": ("prometheus_client", "tensorboardX"),
     "rerun": ("rerun",),
     "wandb": ("wandb",),
@@ -145,6 +145,6 @@ def _not_installed(error: ModuleNotFoundError) -> str:
         if package in packages:
             return (
                 f"lwd: this command needs {package}, which is not installed: "
-                f"pip install 'lwd[{extra}]', or 'lwd[all]' for every command."
+                f"pip install '.[{extra}]' in a checkout of lwd, or '.[all]' for every command."
             )
     raise error

@@ -76,6 +76,8 @@ class Demo:
         """Services and learner up, three phases of the fleet, then the evidence."""
         with Catalog(self.plane.catalog) as catalog, Processes(self.out / "logs") as processes:
             self.processes, self.observer = processes, Observer(self.plane, catalog)
+            watch = f"lwd dashboard --root {self.out} --service-url {self.plane.service_url}"
+            self.console.print(f"to watch and take part: {watch}", soft_wrap=True)
             with self._viewed():
                 self._start_services()
                 self._start_learner()

@@ -199,10 +199,13 @@ class Learner:
         policy that was published last."""
         settings, draw = self.config.stage(stage), self._draw(stage, 0)
         self._look(draw)
-        while (
-            self._episodes(settings) < settings.episodes
-            or self.reader.acted(self.policy) < settings.fresh
-        ):
+        said = None
+        while (have := self._episodes(settings)) < settings.episodes or self.reader.acted(
+            self.policy
+        ) < settings.fresh:
+            if have != said and have < settings.episodes:
+                log.info("waiting stage=%s episodes=%d of=%d", stage, have, settings.episodes)
+                said = have
             self._check_stop()
             time.sleep(POLL_S)
             self._look(draw)

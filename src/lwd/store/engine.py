@@ -189,7 +189,7 @@ def _postgresql(url: URL) -> Engine:
         )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigError(
-            f"Catalog {shown(url)}: {error}. Run pip install 'lwd[postgres]'."
+            f"Catalog {shown(url)}: {error}. Run pip install '.[postgres]' in a checkout."
         ) from error
 
     @event.listens_for(engine, "connect")

