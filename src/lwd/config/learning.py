@@ -282,6 +282,10 @@ class LearnerConfig:
     """Which robot the data is of, where it is not the simulated one."""
     control: ControlConfig = FULL
     """Rate and chunk length of the policy."""
+    bootstrap_timeouts: bool = False
+    """Take a time-out for a mere cut, after which the value counts on; the paper has a failure."""
+    single_source: bool = False
+    """Leave out chunks that cross the border of an intervention, part policy, part person."""
     seed: int = 0
     """Initial parameters and every random draw of an update."""
     publish_every: int = 50

@@ -102,11 +102,15 @@ def _train(
 
 
 def _options(learner: LearnerConfig) -> Options:
-    """Batches have the images that the preset sees."""
+    """Rows are those that the settings allow; batches have the images that the preset sees."""
+    options = Options(
+        single_source=learner.single_source, bootstrap_timeouts=learner.bootstrap_timeouts
+    )
     if not sees(learner.preset):
-        return Options()
+        return options
     format_ = input_format(learner.preset, learner.control, learner.embodiment)
-    return Options(cameras=tuple(c for _, c in format_.cameras if c), image_size=format_.image)
+    cameras = tuple(c for _, c in format_.cameras if c)
+    return replace(options, cameras=cameras, image_size=format_.image)
 
 
 class Metrics:

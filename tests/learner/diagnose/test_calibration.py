@@ -9,6 +9,7 @@ from learner.diagnose.known import HORIZON, STATE, episodes, trained
 from lwd.errors import ConfigError
 from lwd.learner.diagnose.calibration import reliability, targets, value_curves
 from lwd.learner.diagnose.grid import finished, grid
+from lwd.learner.diagnose.report import _grid
 from lwd.models.presets import ACTION
 from sample_episodes import make_episode
 
@@ -48,6 +49,14 @@ def test_a_grid_for_networks_that_see_has_the_starts_with_images_before_and_afte
     np.testing.assert_array_equal(states.next_inputs.state, episode.state[[10, 20, 0]])
     assert (states.discount > 0).tolist() == [True, True, False], "nobody asks V after the end"
     np.testing.assert_allclose(states.to_go, [DISCOUNT**44, DISCOUNT**34, DISCOUNT**4])
+
+
+def test_a_time_out_is_laid_out_as_it_was_learnt_from():
+    critic, cut = trained(), [make_episode(25, state=STATE, action=ACTION, outcome="timeout")]
+    assert _grid(critic, cut).discount[-1] == 0
+    config = replace(critic.config, bootstrap_timeouts=True)
+    discount = _grid(replace(critic, config=config), cut).discount[-1]
+    assert discount == pytest.approx(config.control.discount() ** 5)
 
 
 def test_interrupted_episodes_have_no_return_and_one_is_not_enough():

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from lwd.episode.types import Episode, Outcome
-from lwd.episode.windows import chunks, episode_windows, rewards_to_go
+from lwd.episode.windows import Windows, chunks, episode_windows, rewards_to_go
 from lwd.errors import ConfigError
 from lwd.learner.diagnose.trained import inputs, seen_rows
 from lwd.models.fns import Inputs
@@ -68,14 +68,25 @@ def grid(
     discount: float,
     n_step: NStep,
     cameras: Sequence[str] = (),
+    bootstrap_timeouts: bool = False,
 ) -> Grid:
     """Lay the chunk starts of `finished` episodes end to end.
 
     Where networks see, these are the starts at which all of `cameras` have an image and at the end
     of whose window V can be asked, as in training.
     """
+
+    def windows(episode: Episode) -> Windows:
+        return episode_windows(
+            episode,
+            horizon=horizon,
+            n_step=n_step if isinstance(n_step, int) else n_step.get(episode.header.task, 1),
+            discount=discount,
+            bootstrap_timeouts=bootstrap_timeouts,
+        )
+
     parts = [
-        _rows(episode, number, normaliser, horizon, discount, n_step, cameras)
+        _rows(episode, number, windows(episode), normaliser, horizon, discount, cameras)
         for number, episode in enumerate(episodes)
     ]
     return Grid(
@@ -89,14 +100,12 @@ def grid(
 def _rows(
     episode: Episode,
     number: int,
+    found: Windows,
     normaliser: Preparation,
     horizon: int,
     discount: float,
-    n_step: NStep,
     cameras: Sequence[str],
 ) -> dict:
-    chunks_ahead = n_step if isinstance(n_step, int) else n_step.get(episode.header.task, 1)
-    found = episode_windows(episode, horizon=horizon, n_step=chunks_ahead, discount=discount)
     seen = np.isin(np.arange(episode.ticks + 1), seen_rows(episode, cameras))
     # Nobody asks V where nothing is bootstrapped: the first state stands for one that is not seen.
     ahead = np.where(seen[found.end] | (found.discount > 0), found.end, 0)

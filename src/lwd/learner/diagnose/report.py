@@ -110,4 +110,5 @@ def _grid(trained: Trained, episodes: Sequence[Episode]) -> Grid:
         discount=trained.control.discount(),
         n_step=trained.stage.divl.n_step,
         cameras=trained.cameras,
+        bootstrap_timeouts=trained.config.bootstrap_timeouts,
     )
