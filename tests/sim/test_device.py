@@ -54,3 +54,9 @@ def test_the_expert_takes_over_from_a_policy_that_is_stuck():
 def test_the_expert_helps_simulated_robots_only():
     with pytest.raises(ConfigError, match="not PointRobot"):
         device("expert", PointRobot())
+
+
+@pytest.mark.parametrize("where", ["abc", "-1", "1.5", "1e3", "²"])
+def test_a_seed_that_is_none_is_refused(where):
+    with pytest.raises(ConfigError, match=f"seed is '{where}'; .* whole number.*expert:7"):
+        device(f"expert:{where}", SimRobot("restocking", control=COMPACT))

@@ -4,6 +4,7 @@ import numpy as np
 
 from lwd.actor.attended import Press
 from lwd.actor.robot import Observation, Robot, Tick
+from lwd.config.require import require
 from lwd.errors import ConfigError
 from lwd.sim.operator import SimOperator
 from lwd.sim.robot import SimRobot
@@ -41,8 +42,17 @@ class ExpertDevice:
 
 
 def expert(robot: Robot, where: str) -> ExpertDevice:
-    """Plugin: `where` is the seed of the expert's draws. ConfigError for any other robot."""
+    """Plugin: `where` is the seed of the expert's draws, 0 if empty.
+
+    ConfigError for any other seed than a whole number, and for any other robot.
+    """
     inner = getattr(robot, "inner", robot)
     if not isinstance(inner, SimRobot):
         raise ConfigError(f"the expert helps simulated robots only, not {type(inner).__name__}.")
-    return ExpertDevice(inner, np.random.default_rng(int(where or 0)))
+    seed = where or "0"
+    require(
+        seed.isdecimal(),
+        f"the expert's seed is {seed[:80]!r}; expected a whole number, 0 or more, as in "
+        "--device expert:7.",
+    )
+    return ExpertDevice(inner, np.random.default_rng(int(seed)))
