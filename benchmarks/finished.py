@@ -27,7 +27,11 @@ def replay(root: Path, config: LearnerConfig) -> Iterator[Reader]:
             horizon=config.control.horizon,
             discount=config.control.discount(),
             seed=config.seed,
-            options=Options(prefetcher=False),
+            options=Options(
+                prefetcher=False,
+                single_source=config.single_source,
+                bootstrap_timeouts=config.bootstrap_timeouts,
+            ),
         )
         try:
             newest = catalog.snapshot_version()
