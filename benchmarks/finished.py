@@ -3,14 +3,16 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from lwd.config import LearnerConfig, PlaneConfig, StageConfig
 from lwd.learner import feed
+from lwd.learner.process import reader_options
 from lwd.learner.state import Transitions
 from lwd.models.inputs.preparation import Preparation
 from lwd.models.sharding import mesh
-from lwd.replay.reader import Options, Reader
+from lwd.replay.reader import Reader
 from lwd.store.catalog import Catalog
 from lwd.store.objects import Objects
 
@@ -27,11 +29,7 @@ def replay(root: Path, config: LearnerConfig) -> Iterator[Reader]:
             horizon=config.control.horizon,
             discount=config.control.discount(),
             seed=config.seed,
-            options=Options(
-                prefetcher=False,
-                single_source=config.single_source,
-                bootstrap_timeouts=config.bootstrap_timeouts,
-            ),
+            options=replace(reader_options(config), prefetcher=False),
         )
         try:
             newest = catalog.snapshot_version()

@@ -6,13 +6,16 @@ from lwd.store.rows import EpisodeRow, WeightsRow
 
 
 class Clock:
-    """A clock that moves when told."""
+    """A clock that moves when told, and where somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def __call__(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 def row(number: int, **changes) -> EpisodeRow:

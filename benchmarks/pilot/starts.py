@@ -8,16 +8,14 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from benchmarks.record import commit
 from lwd.actor.policy import Policy
 from lwd.actor.robot import Robot
 from lwd.actor.threads import single_threaded
 from lwd.config import COMPACT, STAGES
-from lwd.episode.types import Outcome
 from lwd.eval.evaluate import Starts, attempt, flow_policy, held_out_robot
-from lwd.eval.results import Attempt
+from lwd.eval.results import Attempt, from_dict
 from lwd.sim.collect.attempt import end_with_parent
 from lwd.store import weights
 from lwd.store.lines import Log, entries
@@ -71,11 +69,7 @@ def read(root: Path) -> tuple[list[Start], int]:
     }
     lines = list(entries(root / "starts.jsonl"))
     counting = [a for a in lines if "sha256" in a and a["sha256"] == hashes.get(a["policy"])]
-    return [_start(**line) for line in counting], len(lines) - len(counting)
-
-
-def _start(*, outcome: str, substeps: list[float], **rest: Any) -> Start:
-    return Start(outcome=Outcome(outcome), substeps=tuple(substeps), **rest)
+    return [from_dict(Start, line) for line in counting], len(lines) - len(counting)
 
 
 def in_turn(starts: Starts) -> Iterator[tuple[str, int]]:

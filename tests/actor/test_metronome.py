@@ -3,35 +3,24 @@
 import pytest
 
 from lwd.actor.metronome import Metronome
-
-
-class Time:
-    """A clock, and the sleep that moves it."""
-
-    now = 100.0
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+from sample_rows import Clock
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> Clock:
+    return Clock()
 
 
-def ticks(time: Time, *took: float) -> list[float]:
+def ticks(time: Clock, *took: float) -> list[float]:
     """When ticks of 0.5 s end that take so long themselves; a start, and two ticks of patience."""
-    metronome = Metronome(0.5, 2, clock=time.clock, sleep=time.sleep)
+    metronome = Metronome(0.5, 2, clock=time, sleep=time.sleep)
     time.now += 7.0
     metronome.start()
-    ends = []
+    started, ends = time.now, []
     for seconds in took:
         time.now += seconds
         metronome.wait()
-        ends.append(time.now - 107.0)
+        ends.append(time.now - started)
     return ends
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from learner.fleet import commit, tiny
 from lwd.config import PlaneConfig
-from lwd.learner.process import _options
+from lwd.learner.process import reader_options
 from lwd.replay.batch import Batch
 from lwd.replay.reader import Reader
 from lwd.store.catalog import Catalog
@@ -17,7 +17,10 @@ from lwd.store.objects import Objects
 
 def drawn(root: Path, **settings: bool) -> Batch:
     """Rows of a time-out of 12 ticks whose first 3 are a person's."""
-    plane, options = PlaneConfig(root=root), replace(_options(tiny(**settings)), prefetcher=False)
+    plane, options = (
+        PlaneConfig(root=root),
+        replace(reader_options(tiny(**settings)), prefetcher=False),
+    )
     with (
         Catalog(plane.catalog) as catalog,
         Reader(

@@ -16,6 +16,7 @@ from lwd.sim.rig import Circumstances, rig
 from lwd.sim.robot import SimRobot
 from lwd.sim.scene import REST, STATE
 from lwd.sim.things import COLOURS, KINDS
+from sample_rows import Clock
 
 
 @pytest.fixture
@@ -204,21 +205,9 @@ def test_a_robot_of_several_tasks_draws_one_from_the_seed():
     assert [robot.reset(seed).name for seed in range(20)] == names
 
 
-class Time:
-    """A clock that moves by sleeps, and where a test says so."""
-
-    now = 50.0
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def test_a_robot_with_a_speed_keeps_time_whatever_sensing_and_planning_take(monkeypatch):
-    time = Time()
-    metronome = partial(Metronome, clock=time.clock, sleep=time.sleep)
+    time = Clock()
+    metronome = partial(Metronome, clock=time, sleep=time.sleep)
     monkeypatch.setattr("lwd.sim.rig.Metronome", metronome)
     circumstances = Circumstances(speed=0.8)
     kit = rig(Kind.DEMO, ["restocking"], COMPACT, robot_id="r", circumstances=circumstances)

@@ -139,10 +139,9 @@ def to_json(examined: Examined) -> dict[str, Any]:
 def _require_q(trained: Trained) -> None:
     """An untrained Q is 0 everywhere and would be answered with ties."""
     config, at = trained.config, trained.at
-    stages, learned = list(config.stages), losses(config.recipe)
-    judging = [name for name in stages if learned[name].learns_q and config.stage(name).updates]
-    behind = stages[: stages.index(at.stage) + (at.update > 0)]
-    if any(name in behind for name in judging):
+    learned = losses(config.recipe)
+    judging = [n for n in config.stages if learned[n].learns_q and config.stage(n).updates]
+    if any(name in judging for name in at.begun(config.stages)):
         return
     then = (
         f"Stage {judging[0]} does: train on."

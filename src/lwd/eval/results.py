@@ -1,9 +1,10 @@
 """Outcomes of an evaluation, start by start, and what they add up to."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -37,6 +38,9 @@ class Attempt:
     def score(self) -> float:
         """The mean over sub-steps, or success alone where the task has none (V-A)."""
         return float(np.mean(self.substeps)) if self.substeps else float(self.success)
+
+
+AttemptT = TypeVar("AttemptT", bound=Attempt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,15 +151,10 @@ def _mean(values: list[float]) -> tuple[float, float]:
 
 def from_dicts(attempts: Iterable[dict]) -> Evaluation:
     """Evaluation of attempts as `dataclasses.asdict` gives them."""
-    return Evaluation(
-        attempts=tuple(
-            Attempt(
-                **{
-                    **a,
-                    "outcome": Outcome(a["outcome"]),
-                    "substeps": tuple(a.get("substeps", ())),
-                }
-            )
-            for a in attempts
-        )
-    )
+    return Evaluation(attempts=tuple(from_dict(Attempt, fields) for fields in attempts))
+
+
+def from_dict(kind: type[AttemptT], fields: Mapping[str, Any]) -> AttemptT:
+    """An attempt, or a kind of it with more fields, as `dataclasses.asdict` gives it."""
+    outcome, substeps = Outcome(fields["outcome"]), tuple(fields.get("substeps", ()))
+    return kind(**{**fields, "outcome": outcome, "substeps": substeps})

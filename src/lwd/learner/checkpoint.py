@@ -1,6 +1,6 @@
 """Checkpoints that survive a kill at any moment and resume to the same bits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,6 +24,11 @@ class Position(NamedTuple):
     """`sft`, `offline` or `online`."""
     update: int
     """Updates done in that stage."""
+
+    def begun(self, stages: Iterable[str]) -> list[str]:
+        """Those of `stages`, in their order, of which an update has been done."""
+        names = list(stages)
+        return names[: names.index(self.stage) + (self.update > 0)]
 
 
 class Saved(NamedTuple):

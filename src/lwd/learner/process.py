@@ -76,7 +76,7 @@ def _train(
         hosts=hosts.hosts,
         seed=learner.seed,
         barrier=feed.smallest,
-        options=_options(learner),
+        options=reader_options(learner),
     )
     checkpoints = Checkpoints(plane.root / "checkpoints")
     bindings = Bindings(reader, plane.root / "bindings.jsonl", keep=hosts.host == 0)
@@ -101,7 +101,7 @@ def _train(
         reader.close()
 
 
-def _options(learner: LearnerConfig) -> Options:
+def reader_options(learner: LearnerConfig) -> Options:
     """Rows are those that the settings allow; batches have the images that the preset sees."""
     options = Options(
         single_source=learner.single_source, bootstrap_timeouts=learner.bootstrap_timeouts

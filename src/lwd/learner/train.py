@@ -175,8 +175,7 @@ class Learner:
     def _require_same_support(self, saved: Saved) -> None:
         """ConfigError if V has been learnt on other atoms than these settings read it with: the
         shapes are the same, so that nothing else would tell."""
-        at, names = saved.position, list(self.config.stages)
-        begun = names[: names.index(at.stage) + (at.update > 0)]
+        at, begun = saved.position, saved.position.begun(self.config.stages)
         if saved.settings is None or all(self.losses[name].step is supervised for name in begun):
             return
         then, now = saved.settings["stages"][at.stage]["divl"], self.config.stage(at.stage).divl
@@ -198,17 +197,17 @@ class Learner:
         """Until the snapshot holds enough episodes of every part that `stage` samples, and of the
         policy that was published last."""
         settings, draw = self.config.stage(stage), self._draw(stage, 0)
-        self._look(draw)
         said = None
-        while (have := self._episodes(settings)) < settings.episodes or self.reader.acted(
-            self.policy
-        ) < settings.fresh:
-            if have != said and have < settings.episodes:
+        while True:
+            self._look(draw)
+            have = self._episodes(settings)
+            if have >= settings.episodes and self.reader.acted(self.policy) >= settings.fresh:
+                return
+            if have < settings.episodes and have != said:
                 log.info("waiting stage=%s episodes=%d of=%d", stage, have, settings.episodes)
                 said = have
             self._check_stop()
             time.sleep(POLL_S)
-            self._look(draw)
 
     def check_data(self, stage: str) -> None:
         """ConfigError if V cannot express the returns in the snapshot; a warning if the window of

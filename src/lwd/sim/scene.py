@@ -36,7 +36,6 @@ _VOLUME_ML = 50.0
 _SETTLE_S = 0.1
 _REACT_S = 0.02
 """Period at which liquids flow and `TaskSpec.react` is called."""
-_GRAVITY = 9.81
 _LARGEST = 1e6
 """Positions and speeds (m, rad) beyond this are no physics."""
 _UNSTABLE = [
@@ -163,11 +162,11 @@ class Scene:
             for finger in self._fingers[side]:
                 data.qpos[finger.qposadr[0]] = MAX_OPENING / 2
         present = {item.thing.name for item in layout.items}
-        absent = [t for t in self.task.things if t.name in self._free_q and t.name not in present]
+        absent = [t for t in self.task.things if self.movable(t) and t.name not in present]
         for k, thing in enumerate(absent):  # they wait on the floor, behind the robot
             self.teleport(thing, (-2.0 - 0.2 * k, 0.0, thing.shape.height / 2))
         for item in layout.items:
-            if item.thing.name in self._free_q:
+            if self.movable(item.thing):
                 self.teleport(item.thing, item.position, item.yaw)
         if self.task.prepare is not None:
             self.task.prepare(self)
@@ -268,7 +267,8 @@ class Scene:
         """A [3] force on a thing, in the table's frame, until the next push or reset; in weights of
         the thing and what is welded to it."""
         mass = sum(self.model.body_mass[self._body[name]] for name in self.one_piece(thing.name))
-        self.data.xfrc_applied[self._body[thing.name], :3] = weights * mass * _GRAVITY
+        force = weights * mass * -self.model.opt.gravity[2]
+        self.data.xfrc_applied[self._body[thing.name], :3] = force
 
     def movable(self, thing: Thing) -> bool:
         """Whether a thing is one body that nothing fastens."""

@@ -116,6 +116,11 @@ class Scorer:
         subtasks, count = self._scene.task.subtasks, len(self._tally.scores)
         return subtasks[count].things if count < len(subtasks) else ()
 
+    def _to_work_on(self) -> set[str]:
+        """Names of those of them that the task needs."""
+        needed = {thing.name for thing in self._scene.task.needed(self._scene)}
+        return needed.intersection(self._worked_on())
+
     def _follow_grippers(self, target: np.ndarray) -> None:
         """Count the attempts that begin in this tick."""
         tally = self._tally
@@ -163,8 +168,7 @@ class Scorer:
     def _follow_things(self) -> None:
         """Notice what is moved without being carried; once on the floor, it may roll."""
         scene, tally = self._scene, self._tally
-        needed = {thing.name for thing in scene.task.needed(scene)}
-        worked_on = scene.one_piece(*(tally.attempts or needed.intersection(self._worked_on())))
+        worked_on = scene.one_piece(*(tally.attempts or self._to_work_on()))
         in_hands = self._in_hands()
         tally.carried |= in_hands
         for thing in self._things():
