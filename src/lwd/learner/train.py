@@ -31,7 +31,6 @@ from lwd.learner.recipes import (
     losses,
     nets,
     preparation,
-    require_single_matrices,
     shapes,
 )
 from lwd.learner.recipes.lwd import supervised
@@ -127,7 +126,6 @@ class Learner:
         for part in (part for stage in config.stages.values() for part in stage.mixture):
             if part not in PARTS:
                 raise unknown("replay part", part, PARTS)
-        require_single_matrices(config)
         self.losses = losses(config.recipe)
         self.nets, self.mesh = nets(config), over
         if robot := input_format_of(config):

@@ -76,13 +76,14 @@ def nets(config: LearnerConfig) -> Nets:
             f"preset {config.preset} has another. Choose --preset state or narrow, or recipe lwd, "
             "hg_dagger or iql for a policy that sees."
         )
+    _require_single_matrices(config)
     divl = next(iter(config.stages.values())).divl
     return Nets(
         *build(config.preset, config.control, atoms=divl.outputs, robot=input_format_of(config))
     )
 
 
-def require_single_matrices(config: LearnerConfig) -> None:
+def _require_single_matrices(config: LearnerConfig) -> None:
     """ConfigError where Muon should train a policy that sees: its layers are stacked into arrays of
     three axes and more, and optax gives all but single matrices Adam's step at Muon's rate."""
     for name, stage in config.stages.items():
