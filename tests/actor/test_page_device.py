@@ -1,8 +1,9 @@
 """The device whose person sits at the fleet's page."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from lwd.actor.process import Rig, heard
 from lwd.actor.safety import ActionLimits, GuardedRobot
 from lwd.episode.types import Kind, Source
 from lwd.errors import ConfigError, ServiceError
-from lwd.store.seats import Live, Orders
+from lwd.store.seats import Live, Orders, Seats, Word
 
 
 @dataclass
@@ -76,6 +77,22 @@ def test_a_press_that_comes_twice_counts_once(held):
     assert robot.mode is Mode.CORRECTING
     held._take(orders("take over", "hand back"))
     assert held.presses() == [Press.HAND_BACK]
+
+
+def test_a_press_after_a_restart_of_the_service_reaches_a_robot_that_has_not_taken_the_last(held):
+    service, ana = Seats(), Word(robot=held._live.robot, seat="page", press="pause")
+
+    def ask() -> None:
+        held._take(asyncio.run(service.orders(held._shown())))
+
+    ask()
+    service.say(ana, "ana")
+    ask()
+    service = Seats()
+    ask()
+    service.say(replace(ana, press="stop"), "ana")
+    ask()
+    assert held.presses() == [Press.PAUSE, Press.STOP]
 
 
 def test_a_speed_holds_for_some_words_and_never_after(held, watch):

@@ -36,6 +36,8 @@ class Live:
     """Another one after every start of its process."""
     heard: int = 0
     """Number of the last press that it has taken."""
+    received: int = 0
+    """Number of the last press that has reached it, taken or not."""
     mode: str = MODES[0]
     task: str = ""
     instruction: str = ""
@@ -92,6 +94,11 @@ class Sight:
     """Whether that is who asks."""
 
 
+def _last_number(live: Live) -> int:
+    """After which presses are numbered: the robot drops what has reached it before."""
+    return max(live.heard, live.received)
+
+
 class _Seat:
     """A robot and whoever drives it."""
 
@@ -101,13 +108,16 @@ class _Seat:
         self.watched_at = -math.inf
         self.motion: tuple[float, ...] = ()
         self.presses: list[tuple[int, str, str]] = []
-        self.pressed = live.heard
+        self.pressed = _last_number(live)
         self.news = asyncio.Event()
 
     def show(self, live: Live, now: float) -> None:
         """Take what the robot shows; one that acts by itself again has nobody in its seat."""
         if live.life != self.live.life:
-            self.presses, self.pressed = [], live.heard  # they were meant for the process before
+            self.presses, self.pressed = (
+                [],
+                _last_number(live),
+            )  # they were meant for the process before
         self.live, self.live_at = live, now
         self.presses = [press for press in self.presses if press[0] > live.heard]
         if live.mode == MODES[0] and not self.presses:
@@ -211,6 +221,7 @@ def check_live(live: Live) -> Live:
         and _is_text(live.instruction, MAX_TEXT)
         and _is_text(live.picture, MAX_PICTURE)
         and 0 <= live.heard < 2**31
+        and 0 <= live.received < 2**31
         and math.isfinite(live.seconds)
     )
     if not usable:

@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -207,7 +208,7 @@ class PageDevice:
         while not self._closed.is_set():
             started = time.monotonic()
             try:
-                self._take(line.orders(self._live, WAIT_S))
+                self._take(line.orders(self._shown(), WAIT_S))
                 failures = 0
             except (LwdError, OSError) as error:
                 failures += 1
@@ -216,6 +217,10 @@ class PageDevice:
                 self._closed.wait(_PAUSES.delay(failures, random.random()))
             self._closed.wait(max(0.0, LEAST_S - (time.monotonic() - started)))
         line.close()
+
+    def _shown(self) -> Live:
+        """What the control loop showed last, and which presses have come since."""
+        return replace(self._live, received=self._received)
 
     def _take(self, orders: Orders) -> None:
         """Keep new presses; those that come again have been taken."""
