@@ -51,6 +51,7 @@ def test_a_robot_that_was_started_again_is_one_and_two_that_take_turns_are_two()
     [
         {"robot": ""},
         {"robot": "a" * 129},
+        {"task": "\ud800"},  # no JSON that the list of all robots could be answered in
         {"state": "dancing"},
         {"at": float("nan")},
         {"policy_version": -1},

@@ -82,7 +82,7 @@ def check_beat(beat: Beat) -> Beat:
     usable = (
         beat.robot
         and beat.state in STATES
-        and all(len(name) <= MAX_NAME for name in names)
+        and all(len(name) <= MAX_NAME and name.isprintable() for name in names)
         and math.isfinite(beat.at)
         and 0 <= beat.policy_version < 2**31
         and 0 <= beat.pending < 2**31
@@ -90,7 +90,7 @@ def check_beat(beat: Beat) -> Beat:
     if not usable:
         raise EpisodeError(
             f"Heartbeat is not valid: {str(beat)[:300]}. States are {', '.join(STATES)}; names "
-            f"have at most {MAX_NAME} characters."
+            f"have at most {MAX_NAME} printable characters."
         )
     return beat
 
