@@ -238,6 +238,15 @@ def test_tokens_limit_who_does_what(processes, tmp_path, url, queue_url):
             nobody.latest_weights()
 
 
+def test_what_cannot_be_a_token_is_refused_without_being_repeated(monkeypatch, url):
+    monkeypatch.setenv("LWD_TOKEN", "secret\n")  # as `cat` of a file gives it
+    assert ServiceClient(url)._http.headers["Authorization"] == "Bearer secret"
+    for wrong in ("sec\nret", "s\u00e9cret"):
+        with pytest.raises(ConfigError, match=r"LWD_TOKEN.*`lwd token`") as refused:
+            ServiceClient(url, token=wrong)
+        assert "cret" not in str(refused.value)
+
+
 def test_more_robots_may_wait_than_the_usual_limit_of_open_files(
     processes, tmp_path, url, queue_url
 ):

@@ -31,6 +31,20 @@ BCRYPT_ROUNDS = 5
 """Few: a token has 256 random bits, which nobody guesses however fast the hash is."""
 
 
+def own_token(given: str | None = None) -> str:
+    """The token of this process: the one given, else the environment's LWD_TOKEN; "" for none.
+
+    ConfigError, which does not repeat it, for what cannot be one.
+    """
+    token = (given or os.environ.get("LWD_TOKEN", "")).strip()
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigError(
+            "The token (LWD_TOKEN) holds characters that no token has, as accents or a line end "
+            "inside. Give one as `lwd token` printed it."
+        )
+    return token
+
+
 class RefusedError(LwdError):
     """A request came without the right token; `status` is the HTTP status, 401 or 403."""
 

@@ -20,10 +20,10 @@ from lwd.store.handovers import Handover
 from lwd.store.history import Difference, Entry
 from lwd.store.leases import COORDINATOR, Lease
 from lwd.store.migrate import open_engine
-from lwd.store.outbox import EPISODES, WEIGHTS, Notice
+from lwd.store.outbox import EPISODES, Notice
 from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
 
-__all__ = ["COORDINATOR", "EPISODES", "WEIGHTS", "Catalog", "DeadLetter", "Notice"]
+__all__ = ["COORDINATOR", "EPISODES", "Catalog", "DeadLetter", "Notice"]
 
 T = TypeVar("T")
 

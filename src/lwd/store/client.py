@@ -1,12 +1,12 @@
 """The robot's side of the metadata service."""
 
-import os
 from dataclasses import asdict
 from typing import Any
 
 import httpx
 
 from lwd.errors import ConflictError, EpisodeError, ServiceError
+from lwd.store.access import own_token
 from lwd.store.heartbeats import Beat
 from lwd.store.rows import EpisodeRow, LoadRow, WeightsRow
 from lwd.store.seats import Live, Orders, Word
@@ -23,8 +23,8 @@ class ServiceClient:
         self, url: str, *, token: str | None = None, robot: str = "", timeout_s: float = 10.0
     ):
         """`token` defaults to the environment's LWD_TOKEN; `robot` is whose weights are asked for,
-        none for those that everybody gets."""
-        token = token or os.environ.get("LWD_TOKEN")
+        none for those that everybody gets. ConfigError for what cannot be a token."""
+        token = own_token(token)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url, self._robot = url, robot
         self._timeout_s = timeout_s

@@ -11,8 +11,6 @@ from lwd.store.schema import outbox
 
 EPISODES = "lwd.episodes"
 """Subject of the notices about new episodes."""
-WEIGHTS = "lwd.weights"
-"""Subject of the notices about newly published weights."""
 
 
 class Notice(NamedTuple):
@@ -20,7 +18,7 @@ class Notice(NamedTuple):
 
     outbox_id: int
     key: str
-    """Episode id, or `weights-<version>`; the queue drops a second one with the same key."""
+    """Episode id; the queue drops a second one with the same key."""
     payload: str
     """JSON."""
     subject: str

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from sqlalchemy import Connection, func, insert, or_, select
 
 from lwd.errors import ConfigError
-from lwd.store import outbox, pointers
+from lwd.store import pointers
 from lwd.store.engine import insert_new
 from lwd.store.rows import LoadRow, WeightsRow
 from lwd.store.schema import loads, weights
@@ -78,7 +78,6 @@ def _append(connection: Connection, row: WeightsRow, newest: WeightsRow | None) 
     row = replace(row, chain=row.chained(newest.chain if newest else ""))
     connection.execute(insert(weights).values(**asdict(row)))
     pointers.move(connection, pointers.WEIGHTS, row.version)
-    outbox.announce(connection, outbox.WEIGHTS, f"weights-{row.version}", asdict(row))
     return row
 
 
@@ -122,12 +121,10 @@ def every_load(connection: Connection) -> list[LoadRow]:
 
 
 def acting(connection: Connection) -> dict[str, int]:
-    """Robot to the version that it reported last."""
+    """Robot to the version that it reported last, whatever its clock said."""
     c = loads.c
-    last = select(c.robot, func.max(c.loaded_at).label("at")).group_by(c.robot).subquery()
-    query = select(c.robot, c.version).join(
-        last, (last.c.robot == c.robot) & (last.c.at == c.loaded_at)
-    )
+    last = select(func.max(c.load_id)).group_by(c.robot)
+    query = select(c.robot, c.version).where(c.load_id.in_(last))
     return {robot: version for robot, version in connection.execute(query)}
 
 

@@ -7,7 +7,6 @@ away raises ServiceError and the next one works as soon as the server is back.
 import asyncio
 import contextlib
 import logging
-import os
 import ssl
 import threading
 from collections.abc import Coroutine, Iterator
@@ -26,6 +25,7 @@ from nats.js.errors import BadRequestError
 from nats.js.errors import Error as JetStreamError
 
 from lwd.errors import ConfigError, ServiceError
+from lwd.store.access import own_token
 from lwd.store.catalog import EPISODES
 from lwd.store.process import split_url
 from lwd.store.queue_config import inbox
@@ -96,7 +96,7 @@ class Door:
                 f"The queue's URL for {host} carries a secret, which other users of this machine "
                 "can read. Give only the user there, and the token in LWD_TOKEN."
             )
-        token = token or os.environ.get("LWD_TOKEN", "")
+        token = own_token(token)
         if user and not token:
             raise ConfigError(f"Queue user {user!r} needs its token in the environment: LWD_TOKEN.")
         return cls(scheme=parts.scheme, host=host, port=port, user=user, token=token)
@@ -143,15 +143,13 @@ class Queue:
         """Return once the notice is on disk; the same `msg_id` within ten minutes is dropped."""
         self.call(self._publish(subject, data, msg_id))
 
-    def pull(
-        self, consumer: str, limit: int, timeout_s: float, *, subject: str = EPISODES
-    ) -> list[Message]:
+    def pull(self, consumer: str, limit: int, timeout_s: float) -> list[Message]:
         """Up to `limit` notices for the named durable consumer, [] if none came in `timeout_s`.
 
         Processes that pull with the same name share the notices. One that is not acknowledged in
         ACK_WAIT_S comes again, to any of them.
         """
-        raw = self.call(self._pull(consumer, limit, timeout_s, subject), extra_s=timeout_s)
+        raw = self.call(self._pull(consumer, limit, timeout_s), extra_s=timeout_s)
         return [Message(self, message) for message in raw]
 
     def close(self) -> None:
@@ -188,11 +186,11 @@ class Queue:
         with self._set_up_again():
             await stream.publish(subject, data, timeout=self._timeout_s, headers=headers)
 
-    async def _pull(self, consumer: str, limit: int, timeout_s: float, subject: str) -> list[Msg]:
+    async def _pull(self, consumer: str, limit: int, timeout_s: float) -> list[Msg]:
         stream = await self._connected()
         with self._set_up_again():
             if consumer not in self._pulls:
-                self._pulls[consumer] = await _subscribe(stream, consumer, subject)
+                self._pulls[consumer] = await _subscribe(stream, consumer)
             try:
                 return await self._pulls[consumer].fetch(limit, timeout_s)
             except TimeoutError:
@@ -283,13 +281,11 @@ async def _ensure_stream(stream: JetStreamContext) -> None:
         await stream.update_stream(STREAM)
 
 
-async def _subscribe(
-    stream: JetStreamContext, consumer: str, subject: str
-) -> JetStreamContext.PullSubscription:
+async def _subscribe(stream: JetStreamContext, consumer: str) -> JetStreamContext.PullSubscription:
     config = ConsumerConfig(
         ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S, max_ack_pending=10_000
     )
-    return await stream.pull_subscribe(subject, consumer, STREAM.name, config)
+    return await stream.pull_subscribe(EPISODES, consumer, STREAM.name, config)
 
 
 ADVICE = {
