@@ -1,12 +1,15 @@
 """Uploader: every episode arrives exactly once, whatever fails and however often."""
 
 import errno
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -300,6 +303,41 @@ def test_run_backs_off_while_the_service_is_away_and_then_catches_up(
     run(tmp_path / "spool", uploader, stop, poll_s=0.1, backoff=backoff, draw=lambda: 0.0)
     assert stop.waits == (1.0, 2.0, 0.1, 0.1)
     assert catalog.count_episodes() == 3
+
+
+def test_a_stray_file_or_an_odd_folder_holds_up_no_other_robot(
+    tmp_path: Path, objects: Objects, catalog: Catalog, caplog
+) -> None:
+    root = tmp_path / "spool"
+    with Spool(root / "robot-a") as first, Spool(root / "robot-b") as other:
+        stray = first.root / "pending" / "copy of it.arrow"
+        stray.write_bytes(b"x")
+        os.utime(stray, (1, 1))
+        ids = [saved(each, ticks=3).header.episode_id for each in (first, other)]
+    (root / "odd" / "pending").mkdir(parents=True)
+    (root / "odd" / "done").write_bytes(b"no folder")
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, root, Uploader(objects, catalog), stop, poll_s=0.01)
+        try:
+            wait_until(lambda: catalog.count_episodes() == 2 or running.done(), "the episodes")
+        finally:
+            stop.set()
+        running.result(20)
+    assert all(catalog.episode(episode_id) is not None for episode_id in ids)
+    assert stray.exists()
+    assert caplog.text.count("copy of it.arrow") == 1
+    assert caplog.text.count("spool left out spool=odd") == 1
+
+
+def test_a_spool_that_vanishes_holds_up_no_other_robot(
+    tmp_path: Path, spool: Spool, objects: Objects, catalog: Catalog, caplog
+) -> None:
+    gone = Spool(tmp_path / "spool" / "gone")
+    shutil.rmtree(gone.root)
+    saved(spool, ticks=3)
+    assert Uploader(objects, catalog).sweep([gone, spool], GO) == (1, 0)
+    assert "spool left out spool=gone" in caplog.text
 
 
 PROCESS = """

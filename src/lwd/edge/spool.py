@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from lwd.edge.account import Fate, note
@@ -121,8 +122,14 @@ class Spool:
         found = []
         with os.scandir(self.root / state) as entries:
             for entry in entries:
-                if entry.name.endswith(".arrow"):
+                if not entry.name.endswith(".arrow"):
+                    continue
+                if _ID.fullmatch(entry.name.removesuffix(".arrow")):
                     found.append((_modified(entry), entry.name))
+                else:
+                    warn_once(
+                        f"file left alone file={entry.path!r} reason=no episode has this name"
+                    )
         return [self.root / state / name for _, name in sorted(found)]
 
     def _own(self) -> None:
@@ -194,9 +201,21 @@ class Spool:
 
 
 def spools(root: Path, quota_bytes: int = 20 << 30) -> list[Spool]:
-    """Spools of all robots that keep theirs under one folder, by name."""
-    found = sorted(path.parent for path in root.glob("*/pending"))
-    return [Spool(path, quota_bytes) for path in found]
+    """Spools of all robots that keep theirs under one folder, by name; what is not usable as one
+    is left out, with a warning."""
+    found = []
+    for path in sorted(path.parent for path in root.glob("*/pending")):
+        try:
+            found.append(Spool(path, quota_bytes))
+        except ServiceError as error:
+            warn_once(f"spool left out spool={path.name} reason={error}")
+    return found
+
+
+@lru_cache(1024)
+def warn_once(message: str) -> None:
+    """Log a warning about what stays as it is, however often somebody looks."""
+    log.warning("%s", message)
 
 
 def _size(path: Path) -> int:

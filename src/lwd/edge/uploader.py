@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lwd.config import EdgeConfig
-from lwd.edge.spool import Spool, spools
+from lwd.edge.spool import Spool, spools, warn_once
 from lwd.episode.trace import span
 from lwd.errors import ConflictError, EpisodeError, IntegrityError, MissingError, ServiceError
 from lwd.store import metrics
@@ -96,7 +96,7 @@ class Uploader:
 
         At most `_SWEEP` episodes: what comes meanwhile may be more urgent than the rest.
         """
-        waiting = [(spool, episode) for spool in sources for episode in spool.pending()]
+        waiting = _waiting(sources)
         waiting.sort(key=self._order)
         todo, tally = deque(waiting[:_SWEEP]), _Tally()
         running: set[Future[bool]] = set()
@@ -223,6 +223,17 @@ class Uploader:
             metrics.UPLOADS.add(result="rejected")
 
 
+def _waiting(sources: Sequence[Spool]) -> list[tuple[Spool, str]]:
+    """What is pending, spool by spool; one that cannot be read is left out, with a warning."""
+    found: list[tuple[Spool, str]] = []
+    for spool in sources:
+        try:
+            found += [(spool, episode_id) for episode_id in spool.pending()]
+        except OSError as error:
+            warn_once(f"spool left out spool={spool.root.name} reason={error}")
+    return found
+
+
 def run(
     source: Spool | Path,
     uploader: Uploader,
@@ -232,7 +243,8 @@ def run(
     backoff: Backoff = _DEFAULT_BACKOFF,
     draw: Callable[[], float] = random.random,
 ) -> None:
-    """Upload until `stop`. A folder as `source` holds a spool per robot; new ones are noticed."""
+    """Upload until `stop`. A folder as `source` holds a spool per robot: new ones are noticed, one
+    that is not usable holds up no other."""
     failures = 0
     while not stop.is_set():
         sources = [source] if isinstance(source, Spool) else spools(source)
@@ -262,4 +274,4 @@ def main(
         first=edge.first,
     )
     run(spool, uploader, stop)
-    log.info("stop spool=%s waiting=%d", spool, sum(len(s.pending()) for s in spools(spool)))
+    log.info("stop spool=%s waiting=%d", spool, len(_waiting(spools(spool))))
