@@ -88,7 +88,6 @@ def test_quota_evicts_the_oldest_uploaded_only(tmp_path: Path) -> None:
         assert set(spool.pending()) == {ids[2], ids[3]}
         assert not (spool.root / "done" / f"{ids[0]}.arrow").exists()
         assert (spool.root / "done" / f"{ids[1]}.arrow").exists()
-        assert spool.size_bytes() == 90
 
 
 def test_full_quota_refuses_and_keeps_what_waits(tmp_path: Path) -> None:
@@ -103,6 +102,62 @@ def test_full_quota_refuses_and_keeps_what_waits(tmp_path: Path) -> None:
         spool.acknowledge(kept[0])
         spool.save(new_id(), b"y")
         assert len(spool.pending()) == 2
+
+
+def test_an_episode_larger_than_the_quota_costs_no_copy(tmp_path: Path) -> None:
+    with Spool(tmp_path / "r", quota_bytes=100) as spool:
+        for _ in range(3):
+            episode_id = new_id()
+            spool.save(episode_id, b"x" * 30)
+            spool.acknowledge(episode_id)
+        before = files(spool)
+        for size in (101, 10_000):
+            with pytest.raises(ServiceError, match="quota of 100 bytes"):
+                spool.save(new_id(), b"y" * size)
+        assert files(spool) == before
+        spool.save(new_id(), b"y" * 100)
+        assert list((spool.root / "done").iterdir()) == []
+
+
+def test_what_somebody_else_delivered_or_deleted_is_room(tmp_path: Path) -> None:
+    """The uploader, another process, moves files; a person deletes some."""
+    with Spool(tmp_path / "r", quota_bytes=100) as spool:
+        ids = [new_id() for _ in range(8)]
+        for episode_id in ids[:3]:
+            spool.save(episode_id, b"x" * 30)
+        Spool(spool.root).acknowledge(ids[0])
+        spool.save(ids[3], b"x" * 30)
+        assert set(spool.pending()) == set(ids[1:4])
+        spool.path(ids[1]).unlink()
+        spool.save(ids[4], b"x" * 30)
+        Spool(spool.root).reject(ids[2], "not an episode")
+        Spool(spool.root).acknowledge(ids[3])
+        spool.close()
+        with Spool(spool.root, quota_bytes=100) as other:
+            other.save(ids[5], b"x" * 30)
+            with pytest.raises(ServiceError, match="quota of 100 bytes"):
+                other.save(ids[6], b"x" * 30)
+        Spool(spool.root).acknowledge(ids[5])
+        spool.save(ids[7], b"x" * 30)
+        assert set(spool.pending()) == {ids[4], ids[7]}
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_cost_of_saving_does_not_grow_with_the_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    copies, looks, real = 300, [], os.scandir
+    with Spool(tmp_path / "r", quota_bytes=10 * copies if full else 1 << 30) as spool:
+        for _ in range(copies):
+            (spool.root / "done" / f"{new_id()}.arrow").write_bytes(b"x" * 10)
+        monkeypatch.setattr(os, "scandir", lambda path: (looks.append(path), real(path))[1])
+        for _ in range(100):
+            episode_id = new_id()
+            spool.save(episode_id, b"y" * 10)
+            spool.acknowledge(episode_id)
+        monkeypatch.undo()
+        assert len(looks) < 20
+        assert len(list((spool.root / "done").iterdir())) == copies + (0 if full else 100)
 
 
 class FullDisk:

@@ -11,6 +11,8 @@ import fcntl
 import logging
 import os
 import re
+from collections import deque
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,10 +31,16 @@ class Spool:
     """Spool of one robot. One process writes it, another may upload from it; both may be killed."""
 
     def __init__(self, root: Path, quota_bytes: int = 20 << 30):
-        """`root` is the robot's own folder; `quota_bytes` bounds everything under it."""
+        """`root` is the robot's own folder; `quota_bytes` bounds the payloads under it."""
         self.root = root
         self._quota = quota_bytes
         self._lock: int | None = None
+        self._kept = 0
+        """Bytes that may not go, or that were delivered since the writer looked."""
+        self._copies: deque[tuple[str, int]] = deque()
+        """Delivered episodes that it saw and their sizes, oldest first."""
+        self._copied = 0
+        """Bytes of `_copies`."""
         for state in STATES:
             make_folder(root / state)
 
@@ -64,6 +72,7 @@ class Spool:
             try:
                 with written_aside(path) as file:
                     file.write(payload)
+                self._kept += len(payload)
                 return
             except OSError as error:
                 if error.errno not in _FULL:
@@ -73,7 +82,7 @@ class Spool:
 
     def pending(self) -> list[str]:
         """Ids that wait for their acknowledgement, oldest first."""
-        return [path.stem for path in self._files("pending")]
+        return [episode_id for episode_id, _ in self._files("pending")]
 
     def path(self, episode_id: str) -> Path:
         """Where the pending payload of an episode is."""
@@ -106,10 +115,6 @@ class Spool:
         """Whether the payload of an episode is here."""
         return any(self._path(state, episode_id).exists() for state in STATES)
 
-    def size_bytes(self) -> int:
-        """Bytes of all payloads here."""
-        return sum(_size(path) for state in STATES for path in self._files(state))
-
     def _path(self, state: str, episode_id: str) -> Path:
         if not _ID.fullmatch(episode_id):
             raise EpisodeError(
@@ -118,19 +123,21 @@ class Spool:
             )
         return self.root / state / f"{episode_id}.arrow"
 
-    def _files(self, state: str) -> list[Path]:
-        found = []
+    def _files(self, state: str) -> list[tuple[str, int]]:
+        """Episodes and the sizes of their payloads, oldest first."""
+        found: list[tuple[int, str, int]] = []
         with os.scandir(self.root / state) as entries:
             for entry in entries:
-                if not entry.name.endswith(".arrow"):
+                episode_id, suffix = os.path.splitext(entry.name)
+                if suffix != ".arrow":
                     continue
-                if _ID.fullmatch(entry.name.removesuffix(".arrow")):
-                    found.append((_modified(entry), entry.name))
-                else:
-                    warn_once(
-                        f"file left alone file={entry.path!r} reason=no episode has this name"
-                    )
-        return [self.root / state / name for _, name in sorted(found)]
+                if not _ID.fullmatch(episode_id):
+                    warn_once(f"file left alone file={entry.path!r} reason=its name is no id")
+                    continue
+                with suppress(FileNotFoundError):
+                    stat = entry.stat()
+                    found.append((stat.st_mtime_ns, episode_id, stat.st_size))
+        return [(episode_id, size) for _, episode_id, size in sorted(found)]
 
     def _own(self) -> None:
         """Become the only writer; then whatever is half-written belongs to a dead one."""
@@ -149,6 +156,7 @@ class Spool:
             log.warning("unfinished episode lost file=%s bytes=%d", part.name, _size(part))
             self.drop(part.name[1:33], Fate.TORN, f"{_size(part)} bytes of it were written")
             part.unlink(missing_ok=True)
+        self._look()
 
     def _has(self, episode_id: str, payload: bytes) -> bool:
         for state in STATES:
@@ -164,23 +172,36 @@ class Spool:
             return True
         return False
 
+    def _look(self) -> None:
+        """See what is here; what is delivered meanwhile counts twice, rather than not at all."""
+        kept = [size for state in ("pending", "rejected") for _, size in self._files(state)]
+        self._kept, self._copies = sum(kept), deque(self._files("done"))
+        self._copied = sum(size for _, size in self._copies)
+
     def _make_room(self, size: int) -> None:
-        while self.size_bytes() + size > self._quota:
-            if not self._evict():
-                raise self._full(size, f"the quota of {self._quota} bytes is used up")
+        if self._kept + size > self._quota:
+            self._look()
+        if self._kept + size > self._quota:
+            raise self._full(size, f"the quota of {self._quota} bytes is used up")
+        while self._kept + self._copied + size > self._quota:
+            self._evict()
 
     def _evict(self) -> bool:
         """Delete the oldest uploaded payload; False if there is none."""
-        done = self._files("done")
-        if not done:
+        if not self._copies:
+            self._look()
+        if not self._copies:
             return False
-        log.info("evict uploaded episode=%s", done[0].stem)
+        episode_id, size = self._copies.popleft()
+        path = self._path("done", episode_id)
+        self._copied -= size
+        log.info("evict uploaded episode=%s", episode_id)
         try:
-            note(self.root, Fate.EVICTED, done[0].stem, "the spool was full")
-            done[0].unlink(missing_ok=True)
+            note(self.root, Fate.EVICTED, episode_id, "the spool was full")
+            path.unlink(missing_ok=True)
         except OSError:  # the disk is so full that not even the line fits before
-            done[0].unlink(missing_ok=True)
-            self.drop(done[0].stem, Fate.EVICTED, "the disk was full")
+            path.unlink(missing_ok=True)
+            self.drop(path.stem, Fate.EVICTED, "the disk was full")
         return True
 
     def _full(self, size: int, why: str) -> ServiceError:
@@ -221,12 +242,5 @@ def warn_once(message: str) -> None:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _modified(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
