@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import uvicorn
 
+from lwd.edge import priority
+from lwd.edge import uploader as uploader_module
 from lwd.edge.announce import describe
 from lwd.edge.spool import Spool
 from lwd.edge.uploader import Uploader, run
@@ -482,3 +484,27 @@ def test_failures_and_interventions_go_first_where_asked(
     sink = Flaky(catalog, failures=0)
     assert Uploader(objects, sink, first=first).sweep([spool], GO) == (3, 0)
     assert [names[call] for call in sink.calls] == order
+
+
+def test_what_goes_first_is_asked_of_a_bounded_part_of_a_backlog_in_each_sweep(
+    spool: Spool, objects: Objects, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is asked about in later sweeps, and nothing twice."""
+    monkeypatch.setattr(uploader_module, "_SWEEP", 2)
+    monkeypatch.setattr(uploader_module, "_ASKED", 5)
+    asked, before = [], []
+
+    def urgent(path: Path, first: object) -> bool:
+        asked.append(path.stem)
+        return path.stem == ids[8]
+
+    monkeypatch.setattr(priority, "urgent", urgent)
+    ids = [saved(spool, ticks=3).header.episode_id for _ in range(12)]
+    sink = Flaky(catalog, failures=0)
+    uploader = Uploader(objects, sink, first=("failure",))
+    while spool.pending():
+        before.append(len(asked))
+        uploader.sweep([spool], GO)
+    assert before == [0, 5, 10, 12, 12, 12]
+    assert asked == ids
+    assert sink.calls == [*ids[:2], ids[8], *ids[2:8], *ids[9:]]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -39,6 +40,8 @@ _STORED_S = 3600.0
 """Time for which an upload counts without its row; later the store may have collected it."""
 _SWEEP = 32
 """Episodes after which a sweep looks again for what is more urgent."""
+_ASKED = 8 * _SWEEP
+"""Episodes of a backlog that a sweep reads to see which go first; later ones read on."""
 AT_ONCE = 8
 """Most uploads under way: what one waits for, a disk or a link, the others use."""
 
@@ -97,6 +100,7 @@ class Uploader:
         At most `_SWEEP` episodes: what comes meanwhile may be more urgent than the rest.
         """
         waiting = _waiting(sources)
+        self._ask(waiting)
         waiting.sort(key=self._order)
         todo, tally = deque(waiting[:_SWEEP]), _Tally()
         running: set[Future[bool]] = set()
@@ -176,18 +180,19 @@ class Uploader:
         except MissingError:
             return False
 
-    def _order(self, waiting: tuple[Spool, str]) -> tuple[int, bool]:
-        spool, episode_id = waiting
-        return self._failures.get(episode_id, 0), not self._goes_first(spool, episode_id)
-
-    def _goes_first(self, spool: Spool, episode_id: str) -> bool:
+    def _ask(self, waiting: Sequence[tuple[Spool, str]]) -> None:
+        """Which of those that wait go first; nobody is asked about twice."""
         if not self._first:
-            return False
-        if episode_id not in self._urgent:
-            from lwd.edge.priority import urgent
+            return
+        from lwd.edge.priority import urgent
 
+        new = (each for each in waiting if each[1] not in self._urgent)
+        for spool, episode_id in islice(new, _ASKED):
             self._urgent[episode_id] = urgent(spool.path(episode_id), self._first)
-        return self._urgent[episode_id]
+
+    def _order(self, waiting: tuple[Spool, str]) -> tuple[int, bool]:
+        _, episode_id = waiting
+        return self._failures.get(episode_id, 0), not self._urgent.get(episode_id, False)
 
     def _count(self, tally: _Tally, *, settled: bool) -> None:
         """One more is over; how many may be under way follows from how it went."""
