@@ -15,7 +15,7 @@ import pytest
 from actor.fleet import FAST, Fleet, until
 from actor.point import Expert, PointPolicy, PointRobot, build
 from lwd.actor import process
-from lwd.actor.ledger import Ledger
+from lwd.actor.ledger import Ledger, read
 from lwd.actor.operator import Demonstration
 from lwd.actor.policy import PolicyStore
 from lwd.actor.process import Rig, main, run
@@ -324,6 +324,57 @@ def test_what_a_kill_leaves_of_an_episode_is_kept_or_discarded_as_asked(tmp_path
     else:
         assert found.fates == {Fate.DISCARDED: 1}
         assert "the process ended inside it" in found.dropped[0][1]
+
+
+class Killed(BaseException):
+    """What nobody catches."""
+
+
+@pytest.mark.parametrize("limit_s", [0.3, 5.0])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_kill_between_saving_and_counting_makes_no_episode_too_many(
+    tmp_path, monkeypatch, limit_s, after
+):
+    """Also where the episode was shorter than a piece of its draft."""
+    end, ends = Ledger.end, []
+
+    def killed(ledger, **given):
+        ends.append(given)
+        if after:
+            end(ledger, **given)
+        if len(ends) == 2:
+            raise Killed
+        if not after:
+            end(ledger, **given)
+
+    monkeypatch.setattr(Ledger, "end", killed)
+    rig = Rig(robot=lambda: PointRobot(time_limit_s=limit_s), operator=demonstrator)
+    actor, plane = ActorConfig(robot="r0", kind="play", episodes=3), PlaneConfig(root=tmp_path)
+    with pytest.raises(Killed):
+        main(actor, plane, rig, stop=threading.Event())
+    monkeypatch.undo()
+    main(actor, plane, rig, stop=threading.Event())
+    entries = read(tmp_path / "actors" / "r0")
+    outcome = Outcome.SUCCESS if limit_s == 5.0 else Outcome.TIMEOUT
+    assert (entries.saved, entries.outcomes) == ({"play": 3}, {outcome: 3})
+    assert len(episodes(tmp_path)) == entries.started == 3
+    assert account(tmp_path / "spool" / "r0").fates == {}
+
+
+def test_an_invalid_episode_fills_no_quota_after_a_kill_either(tmp_path, monkeypatch):
+    def killed(ledger, **given):
+        raise Killed
+
+    monkeypatch.setattr(Ledger, "end", killed)
+    rig = Rig(robot=Unstable, operator=demonstrator)
+    actor, plane = ActorConfig(robot="r0", kind="play", episodes=1), PlaneConfig(root=tmp_path)
+    with pytest.raises(Killed):
+        main(actor, plane, rig, stop=threading.Event())
+    monkeypatch.undo()
+    rig = Rig(robot=PointRobot, operator=demonstrator)
+    main(actor, plane, rig, stop=threading.Event())
+    assert [h.outcome for h in episodes(tmp_path)] == [Outcome.INVALID, Outcome.SUCCESS]
+    assert read(tmp_path / "actors" / "r0").outcomes == {"invalid": 1, "success": 1}
 
 
 def test_sigterm_saves_what_there_is_and_exits_cleanly(tmp_path):

@@ -56,6 +56,7 @@ def test_what_was_recorded_is_saved_as_truncated(spool):
         Drafts(spool).add(number, piece)
     recovered = Drafts(spool).recover(keep=True, why=WHY)
     assert recovered is not None
+    assert recovered.outcome is Outcome.INTERRUPTED
     saved = decode(spool.path(episode.header.episode_id))
     assert (saved.ticks, saved.header.outcome) == (30, Outcome.INTERRUPTED)
     np.testing.assert_array_equal(saved.state, episode.state[:31])
@@ -80,14 +81,39 @@ def test_a_damaged_piece_costs_itself_and_what_follows(spool):
     path.write_bytes(path.read_bytes()[:-100])
     recovered = Drafts(spool).recover(keep=True, why=WHY)
     assert recovered is not None
-    assert recovered.ticks == 20
+    assert decode(spool.path(recovered.episode_id)).ticks == 20
 
 
-def test_a_finished_episode_is_not_recovered_again(spool):
+@pytest.mark.parametrize("keep", [True, False])
+def test_without_a_usable_piece_a_line_is_left(spool, keep):
+    """As after a power cut: pieces are not synced."""
+    episode = make_episode(20)
+    Drafts(spool).add(0, pieces(episode, 10)[0])
+    (spool.root / "drafts" / episode.header.episode_id / "000000.arrow").write_bytes(b"")
+    assert Drafts(spool).recover(keep=keep, why=WHY) is None
+    assert account(spool.root).dropped == (
+        (episode.header.episode_id, f"torn: {WHY}, and no piece of it is usable"),
+    )
+    assert not (spool.root / "drafts").exists()
+
+
+@pytest.mark.parametrize("state", ["pending", "done", "rejected"])
+def test_a_finished_episode_is_not_recovered_again(spool, state):
     episode = make_episode(20)
     Drafts(spool).add(0, pieces(episode, 10)[0])
     spool.save(episode.header.episode_id, encode(episode))
-    spool.acknowledge(episode.header.episode_id)
-    assert Drafts(spool).recover(keep=True, why=WHY) is None
+    if state == "done":
+        spool.acknowledge(episode.header.episode_id)
+    if state == "rejected":
+        spool.reject(episode.header.episode_id, "nobody takes it")
+    assert Drafts(spool).recover(keep=True, why=WHY) == episode.header
     assert account(spool.root).fates == {}
     assert not (spool.root / "drafts").exists()
+
+
+def test_a_finished_episode_that_has_rotted_is_not_recovered_either(spool):
+    episode = make_episode(20)
+    Drafts(spool).ended(episode.header.episode_id)
+    spool.save(episode.header.episode_id, b"not an episode")
+    assert Drafts(spool).recover(keep=True, why=WHY) is None
+    assert account(spool.root).fates == {}

@@ -171,11 +171,12 @@ def run(
         try:
             episode = _episode(actor, rig, robot, policy, number, stop)
             if episode is not None:
+                drafts.ended(episode.header.episode_id)
                 saved, outcome = _save(spool, episode, number, stop), episode.header.outcome
         except (IntegrityError, ServiceError) as error:
             _cut_off(rig, policies, error, stop)
             if cut := drafts.recover(keep=_keeps(actor), why=str(error)):
-                saved, outcome = True, cut.header.outcome
+                saved, outcome = True, cut.outcome
         ledger.end(saved=saved, outcome=outcome)
         drafts.clear()
 
@@ -260,10 +261,10 @@ def _episode(
 
 
 def _recover(actor: ActorConfig, ledger: Ledger, drafts: Drafts) -> None:
-    """Settle the episode inside which the process before this one was killed."""
-    episode = drafts.recover(keep=_keeps(actor), why="the process ended inside it")
-    if episode is not None and ledger.running:
-        ledger.end(saved=True, outcome=episode.header.outcome)
+    """Settle the episode inside which, or before whose count, the last process was killed."""
+    header = drafts.recover(keep=_keeps(actor), why="the process ended inside it")
+    if header is not None and ledger.running:
+        ledger.end(saved=header.outcome is not Outcome.INVALID, outcome=header.outcome)
 
 
 def _keeps(actor: ActorConfig) -> bool:

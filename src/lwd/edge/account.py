@@ -36,7 +36,7 @@ class Fate(StrEnum):
     RECOVERED = "recovered"
     """A kill cut it off inside; what there was of it was saved as truncated."""
     TORN = "torn"
-    """A kill cut off its saving."""
+    """A kill cut off its saving, or left no usable piece of it."""
 
 
 KEPT = (Fate.EVICTED, Fate.RECOVERED)

@@ -7,6 +7,7 @@ survive the kill of the process; they are not synced, so that a power cut may co
 import logging
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import numpy as np
 
 from lwd.edge.account import Fate, note
 from lwd.edge.spool import Spool
-from lwd.episode.payload import decode, encode
-from lwd.episode.types import Episode, Outcome
+from lwd.episode.payload import decode, encode, header
+from lwd.episode.types import Episode, Header, Outcome
 from lwd.errors import EpisodeError, PayloadError
 
 log = logging.getLogger(__name__)
@@ -40,14 +41,21 @@ class Drafts:
         except (OSError, EpisodeError) as error:
             log.debug("draft incomplete episode=%s reason=%s", folder.name, error)
 
+    def ended(self, episode_id: str) -> None:
+        """The episode is about to be saved: from here on a kill leaves its name, even where it was
+        too short for a piece."""
+        with suppress(OSError):
+            (self._root / episode_id).mkdir(parents=True, exist_ok=True)
+
     def clear(self) -> None:
         """The running episode is over: saved, or dropped with its own line in the account."""
         shutil.rmtree(self._root, ignore_errors=True)
 
-    def recover(self, *, keep: bool, why: str) -> Episode | None:
+    def recover(self, *, keep: bool, why: str) -> Header | None:
         """What is left of an episode that was cut off: saved as truncated if `keep`, or discarded;
-        either way with a line in the account. None if there was nothing, or nothing was kept.
+        either way with a line in the account. One that the spool has already is left as it is.
 
+        The header of what the spool has of it; None if there was nothing, or nothing was kept.
         ServiceError if the spool is full: the draft stays for the next start.
         """
         saved = None
@@ -56,11 +64,17 @@ class Drafts:
         self.clear()
         return saved
 
-    def _recover(self, folder: Path, keep: bool, why: str) -> Episode | None:
-        pieces = _whole(folder)
+    def _recover(self, folder: Path, keep: bool, why: str) -> Header | None:
         episode_id = folder.name
-        if self._spool.knows(episode_id) or not pieces:
-            return None  # killed between saving and clearing, or before the first piece
+        if found := self._spool.find(episode_id):
+            with suppress(PayloadError):  # one that rots on the disk is the uploader's matter
+                return header(found[1])
+            return None
+        pieces = _whole(folder)
+        if not pieces:
+            note(self._spool.root, Fate.TORN, episode_id, f"{why}, and no piece of it is usable")
+            log.warning("interrupted episode lost episode=%s %s", episode_id, why)
+            return None
         episode = joined(pieces)
         ticks = f"{why}, after {episode.ticks} recorded ticks"
         if not keep:
@@ -75,13 +89,13 @@ class Drafts:
         self._spool.save(episode_id, payload)
         note(self._spool.root, Fate.RECOVERED, episode_id, ticks)
         log.warning("interrupted episode recovered as truncated episode=%s %s", episode_id, ticks)
-        return episode
+        return episode.header
 
 
 def joined(pieces: Sequence[Episode]) -> Episode:
     """One episode of consecutive pieces, cut off after the last: truncated, without a verdict."""
     last = pieces[-1]
-    header = replace(
+    cut = replace(
         last.header,
         outcome=Outcome.INTERRUPTED,
         terminated=False,
@@ -90,7 +104,7 @@ def joined(pieces: Sequence[Episode]) -> Episode:
     )
     cameras = sorted(set().union(*(piece.images for piece in pieces)))
     return Episode(
-        header=header,
+        header=cut,
         time=_states([piece.time for piece in pieces]),
         state=_states([piece.state for piece in pieces]),
         action=np.concatenate([piece.action for piece in pieces]),

@@ -111,9 +111,12 @@ class Spool:
         except OSError as error:
             log.error("dropped episode=%s fate=%s reason=%s (%s)", episode_id, fate, reason, error)
 
-    def knows(self, episode_id: str) -> bool:
-        """Whether the payload of an episode is here."""
-        return any(self._path(state, episode_id).exists() for state in STATES)
+    def find(self, episode_id: str) -> tuple[str, bytes] | None:
+        """State and payload of an episode; None if it is not here."""
+        for state in STATES:
+            with suppress(FileNotFoundError):
+                return state, self._path(state, episode_id).read_bytes()
+        return None
 
     def _path(self, state: str, episode_id: str) -> Path:
         if not _ID.fullmatch(episode_id):
@@ -159,18 +162,13 @@ class Spool:
         self._look()
 
     def _has(self, episode_id: str, payload: bytes) -> bool:
-        for state in STATES:
-            try:
-                known = self._path(state, episode_id).read_bytes()
-            except FileNotFoundError:
-                continue
-            if known != payload:
-                raise ConflictError(
-                    f"Episode {episode_id} is already {state} in {self.root} with other bytes. "
-                    "An id is never used twice."
-                )
-            return True
-        return False
+        found = self.find(episode_id)
+        if found is not None and found[1] != payload:
+            raise ConflictError(
+                f"Episode {episode_id} is already {found[0]} in {self.root} with other bytes. "
+                "An id is never used twice."
+            )
+        return found is not None
 
     def _look(self) -> None:
         """See what is here; what is delivered meanwhile counts twice, rather than not at all."""
