@@ -20,7 +20,7 @@ def test_a_line_that_was_cut_off_hides_no_other(tmp_path):
     with Journal(path) as journal:
         journal.write(saved="a")
     with path.open("ab") as file:
-        file.write(b'{"saved": "b')
+        file.write(b'\n{"saved": "b')
     with Journal(path) as journal:
         journal.write(saved="c")
     assert list(entries(path)) == [{"saved": "a"}, {"saved": "c"}]

@@ -2,13 +2,15 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
-from lwd.edge import account as module
 from lwd.edge.account import NAME, Fate, account, note
 from lwd.edge.spool import Spool
 from lwd.episode.payload import new_id
+from lwd.store import lines
 
 
 @pytest.fixture
@@ -64,7 +66,38 @@ def test_a_full_disk_still_makes_room(spool, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor, data)
 
-    monkeypatch.setattr(module.os, "write", full)
+    monkeypatch.setattr(lines.os, "write", full)
     spool.save(new_id(), b"y" * 900)
     monkeypatch.undo()
     assert account(spool.root).fates == {Fate.EVICTED: 1}
+
+
+SHORT = """
+import resource, sys
+from pathlib import Path
+from lwd.chaos.witness import Journal
+from lwd.edge.account import Fate, note
+folder = Path(sys.argv[1])
+with Journal(folder / "journal") as journal:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30, resource.RLIM_INFINITY))
+    for write in (
+        lambda: note(folder, Fate.EVICTED, "a" * 32),
+        lambda: journal.write(saved="a" * 32),
+    ):
+        try:
+            write()
+            print("written")
+        except OSError as error:
+            print(error.strerror)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    note(folder, Fate.EVICTED, "b" * 32)
+    journal.write(saved="b" * 32)
+"""
+
+
+def test_a_line_that_is_not_whole_is_an_error_and_costs_no_other(spool):
+    command = [sys.executable, "-c", SHORT, str(spool.root)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.splitlines() == [os.strerror(errno.ENOSPC)] * 2
+    assert account(spool.root).fates == {Fate.EVICTED: 1}
+    assert list(lines.entries(spool.root / "journal")) == [{"saved": "b" * 32}]

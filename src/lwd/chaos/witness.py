@@ -1,21 +1,18 @@
 """What robots and readers saw, written down where a kill cannot take it back: evidence."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 from lwd.edge.spool import Spool
+from lwd.store.lines import append
 
 
 class Journal:
-    """Lines of JSON, each written whole by one call; a kill may cut off the last one only."""
+    """Lines of JSON, each written by one call; OSError where one is not whole."""
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
-        if path.stat().st_size:
-            self._file.write(b"\n")  # ends a line that a kill cut off
 
     def __enter__(self) -> "Journal":
         return self
@@ -25,7 +22,7 @@ class Journal:
 
     def write(self, **entry: Any) -> None:
         """Append an entry."""
-        os.write(self._file.fileno(), json.dumps(entry).encode() + b"\n")
+        append(self._file.fileno(), entry)
 
 
 class WitnessedSpool(Spool):

@@ -5,7 +5,6 @@ a line of <spool>/account.jsonl, appended whole by one call. A line about a dele
 before it, so that a kill in between leaves a file too many and never an episode without a trace.
 """
 
-import json
 import os
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from lwd.store.lines import entries
+from lwd.store.lines import append, entries
 
 NAME = "account.jsonl"
 
@@ -65,10 +64,10 @@ class Account:
 
 def note(spool: Path, fate: Fate, episode_id: str, reason: str = "") -> None:
     """Append a line; OSError where not even that can be written."""
-    line = {"at": round(time.time(), 3), "fate": str(fate), "episode": episode_id}
+    line = {"at": round(time.time(), 3), "fate": str(fate), "episode": episode_id, "reason": reason}
     descriptor = os.open(spool / NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(descriptor, b"\n" + json.dumps(line | {"reason": reason}).encode())
+        append(descriptor, line)
     finally:
         os.close(descriptor)
 

@@ -6,15 +6,14 @@ that goes on from the checkpoint binds the same versions before the same draws, 
 what was seen. So it makes the same updates again, and publishes the same policies.
 """
 
-import json
 import logging
 import math
-import os
 from bisect import bisect_right
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from lwd.replay.reader import Reader
+from lwd.store.lines import append, entries
 
 log = logging.getLogger(__name__)
 
@@ -78,28 +77,16 @@ class Bindings:
         if not self._keep:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a+b") as file:
-            file.write(_line_break(file) + json.dumps(bound._asdict()).encode() + b"\n")
-
-
-def _line_break(file: BinaryIO) -> bytes:
-    """What ends a line that a kill has torn; nothing where all are whole."""
-    end = file.seek(0, os.SEEK_END)
-    if not end:
-        return b""
-    file.seek(end - 1)
-    return b"" if file.read(1) == b"\n" else b"\n"
+        with self._path.open("ab") as file:
+            append(file.fileno(), bound._asdict())
 
 
 def _read(path: Path) -> list[_Bound]:
-    """All whole lines; a kill may have torn the last one."""
-    if not path.exists():
-        return []
+    """All whole lines; a kill may have torn some."""
     seen: list[_Bound] = []
-    for line in path.read_text().splitlines():
+    for found in entries(path):
         try:
-            found = json.loads(line)
             seen.append(_Bound(int(found["draw"]), int(found["version"])))
         except (ValueError, KeyError, TypeError):
-            log.warning("line left out path=%s line=%.80s", path, line)
+            log.warning("line left out path=%s line=%.80s", path, found)
     return sorted(seen, key=lambda bound: bound.draw)

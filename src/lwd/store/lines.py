@@ -1,5 +1,6 @@
-"""Files of JSON lines that one process appends to: whole, but for a last line that a kill cut."""
+"""Files of JSON lines that are appended to: whole, but for those that a kill or a full disk cut."""
 
+import errno
 import fcntl
 import json
 import os
@@ -68,8 +69,18 @@ class Tail:
         return whole.splitlines()
 
 
+def append(file: int, entry: Mapping[str, Any]) -> None:
+    """Add a line by one call; OSError where not all of it fitted.
+
+    Its line break comes first, so that one that was cut off costs no other.
+    """
+    line = b"\n" + json.dumps(entry).encode()
+    if os.write(file, line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def entries(path: Path) -> Iterator[Any]:
-    """What every line says, oldest first, without one that a kill cut off; none without a file."""
+    """What every line says, oldest first, without those that were cut off; none without a file."""
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
             yield json.loads(line)
