@@ -1,10 +1,13 @@
 """The robot's process: quotas, policies that arrive and misbehave, kills and restarts."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -227,25 +230,32 @@ def test_an_episode_that_breaks_the_format_is_not_saved(parts, monkeypatch, capl
     assert "state is not finite at tick 3" in caplog.text
 
 
-class Client(Fleet):
-    """A service that points to one artifact in a real object store."""
+class Ears(Fleet):
+    """A service that hears beats."""
 
-    row: WeightsRow
-
-    beats: ClassVar[list[Beat]] = []
+    heard: ClassVar[list[Beat]] = []
 
     def __init__(self, url, *, token=None, robot="", timeout_s=10.0):
         super().__init__()
-        self.rows = [self.row]
 
     def send_beat(self, beat: Beat) -> None:
-        self.beats.append(beat)
+        self.heard.append(beat)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
         return None
+
+
+class Client(Ears):
+    """A service that points to one artifact in a real object store."""
+
+    row: WeightsRow
+
+    def __init__(self, url, **given):
+        super().__init__(url, **given)
+        self.rows = [self.row]
 
 
 def test_a_whole_process_fetches_its_policy_from_the_object_store(tmp_path, monkeypatch):
@@ -267,7 +277,52 @@ def test_a_whole_process_fetches_its_policy_from_the_object_store(tmp_path, monk
     assert [header.policy_version for header in episodes(tmp_path)] == [3, 3]
     cached = tmp_path / "actors" / "r0" / "weights" / f"{Client.row.sha256}.safetensors"
     assert cached.exists()
-    assert {beat.robot for beat in Client.beats} == {"r0"}
+    assert {beat.robot for beat in Client.heard} == {"r0"}
+
+
+class OnePolicy:
+    """Policies of which there is one, until it is withdrawn."""
+
+    def __init__(self, policy: PointPolicy) -> None:
+        self._policy: PointPolicy | None = policy
+
+    def swap(self):
+        return self._policy
+
+    def wait(self, timeout_s: float) -> bool:
+        time.sleep(0.01)
+        return False
+
+    def withdraw(self, reason: str) -> None:
+        self._policy = None
+
+
+@pytest.mark.parametrize("for_what", ["room", "policy"])
+def test_a_robot_that_waits_says_so(tmp_path, monkeypatch, caplog, for_what):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(process, "ServiceClient", Ears)
+    monkeypatch.setattr(process, "FULL_SPOOL_RETRY_S", 0.01)
+    monkeypatch.setattr(Ears, "heard", [])
+    gain, quota = (1.0, 10) if for_what == "room" else (float("nan"), 1 << 30)
+    stop = threading.Event()
+    rig = Rig(
+        robot=lambda: PointRobot(tick_s=0.1),
+        policies=lambda: OnePolicy(PointPolicy(gain, 1)),
+    )
+    actor = ActorConfig(robot="r0", kind="rollout", spool_quota_bytes=quota)
+    plane = PlaneConfig(root=tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(main, actor, plane, rig, stop=stop)
+        try:
+            until(lambda: [b.state for b in Ears.heard if b.policy_version][-1:] == ["waiting"])
+        finally:
+            stop.set()
+        if for_what == "room":
+            with pytest.raises(ServiceError, match="quota of 10 bytes"):
+                running.result(20)
+        else:
+            running.result(20)
+            assert caplog.text.count("robot waits for=policy") == 1
 
 
 def start(root: Path, kind: str, quota: int, **options: str) -> subprocess.Popen:

@@ -75,6 +75,8 @@ class Rig:
     around: Callable[[Policy], Policy] | None = None
     """What acts in the policy's place, for example a `RealtimePolicy` around it."""
     recording: Recording = field(default_factory=Recording)
+    waits: Callable[[], None] = lambda: None
+    """Called where the robot waits, for a policy or for room."""
 
 
 def main(
@@ -126,8 +128,8 @@ def _policies(
 
 
 def heard(rig: Rig, heart: Heart, connect: Callable[[PageDevice], None]) -> Rig:
-    """The rig of a robot whose heartbeats say who acts, with what and on which task; `connect` gets
-    its device where that is the fleet's page."""
+    """The rig of a robot whose heartbeats say who acts, with what and on which task, or that it
+    waits; `connect` gets its device where that is the fleet's page."""
     make, around, operator = rig.robot, rig.around, rig.operator
 
     def robot() -> Robot:
@@ -144,6 +146,7 @@ def heard(rig: Rig, heart: Heart, connect: Callable[[PageDevice], None]) -> Rig:
         around=lambda policy: beating(around(policy) if around else policy, heart),
         operator=operator and (lambda robot, rng: Watched(operator(robot, rng), heart)),
         recording=replace(rig.recording, begun=heart.began),
+        waits=lambda: heart.note("waiting"),
     )
 
 
@@ -163,7 +166,7 @@ def run(
     _recover(actor, ledger, drafts)
     rig = replace(rig, recording=replace(rig.recording, draft=drafts.add))
     while not stop.is_set() and (actor.episodes is None or ledger.saved(kind) < actor.episodes):
-        policy = _next_policy(policies, stop)
+        policy = _next_policy(rig, policies, stop)
         if policies is not None and policy is None:
             return
         number = ledger.begin(kind)
@@ -172,7 +175,7 @@ def run(
             episode = _episode(actor, rig, robot, policy, number, stop)
             if episode is not None:
                 drafts.ended(episode.header.episode_id)
-                saved, outcome = _save(spool, episode, number, stop), episode.header.outcome
+                saved, outcome = _save(rig, spool, episode, number, stop), episode.header.outcome
         except (IntegrityError, ServiceError) as error:
             _cut_off(rig, policies, error, stop)
             if cut := drafts.recover(keep=_keeps(actor), why=str(error)):
@@ -224,11 +227,14 @@ def policy_store(
     return store
 
 
-def _next_policy(policies: Policies | None, stop: threading.Event) -> Policy | None:
+def _next_policy(rig: Rig, policies: Policies | None, stop: threading.Event) -> Policy | None:
     """At an episode boundary: the newest policy, waited for until there is one or `stop`."""
     if policies is None:
         return None
     policy = policies.swap()
+    if policy is None:
+        log.info("robot waits for=policy")
+        rig.waits()
     while policy is None and not stop.is_set():
         policies.wait(0.2)
         policy = policies.swap()
@@ -272,7 +278,7 @@ def _keeps(actor: ActorConfig) -> bool:
     return actor.interrupted == "keep" and Kind(actor.kind) is not Kind.DEMO
 
 
-def _save(spool: Spool, episode: Episode, number: int, stop: threading.Event) -> bool:
+def _save(rig: Rig, spool: Spool, episode: Episode, number: int, stop: threading.Event) -> bool:
     """Spool the episode if it is to be kept; a full spool makes the robot wait.
 
     An invalid episode is spooled, so that the fleet can count it, but fills no quota.
@@ -280,7 +286,7 @@ def _save(spool: Spool, episode: Episode, number: int, stop: threading.Event) ->
     header = episode.header
     valid = header.outcome is not Outcome.INVALID
     wanted = header.kind is not Kind.DEMO or header.outcome is Outcome.SUCCESS or not valid
-    saved = wanted and _spooled(spool, episode, stop)
+    saved = wanted and _spooled(rig, spool, episode, stop)
     _note(episode)
     if not wanted:
         reason = f"a demonstration that ended as {header.outcome} is not kept"
@@ -304,7 +310,7 @@ def _note(episode: Episode) -> None:
     begin_trace(header)
 
 
-def _spooled(spool: Spool, episode: Episode, stop: threading.Event) -> bool:
+def _spooled(rig: Rig, spool: Spool, episode: Episode, stop: threading.Event) -> bool:
     try:
         payload = encode(episode)
     except EpisodeError as error:
@@ -317,6 +323,7 @@ def _spooled(spool: Spool, episode: Episode, stop: threading.Event) -> bool:
             return True
         except ServiceError as error:
             log.error("episode not saved episode=%s reason=%s", episode.header.episode_id, error)
+            rig.waits()
             if stop.wait(FULL_SPOOL_RETRY_S):
                 spool.drop(episode.header.episode_id, Fate.FULL, str(error))
                 raise
