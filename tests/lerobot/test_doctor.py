@@ -12,7 +12,9 @@ from lerobot.datasets import FPS, LENGTHS, TOP, WRIST, change_rows, cut, v2, v3,
 from lwd.cli import main
 from lwd.config.lerobot import ImportConfig
 from lwd.lerobot.doctor import Trouble, examine
+from lwd.lerobot.episodes import read_episodes
 from lwd.lerobot.importer import import_dataset
+from lwd.lerobot.layout import read_info
 from lwd.lerobot.repair import repair
 
 FIRST = LENGTHS[0]
@@ -162,6 +164,23 @@ def test_what_was_replaced_stays_beside(tmp_path):
     assert (root / "damaged-1" / path).read_bytes() == (kept / path).read_bytes()
     data = "data/chunk-000/file-000.parquet"
     assert (root / "damaged-1" / f"{data}.damaged").read_bytes() == (kept / data).read_bytes()
+
+
+def test_who_is_held_out_stays_so_and_the_killed_recorders_last_ones_join_them(tmp_path):
+    root = v3(tmp_path / "set")
+    info(root, splits={"train": "0:2", "test": "2:3"})
+    statistics(root)
+    repair(root, examine(root))
+    assert read_info(root).splits == {"train": (0, 2), "test": (2, 4)}
+
+
+def test_what_is_known_of_one_episode_survives_that_it_is_not_known_of_the_first(tmp_path):
+    root = v3(tmp_path / "set")
+    entries(root, lambda t: t.append_column("held_out", pa.array([False, True, True, True])))
+    entries(root, lambda table: table.slice(1))
+    repair(root, examine(root))
+    known = read_episodes(read_info(root), print)
+    assert [known[n].extra.get("held_out") for n in range(4)] == [None, True, True, True]
 
 
 def test_a_video_cut_in_the_middle_is_found_though_its_index_promises_all(tmp_path):

@@ -144,6 +144,8 @@ class _Rebuild:
         self._pictures = {key: stats.Pictures() for key in found.info.videos}
         self._entries: list[dict[str, Any]] = []
         self._frames = 0
+        self._splits: dict[str, list[int]] = {}
+        self._split = "train"
 
     def run(self) -> None:
         done: set[int] = set()
@@ -181,6 +183,20 @@ class _Rebuild:
         entry |= as_columns(self._statistics(rows, new))
         self._entries.append(entry)
         self._frames += count
+        self._extend_split(rows.episode, number)
+
+    def _extend_split(self, old: int, number: int) -> None:
+        """Keep an episode in its split; one in none, as a killed recorder leaves them, belongs to
+        the split of the episode before."""
+        self._split = self._info.split_of(old) or self._split
+        found = self._splits.setdefault(self._split, [number, number])
+        if found[1] != number:
+            raise EpisodeError(
+                f"{self._info.root}: the episodes of split {self._split!r} are not stored one "
+                "after another, as a range in info.json needs it. Nothing was changed: correct "
+                "its splits, or remove them."
+            )
+        found[1] = number + 1
 
     def _statistics(
         self, rows: Rows, new: Mapping[str, np.ndarray]
@@ -202,7 +218,8 @@ class _Rebuild:
 
     def _write_meta(self) -> None:
         place = {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
-        entries = [entry | place for entry in self._entries]
+        names = dict.fromkeys(name for entry in self._entries for name in entry)
+        entries = [dict.fromkeys(names) | entry | place for entry in self._entries]
         path = self._target / EPISODES_PATH.format(chunk_index=0, file_index=0)
         path.parent.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(entries), path)
@@ -222,7 +239,7 @@ class _Rebuild:
             "total_episodes": len(self._entries),
             "total_frames": self._frames,
             "total_tasks": len(tasks),
-            "splits": {"train": f"0:{len(self._entries)}"},
+            "splits": {name: f"{a}:{b}" for name, (a, b) in self._splits.items()},
             "data_path": DATA_PATH,
         }
         (meta / "info.json").write_text(json.dumps(said, indent=4, ensure_ascii=False))

@@ -121,13 +121,15 @@ class Video:
             yield frame
 
     def _at(self, time: float, tolerance_s: float) -> VideoFrame | None:
-        """The last frame that is not later than a time; the first one if all are."""
+        """The frame nearest to a time, of two as near the earlier one."""
         latest = _time(self._now) if self._now is not None else None
         if latest is None or not latest - tolerance_s <= time <= latest + SEEK_S:
             self._seek(time)
-        while self._ahead is not None and _time(self._ahead) <= time + tolerance_s:
+        while self._ahead is not None and (
+            self._now is None or abs(_time(self._ahead) - time) < abs(_time(self._now) - time)
+        ):
             self._now, self._ahead = self._ahead, next(self._frames, None)
-        return self._now if self._now is not None else self._ahead
+        return self._now
 
     def _seek(self, time: float) -> None:
         base = cast(Fraction, self._stream.time_base)
