@@ -78,6 +78,26 @@ def test_episodes_that_wait_in_a_spool_count_as_produced(board: Board, fleet: Fl
     assert (board.numbers["produced"], board.numbers["uploaded"]) == (7, 6)
 
 
+def test_the_spool_of_a_robot_that_is_long_silent_counts_no_more(board: Board, fleet: Fleet):
+    now = fleet.rest.clock.now
+    for robot, at in (("robot-1", now), ("robot-2", now - 86400)):
+        board.beats.append(Beat(robot=robot, state="acting", at=at, pending=3, received_at=at))
+    board.look()
+    assert (board.numbers["produced"], board.numbers["uploaded"]) == (9, 6)
+
+
+def test_what_was_taken_out_is_not_in_the_data_set(board: Board, fleet: Fleet):
+    catalog = fleet.rest.catalog
+    row, waits = catalog.newest_episodes(1)[0], fleet.record(70)
+    for taken in (row, waits):
+        catalog.amend(taken.episode_id, "tombstone", author="ana", reason="a double")
+    board.look()
+    assert board.numbers["in_snapshot"] == 6
+    version = fleet.commit()
+    board.look()
+    assert board.numbers["in_snapshot"] == len(catalog.snapshot_episodes(version)) == 5
+
+
 def test_curves_are_read_as_the_learner_writes(board: Board, fleet: Fleet):
     board.look()
     line = {"time": 1.0, "stage": "sft", "update": 10, "loss": 1.0}

@@ -64,6 +64,15 @@ def test_only_episodes_of_a_policy_with_a_verdict_count():
     assert success_over_time(episodes[:2]) == {"at": [], "tasks": {}}
 
 
+def test_a_person_who_did_not_act_after_all_did_not_help():
+    changes = corrections(
+        [amendment(1, "e0", "human", "[]"), amendment(2, "e1", "human", "[[2, 5]]")]
+    )
+    kept = corrected([brief(0, interventions=3), brief(1), brief(2, interventions=1)], changes)
+    assert [b.interventions for b in kept] == [0, 3, 1]
+    assert success_over_time(kept, unaided=True)["tasks"]["t"]["total"]["successes"] == 1
+
+
 def test_corrections_hold_in_the_order_in_which_they_were_made():
     found = corrections(
         [
@@ -73,7 +82,7 @@ def test_corrections_hold_in_the_order_in_which_they_were_made():
             amendment(4, "e1", "tombstone"),
         ]
     )
-    assert found == {"e0": Correction("failure", True), "e1": Correction(None, False)}
+    assert found == {"e0": Correction("failure"), "e1": Correction(present=False)}
     kept = corrected([brief(0), brief(1), brief(2)], found)
     assert [(b.episode_id, b.outcome) for b in kept] == [("e0", "failure"), ("e2", "success")]
 

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from lwd.dashboard import records, statistics
 from lwd.dashboard.curves import Reports, curves
 from lwd.dashboard.records import Brief, Counts, Since
-from lwd.dashboard.robots import RobotRow, overview
+from lwd.dashboard.robots import FRESH_S, RobotRow, overview
 from lwd.store.amendments import Amendment
 from lwd.store.engine import transact
 from lwd.store.handovers import Handover
@@ -176,11 +176,14 @@ class Board:
     def _numbers(self, counts: Counts, beats: dict[str, Beat], off: set[str]) -> dict[str, Any]:
         """What the whole fleet comes to; the clocks of the robots `off` are wrong."""
         here = sum(1 for _ in (self._root / "spool").glob("*/pending/*.arrow"))
-        pending = max(here, sum(beat.pending for beat in beats.values()))
+        said = (b.pending for b in beats.values() if self._clock() - b.received_at < FRESH_S)
+        pending = max(here, sum(said))
+        applied = statistics.corrections(a for a in self.amendments if a.version is not None)
+        left = sum(e in self._joined and not change.present for e, change in applied.items())
         return {
             "produced": counts.episodes + pending,
             "uploaded": counts.episodes,
-            "in_snapshot": counts.members,
+            "in_snapshot": counts.members - left,
             "sampled": len(self._available),
             "snapshot": counts.snapshot,
             "waiting": counts.waiting,

@@ -1,5 +1,6 @@
 """Numbers of the page as pure functions of what the catalog says."""
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ class Correction(NamedTuple):
     """What people have changed about an episode; it may still wait for the next snapshot."""
 
     outcome: str | None = None
+    interventions: int | None = None
+    """Ticks in which a person acted."""
     present: bool = True
 
 
@@ -32,7 +35,10 @@ def corrections(amendments: Iterable[Amendment]) -> dict[str, Correction]:
     for change in amendments:
         now = found.get(change.episode_id, Correction())
         if change.change == Change.OUTCOME:
-            now = now._replace(outcome=change.value.strip('"'))
+            now = now._replace(outcome=json.loads(change.value))
+        elif change.change == Change.HUMAN:
+            spans = json.loads(change.value)
+            now = now._replace(interventions=sum(end - start for start, end in spans))
         elif change.change in (Change.TOMBSTONE, Change.LOST):
             now = now._replace(present=False)
         elif change.change == Change.RESTORE:
@@ -49,7 +55,13 @@ def corrected(episodes: Iterable[Brief], changes: Mapping[str, Correction]) -> l
         if change is None:
             found.append(brief)
         elif change.present:
-            found.append(brief._replace(outcome=change.outcome or brief.outcome))
+            helped = change.interventions
+            found.append(
+                brief._replace(
+                    outcome=change.outcome or brief.outcome,
+                    interventions=brief.interventions if helped is None else helped,
+                )
+            )
     return found
 
 
