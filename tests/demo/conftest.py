@@ -31,8 +31,9 @@ class Run:
         """A robot saves an episode; nobody has uploaded it."""
         self.saved += 1
         episode = make_episode(
-            5, seed=self.saved, robot=robot, kind=kind, outcome=outcome, ended_at=self.now
-        )
+            5, seed=self.saved, robot=robot, kind=kind, outcome=outcome,
+            ended_at=self.now + 1e-3 * self.saved,
+        )  # fmt: skip
         payload = encode(episode)
         with Spool(self.root / "spool" / robot) as spool:
             spool.save(episode.header.episode_id, payload)
@@ -47,8 +48,8 @@ class Run:
         self.catalog.commit_snapshot([row.episode_id for row in rows], token=token)
 
     def double(self, row: EpisodeRow) -> None:
-        """The same payload is catalogued once more under another id."""
-        self.upload(replace(row, episode_id=row.episode_id[::-1]))
+        """The same recording is catalogued once more under another id, which is in its payload."""
+        self.upload(replace(row, episode_id=row.episode_id[::-1], sha256=row.sha256[::-1]))
 
     def sample(self, row: EpisodeRow, *, after_s: float) -> None:
         """The learner can sample the episode so long after its end."""

@@ -113,7 +113,7 @@ def test_diverged_physics_is_counted(finished):
     assert (found["invalid"], found["in_snapshot"]) == (1, 7)
 
 
-def test_a_payload_under_two_ids_is_doubled(finished):
+def test_a_recording_under_two_ids_is_doubled(finished):
     row = finished.save()
     finished.upload(row)
     finished.double(row)

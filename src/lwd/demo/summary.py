@@ -1,7 +1,6 @@
 """What a run came to: success, accounting, latencies; summary.json and the closing table."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,21 @@ from lwd.store.disk import written_aside
 
 
 def accounting(root: Path, now: Progress) -> dict[str, int]:
-    """Every episode that a robot saved against every one that the snapshots hold."""
+    """Every episode that a robot saved against every one that the snapshots hold.
+
+    An id and a payload are there once by the catalog's keys. `doubled` does not lean on them: a
+    robot ends one episode at a time, so two of the same second are one recording under two ids.
+    """
     saved = produced(root)
-    members = Counter(row.episode_id for row in now.episodes)
-    payloads = Counter(row.sha256 for row in now.episodes)
+    members = {row.episode_id for row in now.episodes}
+    recordings = {(row.robot, row.produced_at) for row in now.episodes}
     return {
         "produced": len(saved),
         "acknowledged": now.acknowledged,
         "in_snapshot": len(members),
-        "lost": len(saved - members.keys()),
+        "lost": len(saved - members),
         "invalid": len({r.episode_id for r in now.episodes if r.outcome == Outcome.INVALID}),
-        "doubled": max(members.total() - len(members), payloads.total() - len(payloads)),
+        "doubled": len(now.episodes) - len(recordings),
     }
 
 
