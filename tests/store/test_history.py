@@ -1,6 +1,7 @@
 """Tombstones and relabels: from the next snapshot on, never before, with who and why."""
 
 import pytest
+from sqlalchemy import Engine, event
 
 from lwd.errors import ConfigError, EpisodeError, MissingError
 from lwd.store.catalog import COORDINATOR, Catalog
@@ -189,3 +190,20 @@ def test_a_silent_lease_can_be_taken_whatever_its_end_says(fleet, clock):
     assert catalog.acquire_lease("work", "me", 10.0, silent=seen) is None
     assert catalog.acquire_lease("work", "me", 10.0, silent=catalog.lease("work")) == token + 1
     assert catalog.lease("nobody's") is None
+
+
+def test_what_joins_while_members_are_read_joined_later(postgres_url):
+    with Catalog(postgres_url) as catalog:
+        fleet, joining = Fleet(catalog), [2]
+        fleet.commit(1)
+
+        def _join(connection, cursor, statement, *rest) -> None:
+            if joining and "JOIN members" in statement:
+                fleet.commit(joining.pop())
+
+        event.listen(Engine, "after_cursor_execute", _join)
+        try:
+            assert [r.episode_id for _, r in catalog.member_versions()] == [row(1).episode_id]
+        finally:
+            event.remove(Engine, "after_cursor_execute", _join)
+        assert [version for version, _ in catalog.member_versions()] == [1, 2]

@@ -84,17 +84,6 @@ def unsnapshotted(
     return rows_of(connection, query.limit(limit))
 
 
-def members_between(connection: Connection, version: int, after: int) -> list[EpisodeRow]:
-    """Episodes that joined in versions (after, version], ordered by (version, episode id)."""
-    query = (
-        select(episodes)
-        .join(members, members.c.episode_id == episodes.c.episode_id)
-        .where(members.c.version > after, members.c.version <= version)
-        .order_by(members.c.version, members.c.episode_id)
-    )
-    return rows_of(connection, query)
-
-
 def snapshot_sizes(connection: Connection, version: int, after: int) -> list[tuple[int, int]]:
     """Versions in (after, version], oldest first, each with how many episodes joined in it."""
     c = snapshots.c

@@ -18,7 +18,7 @@ from lwd.store import dataset, pointers
 from lwd.store.amendments import Amendment, Change, ordered, read
 from lwd.store.engine import in_parts, insert_new
 from lwd.store.rows import EpisodeRow
-from lwd.store.schema import amendments, members, retentions
+from lwd.store.schema import amendments, episodes, members, retentions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,11 +180,12 @@ def label(row: EpisodeRow, labels: Labels) -> EpisodeRow:
 
 def joined(connection: Connection, version: int, after: int) -> list[tuple[int, EpisodeRow]]:
     """Version and row of what joined in (after, version], as recorded, in that order."""
-    rows = dataset.members_between(connection, version, after)
     c = members.c
-    query = select(c.version).where(c.version > after, c.version <= version)
-    query = query.order_by(c.version, c.episode_id)
-    return list(zip(connection.execute(query).scalars(), rows, strict=True))
+    query = select(c.version, episodes).join(members, c.episode_id == episodes.c.episode_id)
+    query = query.where(c.version > after, c.version <= version)
+    found = connection.execute(query.order_by(c.version, c.episode_id))
+    rows = [dict(row._mapping) for row in found]
+    return [(values.pop("version"), EpisodeRow(**values)) for values in rows]
 
 
 def _changed(connection: Connection, version: int, after: int) -> dict[str, list[Amendment]]:
