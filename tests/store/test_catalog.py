@@ -110,6 +110,7 @@ def test_reconciliation_skips_young_episodes_and_dead_letters(catalog, clock):
     catalog.dead_letter(row(1).episode_id, "another reason", "coordinator")
     assert [r.episode_id for r in catalog.unsnapshotted(10, 3.0)] == [row(2).episode_id]
     assert len(catalog.unsnapshotted(1)) == 1
+    assert catalog.count_unsnapshotted() == 2
     assert [(d.reason, d.where, d.at) for d in catalog.dead_letters()] == [
         ("torn", "coordinator", 1005.0)
     ]

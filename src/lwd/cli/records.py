@@ -48,7 +48,7 @@ def status(plane: Plane = PlaneConfig(), as_json: AsJson = False) -> None:  # no
             "snapshot": version,
             "in_snapshot": len(catalog.snapshot_episodes(version)),
             "retained_from": max(catalog.retained(), 1),
-            "waiting": len(catalog.unsnapshotted(1_000_000)),
+            "waiting": catalog.count_unsnapshotted(),
             "amendments_waiting": len(catalog.amendments(pending=True)),
             "dead_letters": len(catalog.dead_letters()),
             "notices_waiting": catalog.backlog(),

@@ -117,6 +117,10 @@ class Catalog:
         before = now - older_than_s
         return self._read(lambda c: dataset.unsnapshotted(c, limit, before=before, now=now))
 
+    def count_unsnapshotted(self) -> int:
+        """Number of catalogued episodes that are neither in a snapshot nor a dead letter."""
+        return self._read(dataset.count_unsnapshotted)
+
     def snapshot_version(self) -> int:
         """Newest version of the data set; 0 while it is empty."""
         return self._read(lambda c: pointers.read(c, pointers.SNAPSHOT))

@@ -84,6 +84,11 @@ def unsnapshotted(
     return rows_of(connection, query.limit(limit))
 
 
+def count_unsnapshotted(connection: Connection) -> int:
+    """Number of episodes that neither joined nor are dead letters."""
+    return connection.execute(select(func.count()).select_from(waiting)).scalar_one()
+
+
 def snapshot_sizes(connection: Connection, version: int, after: int) -> list[tuple[int, int]]:
     """Versions in (after, version], oldest first, each with how many episodes joined in it."""
     c = snapshots.c
