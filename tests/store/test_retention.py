@@ -93,6 +93,26 @@ def test_a_row_that_comes_while_it_collects_keeps_its_payload(fleet, monkeypatch
     assert fleet.stored() == {1}
 
 
+@pytest.mark.parametrize("after", ["unsnapshotted", "amendments", "snapshot_log"])
+def test_what_joins_or_is_restored_while_it_looks_is_needed(fleet, monkeypatch, after):
+    fleet.put(1)
+    fleet.commit(1)
+    fleet.amend(1, "tombstone")
+    fleet.commit()
+    fleet.catalog.retain_from(2, author="ana", reason="space")
+    fleet.amend(1, "restore")
+    fleet.put(2)
+    read = getattr(fleet.catalog, after)
+
+    def _commit_after(*given, **options):
+        found = read(*given, **options)
+        fleet.commit(2)
+        return found
+
+    monkeypatch.setattr(fleet.catalog, after, _commit_after)
+    assert reachable(fleet.catalog) == {fleet.rows[1].sha256, fleet.rows[2].sha256}
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["join", "tombstone", "restore", "retain", "collect"]), st.integers(0, 3)

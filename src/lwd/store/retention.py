@@ -32,11 +32,12 @@ class Collected(NamedTuple):
 
 def reachable(catalog: Catalog) -> set[str]:
     """Hashes of the payloads that somebody may still ask for."""
-    newest = catalog.snapshot_version()
-    rows = [entry.row for entry in catalog.snapshot_log(newest) if entry.present]
-    rows += catalog.unsnapshotted(EVERYTHING)
+    # What waits comes first: what joins or takes effect meanwhile is in the log that is read later.
+    rows = catalog.unsnapshotted(EVERYTHING)
     pending = {amendment.episode_id for amendment in catalog.amendments(pending=True)}
     rows += [row for e in pending if (row := catalog.episode(e)) is not None]
+    entries = catalog.snapshot_log(catalog.snapshot_version())
+    rows += [entry.row for entry in entries if entry.present]
     return {row.sha256 for row in rows}
 
 
