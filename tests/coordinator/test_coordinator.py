@@ -137,6 +137,23 @@ def test_a_stale_leader_cannot_commit_and_its_notices_come_again(plane, catalog,
     assert members(catalog) == [row.episode_id]
 
 
+def test_a_stale_leader_gives_nothing_up(plane, catalog, queue, produce):
+    torn = produce()
+    plane.objects.put(episode_key(torn.sha256), b"x" * torn.size_bytes)
+    queue.publish(EPISODES, b"not a notice", "poison")
+    stale = catalog.acquire_lease(LEASE, "old", 0.0)
+    token = catalog.acquire_lease(LEASE, "new", 10.0)
+    for work in (
+        lambda: reconcile(plane, stale, 0.0),
+        lambda: follow_notices(plane, stale, noticed(plane)),
+    ):
+        with pytest.raises(ConflictError, match="stale"):
+            work()
+    assert catalog.dead_letters() == []
+    reconcile(plane, token, 0.0)
+    assert [letter.episode_id for letter in catalog.dead_letters()] == [torn.episode_id]
+
+
 def test_a_leader_that_was_overtaken_steps_down(plane, config, catalog, produce):
     stop, row = threading.Event(), produce()
     with ThreadPoolExecutor(1) as pool:

@@ -101,6 +101,19 @@ def test_a_lease_is_kept_by_renewing_and_given_back_at_once(catalog, clock):
     assert catalog.acquire_lease("x", "b", 10.0) == token + 1
 
 
+def test_the_coordinator_gives_up_nothing_with_a_stale_token_and_no_member(catalog):
+    for number in (1, 2):
+        catalog.insert_episode(row(number))
+    stale = catalog.acquire_lease(COORDINATOR, "a", 0.0)
+    token = catalog.acquire_lease(COORDINATOR, "b", 10.0)
+    catalog.commit_snapshot([row(1).episode_id], token=token)
+    with pytest.raises(ConflictError, match="stale"):
+        catalog.dead_letter(row(2).episode_id, "torn", "coordinator", token=stale)
+    for number in (1, 2):
+        catalog.dead_letter(row(number).episode_id, "torn", "coordinator", token=token)
+    assert [letter.episode_id for letter in catalog.dead_letters()] == [row(2).episode_id]
+
+
 def test_reconciliation_skips_young_episodes_and_dead_letters(catalog, clock):
     catalog.insert_episode(row(1))
     catalog.insert_episode(row(2))

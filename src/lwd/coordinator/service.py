@@ -185,12 +185,12 @@ def follow_notices(plane: Plane, token: int, messages: Iterable[Message]) -> Non
 
     A kill in between brings the notices back, to find their episodes settled.
     """
-    notices = _read_notices(plane, messages)
+    notices = _read_notices(plane, token, messages)
     rows = {episode_id: plane.catalog.episode(episode_id) for episode_id in notices}
     verdicts = settle(plane, token, [row for row in rows.values() if row is not None])
     for episode_id in (name for name, row in rows.items() if row is None):
         reason = "the notice names an episode that is not in the catalog"
-        verdicts[episode_id] = _give_up(plane, episode_id, reason)
+        verdicts[episode_id] = _give_up(plane, token, episode_id, reason)
     for episode_id, about in notices.items():
         for message in about:
             _answer(message, verdicts[episode_id])
@@ -221,7 +221,7 @@ def settle(plane: Plane, token: int, rows: Sequence[EpisodeRow]) -> dict[str, Ve
     for verdict in verdicts.values():
         metrics.JUDGED.add(fate=verdict.fate.name.lower())
         if verdict.fate is Fate.DEAD:
-            _give_up(plane, verdict.episode_id, verdict.reason)
+            _give_up(plane, token, verdict.episode_id, verdict.reason)
     return verdicts
 
 
@@ -253,7 +253,9 @@ def _examine_parts(plane: Plane, row: EpisodeRow) -> Verdict:
         return Verdict(episode_id=row.episode_id, fate=Fate.WAIT, reason=str(error))
 
 
-def _read_notices(plane: Plane, messages: Iterable[Message]) -> dict[str, list[Message]]:
+def _read_notices(
+    plane: Plane, token: int, messages: Iterable[Message]
+) -> dict[str, list[Message]]:
     """Messages by episode; those that are no notices are given up."""
     notices: dict[str, list[Message]] = {}
     for message in messages:
@@ -262,13 +264,13 @@ def _read_notices(plane: Plane, messages: Iterable[Message]) -> dict[str, list[M
         except ValueError as error:
             named = message.msg_id and message.msg_id.isprintable()
             name = message.msg_id[:128] if named else sha256_of(message.data)
-            _answer(message, _give_up(plane, name, str(error)))
+            _answer(message, _give_up(plane, token, name, str(error)))
     return notices
 
 
-def _give_up(plane: Plane, episode_id: str, reason: str) -> Verdict:
+def _give_up(plane: Plane, token: int, episode_id: str, reason: str) -> Verdict:
+    plane.catalog.dead_letter(episode_id[:128], reason, "coordinator", token=token)
     log.warning("dead letter episode=%s reason=%s", episode_id, reason)
-    plane.catalog.dead_letter(episode_id[:128], reason, "coordinator")
     return Verdict(episode_id=episode_id, fate=Fate.DEAD, reason=reason)
 
 

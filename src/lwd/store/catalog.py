@@ -276,10 +276,24 @@ class Catalog:
         """Robot to the version that it reported last."""
         return self._read(policies.acting)
 
-    def dead_letter(self, episode_id: str, reason: str, where: str) -> None:
-        """Give an episode up; the first reason stays."""
+    def dead_letter(
+        self, episode_id: str, reason: str, where: str, *, token: int | None = None
+    ) -> None:
+        """Give an episode up; the first reason stays.
+
+        With the `token` of the coordinator's lease it is ConflictError if that is not the newest,
+        and a member of a snapshot is not given up.
+        """
         letter = DeadLetter(episode_id, reason, where, self._clock())
-        self._write(lambda c: dataset.give_up(c, letter))
+
+        def _give_up(connection: Connection) -> None:
+            if token is not None:
+                leases.check(connection, COORDINATOR, token)
+                if dataset.snapshot_of(connection, episode_id) is not None:
+                    return
+            dataset.give_up(connection, letter)
+
+        self._write(_give_up)
 
     def dead_letters(self) -> list[DeadLetter]:
         """All given-up episodes, oldest first."""
