@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from lwd.coordinator.service import Plane, _lead, catch_up, follow_notices, reconcile, run
+from lwd.coordinator.service import Plane, Reign, _lead, catch_up, follow_notices, reconcile, run
 from lwd.errors import ConflictError
 from lwd.store import parts
 from lwd.store.catalog import COORDINATOR as LEASE
 from lwd.store.catalog import EPISODES, Catalog
-from lwd.store.objects import episode_key
+from lwd.store.objects import Objects, episode_key
 from lwd.store.queue import Message, Queue
 from processes import COORDINATOR, wait_until
 
@@ -52,6 +52,13 @@ def announce(catalog, queue) -> None:
         catalog.mark_published([notice.outbox_id])
 
 
+def reign_of(catalog, holder: str = "me", lease_s: float = 60.0):
+    """The lease, taken."""
+    token = catalog.acquire_lease(LEASE, holder, lease_s)
+    assert token is not None
+    return Reign(catalog, holder, token, 60.0)
+
+
 def noticed(plane) -> list[Message]:
     """What a coordinator takes from the queue at a time."""
     return plane.queue.pull("coordinator", 64, 0.5)
@@ -66,9 +73,9 @@ def test_noticed_episodes_join_once_although_notices_come_twice(plane, catalog, 
     announce(catalog, queue)
     for row in rows:
         queue.publish(EPISODES, b'{"episode_id": "%s"}' % row.episode_id.encode(), "again")
-    token = catalog.acquire_lease(LEASE, "me", 10.0)
+    reign = reign_of(catalog)
     for _ in range(2):
-        follow_notices(plane, token, noticed(plane))
+        follow_notices(plane, reign, noticed(plane))
     assert sorted(members(catalog)) == sorted(row.episode_id for row in rows)
     assert catalog.dead_letters() == []
     assert queue.pull("coordinator", 10, 0.1) == []
@@ -77,10 +84,10 @@ def test_noticed_episodes_join_once_although_notices_come_twice(plane, catalog, 
 def test_a_payload_that_came_in_parts_is_joined(plane, catalog, objects, produce, payloads):
     row, other = produce(seed=1, upload=False), produce(seed=2, upload=False)
     payload = payloads[episode_key(row.sha256)]
-    token = catalog.acquire_lease(LEASE, "me", 10.0)
+    reign = reign_of(catalog)
     parts.send(objects, row.sha256, payload, part_bytes=1000)
     parts.send(objects, other.sha256, payloads[episode_key(other.sha256)][:-1], part_bytes=1000)
-    assert reconcile(plane, token, 0.0) == 1
+    assert reconcile(plane, reign, 0.0) == 1
     assert members(catalog) == [row.episode_id]
     assert objects.get(episode_key(row.sha256)) == payload
     assert parts.present(objects, row.sha256) == []
@@ -97,15 +104,15 @@ def test_poison_goes_to_the_dead_letters_and_the_others_join(plane, catalog, que
     announce(catalog, queue)
     queue.publish(EPISODES, b"\x80not a notice", "poison")
     queue.publish(EPISODES, b'{"episode_id": "stranger"}', "stranger")
-    token = catalog.acquire_lease(LEASE, "me", 10.0)
-    follow_notices(plane, token, noticed(plane))
+    reign = reign_of(catalog)
+    follow_notices(plane, reign, noticed(plane))
     assert set(members(catalog)) == {good.episode_id, last.episode_id}
     reasons = {letter.episode_id: letter.reason for letter in catalog.dead_letters()}
     assert set(reasons) == {lying.episode_id, torn.episode_id, "poison", "stranger"}
     assert "task" in reasons[lying.episode_id]
     assert "sha256" in reasons[torn.episode_id]
     assert queue.pull("coordinator", 10, 0.1) == []
-    assert reconcile(plane, token, 0.0) == 0
+    assert reconcile(plane, reign, 0.0) == 0
 
 
 def test_a_notice_whose_payload_is_late_comes_again(
@@ -114,13 +121,13 @@ def test_a_notice_whose_payload_is_late_comes_again(
     monkeypatch.setattr("lwd.coordinator.service.RETRY_S", 0.1)
     late = produce(upload=False)
     announce(catalog, queue)
-    token = catalog.acquire_lease(LEASE, "me", 60.0)
-    follow_notices(plane, token, noticed(plane))
+    reign = reign_of(catalog)
+    follow_notices(plane, reign, noticed(plane))
     assert (members(catalog), catalog.dead_letters()) == ([], [])
     ((key, payload),) = payloads.items()
     plane.objects.put(key, payload)
     wait_until(
-        lambda: follow_notices(plane, token, noticed(plane)) or members(catalog), "the notice"
+        lambda: follow_notices(plane, reign, noticed(plane)) or members(catalog), "the notice"
     )
     assert members(catalog) == [late.episode_id]
 
@@ -128,12 +135,12 @@ def test_a_notice_whose_payload_is_late_comes_again(
 def test_a_stale_leader_cannot_commit_and_its_notices_come_again(plane, catalog, queue, produce):
     row = produce()
     announce(catalog, queue)
-    stale = catalog.acquire_lease(LEASE, "old", 0.0)
-    token = catalog.acquire_lease(LEASE, "new", 10.0)
+    stale = reign_of(catalog, "old", 0.0)
+    reign = reign_of(catalog, "new")
     with pytest.raises(ConflictError, match="stale"):
         follow_notices(plane, stale, noticed(plane))
     assert members(catalog) == []
-    assert reconcile(plane, token, 0.0) == 1
+    assert reconcile(plane, reign, 0.0) == 1
     assert members(catalog) == [row.episode_id]
 
 
@@ -141,8 +148,8 @@ def test_a_stale_leader_gives_nothing_up(plane, catalog, queue, produce):
     torn = produce()
     plane.objects.put(episode_key(torn.sha256), b"x" * torn.size_bytes)
     queue.publish(EPISODES, b"not a notice", "poison")
-    stale = catalog.acquire_lease(LEASE, "old", 0.0)
-    token = catalog.acquire_lease(LEASE, "new", 10.0)
+    stale = reign_of(catalog, "old", 0.0)
+    reign = reign_of(catalog, "new")
     for work in (
         lambda: reconcile(plane, stale, 0.0),
         lambda: follow_notices(plane, stale, noticed(plane)),
@@ -150,7 +157,7 @@ def test_a_stale_leader_gives_nothing_up(plane, catalog, queue, produce):
         with pytest.raises(ConflictError, match="stale"):
             work()
     assert catalog.dead_letters() == []
-    reconcile(plane, token, 0.0)
+    reconcile(plane, reign, 0.0)
     assert [letter.episode_id for letter in catalog.dead_letters()] == [torn.episode_id]
 
 
@@ -166,6 +173,23 @@ def test_a_leader_that_was_overtaken_steps_down(plane, config, catalog, produce)
                 leading.result(20)
         finally:
             stop.set()
+
+
+def test_of_two_the_one_whose_downloads_outlast_its_lease_keeps_it(
+    coordinator, catalog, produce, monkeypatch
+):
+    get = Objects.get
+
+    def _get(self, key: str, **options) -> bytes:
+        time.sleep(0.5)
+        return get(self, key, **options)
+
+    monkeypatch.setattr(Objects, "get", _get)
+    monkeypatch.setattr("lwd.coordinator.service.DOWNLOADS", 1)
+    rows = {produce(seed=n).episode_id for n in range(5)}
+    for _ in range(2):
+        coordinator(lease_s=1.0)
+    wait_until(lambda: set(members(catalog)) == rows, "a snapshot", 30.0)
 
 
 def test_an_episode_whose_notice_was_lost_is_found(coordinator, catalog, queue, produce):

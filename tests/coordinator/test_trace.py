@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from episodes_at_rest import at_rest
 from lwd.actor.process import _note
-from lwd.coordinator.service import Plane, settle
+from lwd.coordinator.service import Plane, Reign, settle
 from lwd.edge.spool import Spool
 from lwd.edge.uploader import Uploader
 from lwd.episode import trace
@@ -45,7 +45,7 @@ def test_an_episodes_id_is_its_trace_from_the_robot_to_the_update(spans, tmp_pat
             patience_s=1.0,
             clock=rest.clock,
         )
-        settle(plane, rest.token, [row])
+        settle(plane, Reign(rest.catalog, "me", rest.token, 60.0), [row])
         options = Options(prefetcher=False)
         with Reader(
             rest.catalog, rest.objects, tmp_path / "c", horizon=10, discount=0.99, options=options

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +54,26 @@ class Plane:
     clock: Callable[[], float] = time.time
 
 
+class Reign:
+    """The lease while this process has it: kept for as long as there is work."""
+
+    def __init__(self, catalog: Catalog, holder: str, token: int, lease_s: float):
+        self.token, self.lease_s = token, lease_s
+        self._renew = partial(catalog.renew_lease, COORDINATOR, holder, token)
+        self._renewed = time.monotonic()
+
+    def keep(self) -> None:
+        """Renew the lease once a third of it is over; ConflictError if another process has it."""
+        if time.monotonic() - self._renewed > self.lease_s / 3:
+            self._renewed = time.monotonic()
+            if not self._renew(self.lease_s):
+                raise ConflictError(f"token {self.token} is not the newest any more")
+
+    def end(self) -> None:
+        """Give the lease back."""
+        self._renew(0.0)
+
+
 def run(
     config: PlaneConfig,
     stop: threading.Event | None = None,
@@ -87,17 +107,17 @@ def catch_up(config: PlaneConfig, clock: Callable[[], float] = time.time) -> int
     with _opened(config, clock) as plane:
         patience = threading.Timer(2 * SILENT_LEASES * config.lease_s, late.set)
         patience.start()
-        token = _acquire(plane.catalog, config.lease_s, holder, late)
+        reign = _acquire(plane.catalog, config.lease_s, holder, late)
         patience.cancel()
-        if token is None:
+        if reign is None:
             lease = plane.catalog.lease(COORDINATOR)
             raise ConflictError(
                 f"A coordinator is at work, {lease.holder if lease else 'another one'}: it takes "
                 "episodes into the data set as they come; see `lwd status`."
             )
-        while reconcile(plane, token, 0.0) == RECONCILE_BATCH:
-            plane.catalog.renew_lease(COORDINATOR, holder, token, config.lease_s)
-        plane.catalog.renew_lease(COORDINATOR, holder, token, 0.0)
+        while reconcile(plane, reign, 0.0) == RECONCILE_BATCH:
+            pass
+        reign.end()
         return plane.catalog.snapshot_version()
 
 
@@ -125,28 +145,23 @@ def _opened(config: PlaneConfig, clock: Callable[[], float]) -> Iterator[Plane]:
 
 def _lead(plane: Plane, config: PlaneConfig, holder: str, stop: threading.Event) -> None:
     """Wait for the lease, then work until it is lost (ConflictError) or `stop` is set."""
-    token = _acquire(plane.catalog, config.lease_s, holder, stop)
-    if token is None:
+    reign = _acquire(plane.catalog, config.lease_s, holder, stop)
+    if reign is None:
         return
-    log.info("lease acquired token=%d", token)
-    renew = partial(plane.catalog.renew_lease, COORDINATOR, holder, token)
-    renewed = time.monotonic()
-    reconciled = renewed - config.reconcile_s
+    log.info("lease acquired token=%d", reign.token)
+    reconciled = time.monotonic() - config.reconcile_s
     away = False
     while not stop.is_set():
-        if time.monotonic() - renewed > config.lease_s / 3:
-            renewed = time.monotonic()
-            if not renew(config.lease_s):
-                raise ConflictError(f"token {token} is not the newest any more")
+        reign.keep()
         if time.monotonic() - reconciled >= config.reconcile_s:
-            joined = reconcile(plane, token, config.reconcile_s)
+            joined = reconcile(plane, reign, config.reconcile_s)
             # A full batch means that more wait, as after a long outage of the queue.
             reconciled = reconciled if joined == RECONCILE_BATCH else time.monotonic()
-        away = _follow(plane, token, stop, away=away)
-    renew(0.0)
+        away = _follow(plane, reign, stop, away=away)
+    reign.end()
 
 
-def _follow(plane: Plane, token: int, stop: threading.Event, *, away: bool) -> bool:
+def _follow(plane: Plane, reign: Reign, stop: threading.Event, *, away: bool) -> bool:
     """`follow_notices`; whether the queue is away, which is said when it begins and ends."""
     try:
         messages = plane.queue.pull("coordinator", BATCH, PULL_S)
@@ -157,12 +172,12 @@ def _follow(plane: Plane, token: int, stop: threading.Event, *, away: bool) -> b
         return True
     if away:
         log.info("queue back")
-    follow_notices(plane, token, messages)
+    follow_notices(plane, reign, messages)
     return False
 
 
-def _acquire(catalog: Catalog, lease_s: float, holder: str, stop: threading.Event) -> int | None:
-    """Fencing token once the lease is free, or its holder silent for longer than it lasts.
+def _acquire(catalog: Catalog, lease_s: float, holder: str, stop: threading.Event) -> Reign | None:
+    """A reign once the lease is free, or its holder silent for longer than it lasts.
 
     A holder whose clock was wrong may have left a lease that ends in hours; who waits for it goes
     by the time that passes, not by clocks.
@@ -171,7 +186,7 @@ def _acquire(catalog: Catalog, lease_s: float, holder: str, stop: threading.Even
     while not stop.is_set():
         token = catalog.acquire_lease(COORDINATOR, holder, lease_s, silent=silent)
         if token is not None:
-            return token
+            return Reign(catalog, holder, token, lease_s)
         lease = catalog.lease(COORDINATOR)
         if lease != seen:
             seen, since = lease, time.monotonic()
@@ -180,40 +195,42 @@ def _acquire(catalog: Catalog, lease_s: float, holder: str, stop: threading.Even
     return None
 
 
-def follow_notices(plane: Plane, token: int, messages: Iterable[Message]) -> None:
+def follow_notices(plane: Plane, reign: Reign, messages: Iterable[Message]) -> None:
     """Settle the episodes of some notices, and only then acknowledge.
 
     A kill in between brings the notices back, to find their episodes settled.
     """
-    notices = _read_notices(plane, token, messages)
+    notices = _read_notices(plane, reign, messages)
     rows = {episode_id: plane.catalog.episode(episode_id) for episode_id in notices}
-    verdicts = settle(plane, token, [row for row in rows.values() if row is not None])
+    verdicts = settle(plane, reign, [row for row in rows.values() if row is not None])
     for episode_id in (name for name, row in rows.items() if row is None):
         reason = "the notice names an episode that is not in the catalog"
-        verdicts[episode_id] = _give_up(plane, token, episode_id, reason)
+        verdicts[episode_id] = _give_up(plane, reign, episode_id, reason)
     for episode_id, about in notices.items():
         for message in about:
             _answer(message, verdicts[episode_id])
 
 
-def reconcile(plane: Plane, token: int, older_than_s: float) -> int:
+def reconcile(plane: Plane, reign: Reign, older_than_s: float) -> int:
     """Settle catalogued episodes that no notice brought here; how many joined the data set."""
     rows = plane.catalog.unsnapshotted(RECONCILE_BATCH, older_than_s)
-    joined = sum(v.fate is Fate.JOIN for v in settle(plane, token, rows).values())
+    joined = sum(v.fate is Fate.JOIN for v in settle(plane, reign, rows).values())
     if joined:
         log.info("reconciled episodes=%d", joined)
     if plane.catalog.amended():
-        log.info("snapshot version=%d amended", plane.catalog.commit_snapshot([], token=token))
+        log.info(
+            "snapshot version=%d amended", plane.catalog.commit_snapshot([], token=reign.token)
+        )
     return joined
 
 
-def settle(plane: Plane, token: int, rows: Sequence[EpisodeRow]) -> dict[str, Verdict]:
+def settle(plane: Plane, reign: Reign, rows: Sequence[EpisodeRow]) -> dict[str, Verdict]:
     """Verdict by episode id, carried out: a snapshot with those that join, dead letters."""
     started = plane.clock()
-    verdicts = {v.episode_id: v for v in plane.pool.map(partial(examine, plane), rows)}
+    verdicts = {verdict.episode_id: verdict for verdict in _examined(plane, reign, rows)}
     joining = [v.episode_id for v in verdicts.values() if v.fate is Fate.JOIN]
     if joining:
-        version = plane.catalog.commit_snapshot(joining, token=token)
+        version = plane.catalog.commit_snapshot(joining, token=reign.token)
         log.info("snapshot version=%d episodes=%d", version, len(joining))
         metrics.SNAPSHOT.set(version)
         for episode_id in joining:
@@ -221,8 +238,20 @@ def settle(plane: Plane, token: int, rows: Sequence[EpisodeRow]) -> dict[str, Ve
     for verdict in verdicts.values():
         metrics.JUDGED.add(fate=verdict.fate.name.lower())
         if verdict.fate is Fate.DEAD:
-            _give_up(plane, token, verdict.episode_id, verdict.reason)
+            _give_up(plane, reign, verdict.episode_id, verdict.reason)
     return verdicts
+
+
+def _examined(plane: Plane, reign: Reign, rows: Sequence[EpisodeRow]) -> list[Verdict]:
+    """Verdicts on the rows; the lease is kept while payloads come in, however long that takes."""
+    futures = [plane.pool.submit(examine, plane, row) for row in rows]
+    try:
+        while wait(futures, reign.lease_s / 10).not_done:
+            reign.keep()
+        return [future.result() for future in futures]
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def examine(plane: Plane, row: EpisodeRow) -> Verdict:
@@ -254,7 +283,7 @@ def _examine_parts(plane: Plane, row: EpisodeRow) -> Verdict:
 
 
 def _read_notices(
-    plane: Plane, token: int, messages: Iterable[Message]
+    plane: Plane, reign: Reign, messages: Iterable[Message]
 ) -> dict[str, list[Message]]:
     """Messages by episode; those that are no notices are given up."""
     notices: dict[str, list[Message]] = {}
@@ -264,12 +293,12 @@ def _read_notices(
         except ValueError as error:
             named = message.msg_id and message.msg_id.isprintable()
             name = message.msg_id[:128] if named else sha256_of(message.data)
-            _answer(message, _give_up(plane, token, name, str(error)))
+            _answer(message, _give_up(plane, reign, name, str(error)))
     return notices
 
 
-def _give_up(plane: Plane, token: int, episode_id: str, reason: str) -> Verdict:
-    plane.catalog.dead_letter(episode_id[:128], reason, "coordinator", token=token)
+def _give_up(plane: Plane, reign: Reign, episode_id: str, reason: str) -> Verdict:
+    plane.catalog.dead_letter(episode_id[:128], reason, "coordinator", token=reign.token)
     log.warning("dead letter episode=%s reason=%s", episode_id, reason)
     return Verdict(episode_id=episode_id, fate=Fate.DEAD, reason=reason)
 
