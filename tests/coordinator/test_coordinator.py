@@ -1,5 +1,6 @@
 """The coordinator against a real queue: nothing lost, nothing twice, one leader, poison aside."""
 
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from lwd.cli import main
 from lwd.coordinator.service import Plane, Reign, _lead, catch_up, follow_notices, reconcile, run
+from lwd.coordinator.snapshots import Fate
 from lwd.errors import ConflictError
 from lwd.store import parts
 from lwd.store.catalog import COORDINATOR as LEASE
@@ -64,6 +67,12 @@ def noticed(plane) -> list[Message]:
     return plane.queue.pull("coordinator", 64, 0.5)
 
 
+def reconciled(plane, reign) -> int:
+    """How many joined that no notice brought."""
+    verdicts, _ = reconcile(plane, reign, 0.0)
+    return sum(verdict.fate is Fate.JOIN for verdict in verdicts)
+
+
 def members(catalog) -> list[str]:
     return [row.episode_id for row in catalog.snapshot_episodes(catalog.snapshot_version())]
 
@@ -87,7 +96,7 @@ def test_a_payload_that_came_in_parts_is_joined(plane, catalog, objects, produce
     reign = reign_of(catalog)
     parts.send(objects, row.sha256, payload, part_bytes=1000)
     parts.send(objects, other.sha256, payloads[episode_key(other.sha256)][:-1], part_bytes=1000)
-    assert reconcile(plane, reign, 0.0) == 1
+    assert reconciled(plane, reign) == 1
     assert members(catalog) == [row.episode_id]
     assert objects.get(episode_key(row.sha256)) == payload
     assert parts.present(objects, row.sha256) == []
@@ -112,7 +121,7 @@ def test_poison_goes_to_the_dead_letters_and_the_others_join(plane, catalog, que
     assert "task" in reasons[lying.episode_id]
     assert "sha256" in reasons[torn.episode_id]
     assert queue.pull("coordinator", 10, 0.1) == []
-    assert reconcile(plane, reign, 0.0) == 0
+    assert reconciled(plane, reign) == 0
 
 
 def test_a_notice_whose_payload_is_late_comes_again(
@@ -140,7 +149,7 @@ def test_a_stale_leader_cannot_commit_and_its_notices_come_again(plane, catalog,
     with pytest.raises(ConflictError, match="stale"):
         follow_notices(plane, stale, noticed(plane))
     assert members(catalog) == []
-    assert reconcile(plane, reign, 0.0) == 1
+    assert reconciled(plane, reign) == 1
     assert members(catalog) == [row.episode_id]
 
 
@@ -211,15 +220,34 @@ def test_without_a_queue_episodes_still_join(coordinator, catalog, produce, capl
 
 def test_what_is_there_can_be_taken_in_once_without_a_queue(config, catalog, produce, monkeypatch):
     rows = {produce(seed=n).episode_id for n in range(3)}
-    assert catch_up(config) == 1
+    assert catch_up(config) == (1, [])
     assert set(members(catalog)) == rows
-    assert catch_up(config) == 1
+    assert catch_up(config) == (1, [])
     catalog.acquire_lease(LEASE, "another", 60.0)
     monkeypatch.setattr(
         "lwd.coordinator.service._acquire", lambda *_: None
     )  # it never falls silent
     with pytest.raises(ConflictError, match="at work, another: it takes"):
         catch_up(config)
+
+
+def test_one_that_waits_keeps_nobody_else_out(config, catalog, produce, monkeypatch, capsys):
+    monkeypatch.setattr("lwd.coordinator.service.RECONCILE_BATCH", 4)
+    rows = [produce(seed=n, upload=n != 1) for n in range(10)]
+    monkeypatch.setattr(sys, "argv", ["lwd", "coordinator", "--once", "--root", str(config.root)])
+    with pytest.raises(SystemExit, match=f"still wait: 1; .*{rows[1].sha256} is not there yet"):
+        main()
+    assert "at version 3" in capsys.readouterr().out
+    assert set(members(catalog)) == {row.episode_id for row in rows} - {rows[1].episode_id}
+
+
+def test_what_waits_longest_keeps_nobody_else_out(coordinator, catalog, produce, monkeypatch):
+    monkeypatch.setattr("lwd.coordinator.service.RECONCILE_BATCH", 2)
+    rows = [produce(seed=n, upload=n > 3) for n in range(6)]
+    coordinator(patience_s=600.0)
+    wait_until(lambda: len(members(catalog)) == 2, "those whose payloads are there")
+    assert catalog.count_unsnapshotted() == 4
+    assert set(members(catalog)) == {row.episode_id for row in rows[4:]}
 
 
 def test_a_payload_that_never_comes_is_given_up(coordinator, catalog, produce):

@@ -172,6 +172,21 @@ def test_a_dead_letter_can_wait_again(fleet):
     assert [r.episode_id for r in fleet.catalog.unsnapshotted(9)] == [row(1).episode_id]
 
 
+def test_what_waits_can_be_read_in_parts(fleet, clock):
+    for number in (2, 1, 3):
+        fleet.catalog.insert_episode(row(number))
+    clock.now += 1.0
+    fleet.catalog.insert_episode(row(0))
+    clock.now += 1.0
+    fleet.catalog.dead_letter(row(2).episode_id, "torn", "coordinator")
+    fleet.catalog.revive(row(2).episode_id)
+    found = fleet.catalog.unsnapshotted(1)
+    while rest := fleet.catalog.unsnapshotted(1, after=found[-1]):
+        found += rest
+    assert [int(r.episode_id, 16) for r in found] == [1, 3, 0, 2]
+    assert [r.inserted_at for r in found] == [1000.0, 1000.0, 1001.0, 1002.0]
+
+
 def test_an_episode_from_the_future_waits_for_nobodys_clock(fleet, clock):
     clock.now += 7200  # the service's clock is wrong
     fleet.catalog.insert_episode(row(1))

@@ -1,5 +1,6 @@
 """Every process of the system, and the demo that starts them all."""
 
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -207,12 +208,17 @@ def coordinator(plane: Plane = PlaneConfig(), once: bool = False) -> None:  # no
 
     Args:
         plane: Which catalog, object store and queue.
-        once: Only take in what is there, which needs no queue, and end.
+        once: Only take in what is there, which needs no queue, and end; the exit status is 0 if
+            nothing waits any more.
     """
     from lwd.coordinator.service import catch_up, run
 
     if once:
-        print(f"the data set is at version {catch_up(plane)}")
+        version, waiting = catch_up(plane)
+        print(f"the data set is at version {version}")
+        if waiting:
+            first = f"{waiting[0].episode_id}: {waiting[0].reason}"
+            sys.exit(f"lwd: episodes that still wait: {len(waiting)}; the first, {first}")
         return
     expose(plane.metrics_port)
     run(plane)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from lwd.config import PlaneConfig
 from lwd.coordinator.snapshots import (
@@ -98,8 +99,17 @@ def run(
                 stop.wait(1.0)
 
 
-def catch_up(config: PlaneConfig, clock: Callable[[], float] = time.time) -> int:
-    """Settle every episode that is catalogued, without a queue, and end; the newest version.
+class CaughtUp(NamedTuple):
+    """What `catch_up` came to."""
+
+    version: int
+    """Newest version of the data set."""
+    waiting: list[Verdict]
+    """On the episodes that could not be settled yet, with what they wait for."""
+
+
+def catch_up(config: PlaneConfig, clock: Callable[[], float] = time.time) -> CaughtUp:
+    """Settle every episode that is catalogued, without a queue, and end.
 
     ConflictError if a coordinator is at work, which does this by itself.
     """
@@ -115,10 +125,14 @@ def catch_up(config: PlaneConfig, clock: Callable[[], float] = time.time) -> int
                 f"A coordinator is at work, {lease.holder if lease else 'another one'}: it takes "
                 "episodes into the data set as they come; see `lwd status`."
             )
-        while reconcile(plane, reign, 0.0) == RECONCILE_BATCH:
-            pass
+        waiting, last = [], None
+        while True:
+            verdicts, last = reconcile(plane, reign, 0.0, last)
+            waiting += [verdict for verdict in verdicts if verdict.fate is Fate.WAIT]
+            if last is None:
+                break
         reign.end()
-        return plane.catalog.snapshot_version()
+        return CaughtUp(plane.catalog.snapshot_version(), waiting)
 
 
 def _name() -> str:
@@ -149,14 +163,12 @@ def _lead(plane: Plane, config: PlaneConfig, holder: str, stop: threading.Event)
     if reign is None:
         return
     log.info("lease acquired token=%d", reign.token)
-    reconciled = time.monotonic() - config.reconcile_s
-    away = False
+    due, last, away = time.monotonic(), None, False
     while not stop.is_set():
         reign.keep()
-        if time.monotonic() - reconciled >= config.reconcile_s:
-            joined = reconcile(plane, reign, config.reconcile_s)
-            # A full batch means that more wait, as after a long outage of the queue.
-            reconciled = reconciled if joined == RECONCILE_BATCH else time.monotonic()
+        if time.monotonic() >= due:
+            _, last = reconcile(plane, reign, config.reconcile_s, last)
+            due = due if last else time.monotonic() + config.reconcile_s
         away = _follow(plane, reign, stop, away=away)
     reign.end()
 
@@ -211,17 +223,19 @@ def follow_notices(plane: Plane, reign: Reign, messages: Iterable[Message]) -> N
             _answer(message, verdicts[episode_id])
 
 
-def reconcile(plane: Plane, reign: Reign, older_than_s: float) -> int:
-    """Settle catalogued episodes that no notice brought here; how many joined the data set."""
-    rows = plane.catalog.unsnapshotted(RECONCILE_BATCH, older_than_s)
-    joined = sum(v.fate is Fate.JOIN for v in settle(plane, reign, rows).values())
-    if joined:
+def reconcile(
+    plane: Plane, reign: Reign, older_than_s: float, after: EpisodeRow | None = None
+) -> tuple[list[Verdict], EpisodeRow | None]:
+    """Settle the oldest catalogued episodes that no notice brought here, of those that come `after`
+    one; verdicts, and the last one if more may follow."""
+    rows = plane.catalog.unsnapshotted(RECONCILE_BATCH, older_than_s, after=after)
+    verdicts = list(settle(plane, reign, rows).values())
+    if joined := sum(verdict.fate is Fate.JOIN for verdict in verdicts):
         log.info("reconciled episodes=%d", joined)
     if plane.catalog.amended():
-        log.info(
-            "snapshot version=%d amended", plane.catalog.commit_snapshot([], token=reign.token)
-        )
-    return joined
+        version = plane.catalog.commit_snapshot([], token=reign.token)
+        log.info("snapshot version=%d amended", version)
+    return verdicts, rows[-1] if len(rows) == RECONCILE_BATCH else None
 
 
 def settle(plane: Plane, reign: Reign, rows: Sequence[EpisodeRow]) -> dict[str, Verdict]:

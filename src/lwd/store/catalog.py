@@ -111,11 +111,19 @@ class Catalog:
 
         return self._write(_commit)
 
-    def unsnapshotted(self, limit: int, older_than_s: float = 0.0) -> list[EpisodeRow]:
-        """Oldest catalogued episodes that are neither in a snapshot nor a dead letter."""
+    def unsnapshotted(
+        self, limit: int, older_than_s: float = 0.0, *, after: EpisodeRow | None = None
+    ) -> list[EpisodeRow]:
+        """Oldest catalogued episodes that are neither in a snapshot nor a dead letter.
+
+        To go on with those that follow, give the last one as `after`. A dead letter that was
+        revived counts as inserted then.
+        """
         now = self._clock()
         before = now - older_than_s
-        return self._read(lambda c: dataset.unsnapshotted(c, limit, before=before, now=now))
+        return self._read(
+            lambda c: dataset.unsnapshotted(c, limit, before=before, now=now, after=after)
+        )
 
     def count_unsnapshotted(self) -> int:
         """Number of catalogued episodes that are neither in a snapshot nor a dead letter."""

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, or_, select
+from sqlalchemy import (
+    Connection,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+)
 
 from lwd.errors import ConflictError, IntegrityError, unknown
 from lwd.store import outbox, pointers
@@ -70,18 +81,21 @@ def commit_snapshot(
 
 
 def unsnapshotted(
-    connection: Connection, limit: int, *, before: float, now: float
+    connection: Connection, limit: int, *, before: float, now: float, after: EpisodeRow | None
 ) -> list[EpisodeRow]:
-    """Oldest episodes inserted until `before` that neither joined nor are dead letters.
+    """Oldest episodes inserted until `before` that neither joined nor are dead letters, of those
+    that come `after` one.
 
     One from the future was inserted by a process with another clock: nobody knows its age.
     """
     c = waiting.c
-    query = select(episodes).join(waiting, c.episode_id == episodes.c.episode_id)
-    query = query.where(or_(c.inserted_at <= before, c.inserted_at > now)).order_by(
-        c.inserted_at, c.episode_id
-    )
-    return rows_of(connection, query.limit(limit))
+    others = [column for column in episodes.c if column is not episodes.c.inserted_at]
+    query = select(*others, c.inserted_at).join(waiting, c.episode_id == episodes.c.episode_id)
+    query = query.where(or_(c.inserted_at <= before, c.inserted_at > now))
+    if after is not None:
+        place = tuple_(c.inserted_at, c.episode_id)
+        query = query.where(place > (after.inserted_at, after.episode_id))
+    return rows_of(connection, query.order_by(c.inserted_at, c.episode_id).limit(limit))
 
 
 def count_unsnapshotted(connection: Connection) -> int:
