@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import create_engine, text
 
-from lwd.chaos.audit import Evidence, Member, audit
+from lwd.chaos.audit import Evidence, Member, Report, audit
 from lwd.chaos.gather import Witnesses, gather
 from lwd.chaos.witness import Journal
 from lwd.edge.announce import describe
@@ -29,6 +29,10 @@ FINE = Evidence(
         {"started": "learner"},
         {"bound": 1, "drew": ["a"]},
     ],
+    asked={"robot": 4},
+    saved={"robot": 4},
+    planned=(9, 8),
+    happened=(9, 4),
 )
 
 
@@ -55,6 +59,16 @@ def test_what_is_fine_is_clean_although_one_episode_was_never_promised():
         ({"readings": [{"bound": 1, "drew": ["e"]}]}, 0, 0, "1 samples came from outside"),
         ({"readings": [{"bound": 2, "holds": 3, "distinct": 3}]}, 0, 0, "a reader holds"),
         ({"readings": [{"bound": 2, "holds": 4, "distinct": 3}]}, 0, 0, "a reader holds"),
+        ({"readings": FINE.readings[:3]}, 0, 0, "never bound version 2 (last 1)"),
+        ({"readings": ()}, 0, 0, "never bound version 2 (last 0)"),
+        ({"readings": [{"bound": 2}]}, 0, 0, "drew no batch"),
+        ({"acknowledged": frozenset()}, 0, 0, "no robot has saved"),
+        ({"saved": {"robot": 3}}, 0, 0, "robot saved 3 of 4 episodes"),
+        ({"saved": {}}, 0, 0, "robot saved 0 of 4 episodes"),
+        ({"followers": {"robot"}}, 0, 0, "acted with no policy: robot"),
+        ({"happened": (8, 8)}, 0, 0, "8 of 9 kills happened"),
+        ({"happened": (9, 3)}, 0, 0, "3 of 8 other faults happened"),
+        ({"crashes": {"queue": 1, "edge": 2}}, 0, 0, "3 processes ended by themselves: edge 2"),
     ],
 )
 def test_what_is_wrong_is_found(changes, lost, doubled, says):
@@ -67,6 +81,7 @@ def test_what_is_wrong_is_found(changes, lost, doubled, says):
 ACTED = replace(
     FINE,
     policies={1: "one", 2: "two"},
+    followers={"arm-1", "arm-2"},
     acted={"arm-1": [(1, "one"), (1, "one"), (2, "two")], "arm-2": [(2, "two")]},
     made_by={"a": ("arm-1", 1), "b": ("arm-2", 2), "c": ("somebody who has no policy", 0)},
 )
@@ -98,7 +113,8 @@ def test_damage_on_purpose_counts_as_lost_unless_somebody_noticed():
     assert (noticed.lost, noticed.corrupted, noticed.repaired, noticed.clean) == (0, 1, 0, True)
     healed = audit(replace(FINE, damaged=frozenset("A"), found=frozenset("A")))
     assert (healed.in_snapshots, healed.corrupted, healed.repaired) == (3, 1, 1)
-    given_up = replace(FINE, members=FINE.members[1:], sizes=[(1, 1), (2, 2)], readings=())
+    given_up = replace(FINE, members=FINE.members[1:], sizes=[(1, 1), (2, 2)])
+    given_up = replace(given_up, readings=[{"bound": 2, "drew": ["b"]}])
     given_up = replace(given_up, damaged=frozenset("A"), dead={"a": "sha256"})
     assert (audit(given_up).lost, audit(given_up).clean) == (0, True)
     assert audit(replace(given_up, damaged=frozenset())).lost == 1
@@ -108,7 +124,12 @@ def test_damage_on_purpose_counts_as_lost_unless_somebody_noticed():
 def storm(tmp_path):
     """A catalog at which four acknowledged episodes have arrived, and its witnesses."""
     url, objects = f"sqlite:///{tmp_path}/catalog.db", Objects((tmp_path / "objects").as_uri())
-    with Journal(tmp_path / "witness") as journal, Catalog(url) as catalog:
+    readings = tmp_path / "learner"
+    with (
+        Journal(tmp_path / "witness") as journal,
+        Journal(readings) as reader,
+        Catalog(url) as catalog,
+    ):
         token = catalog.acquire_lease(COORDINATOR, "me", 60.0)
         assert token is not None
         for seed in range(4):
@@ -121,8 +142,15 @@ def storm(tmp_path):
             catalog.insert_episode(row)
             catalog.commit_snapshot([row.episode_id], token=token)
             journal.write(saved=header.episode_id)
-        witnesses = Witnesses([tmp_path / "witness"], [], tmp_path / "none", tmp_path / "spool")
-        yield catalog, objects, lambda: audit(gather(catalog, objects, witnesses, after=0))
+        reader.write(bound=4, drew=[header.episode_id])
+        none, spools = tmp_path / "none", tmp_path / "spool"
+        witnesses = Witnesses([tmp_path / "witness"], [readings], none, spools)
+
+        def _report() -> Report:
+            evidence = gather(catalog, objects, witnesses, after=0)
+            return audit(replace(evidence, asked={"witness": 4}))
+
+        yield catalog, objects, _report
 
 
 def execute(catalog: Catalog, *statements: str) -> None:

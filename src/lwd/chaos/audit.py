@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 MOST_SHOWN = 5
 """Ids that a finding names; the evidence has all."""
+LEAST_FAULTS = 0.5
+"""Share of the planned faults that must have happened: one whose victim is down, or that finds no
+notice to catch, does not."""
 
 
 class Member(NamedTuple):
@@ -53,6 +56,18 @@ class Evidence:
     """Member to its robot and the version that its row names."""
     whereabouts: Mapping[str, str] = field(default_factory=dict)
     """For acknowledged episodes that are in no snapshot: where they are."""
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """Robot to how many episodes it was to make."""
+    saved: Mapping[str, int] = field(default_factory=dict)
+    """Robot to how many it made."""
+    followers: Set[str] = frozenset()
+    """Robots that were to act with published policies."""
+    planned: tuple[int, int] = (0, 0)
+    """Kills and other faults that were to happen."""
+    happened: tuple[int, int] = (0, 0)
+    """Kills and other faults that did."""
+    crashes: Mapping[str, int] = field(default_factory=dict)
+    """Ends of processes that nobody ordered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +88,7 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was lost, doubled or otherwise wrong."""
+        """Whether all happened that had to, and nothing was lost, doubled or otherwise wrong."""
         return not (self.lost or self.doubled or self.findings)
 
 
@@ -85,6 +100,7 @@ def audit(evidence: Evidence) -> Report:
     lost = {e for e in evidence.acknowledged if not times[e]} - known | broken
     doubled = {e for e, count in times.items() if count > 1} | _same_scene(evidence)
     findings = [
+        *_storm_findings(evidence),
         *_lost_findings(evidence, lost, broken),
         *_named("episodes are in the snapshots more than once", doubled),
         *_named("episodes are in the snapshots that no robot made", times.keys() - evidence.begun),
@@ -102,6 +118,30 @@ def audit(evidence: Evidence) -> Report:
         repaired=len(evidence.damaged - {evidence.hashes.get(e) for e in known}),
         findings=tuple(findings),
     )
+
+
+def _storm_findings(evidence: Evidence) -> Iterable[str]:
+    """A storm in which little happened proves little."""
+    if not evidence.acknowledged:
+        yield "no robot has saved an episode"
+    for robot, asked in evidence.asked.items():
+        if (saved := evidence.saved.get(robot, 0)) < asked:
+            yield f"{robot} saved {saved} of {asked} episodes"
+    yield from _named("robots acted with no policy", evidence.followers - evidence.acted.keys())
+    newest = max((version for version, _ in evidence.sizes), default=0)
+    bound = max((reading.get("bound", 0) for reading in evidence.readings), default=0)
+    if bound < newest:
+        yield f"the reader never bound version {newest} (last {bound})"
+    if not any("drew" in reading for reading in evidence.readings):
+        yield "the reader drew no batch"
+    (kills, faults), (killed, broken) = evidence.planned, evidence.happened
+    if killed < kills:
+        yield f"{killed} of {kills} kills happened"
+    if broken < LEAST_FAULTS * faults:
+        yield f"{broken} of {faults} other faults happened"
+    if evidence.crashes:
+        ended = ", ".join(f"{name} {n}" for name, n in sorted(evidence.crashes.items()))
+        yield f"{sum(evidence.crashes.values())} processes ended by themselves: {ended}"
 
 
 def _known_damage(evidence: Evidence) -> set[str]:

@@ -1,5 +1,6 @@
 """Collects the evidence after the storm: catalog, object store, spools, and what was witnessed."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,14 +48,15 @@ def gather(
     members = [Member(number, row.episode_id, row.sha256) for number, row in numbers]
     rows = [row for _, row in numbers]
     faults, scenes = inspect(objects, rows)
-    said = [entry for path in witnesses.robots for entry in entries(path)]
-    acknowledged = frozenset(entry["saved"] for entry in said if "saved" in entry)
+    said = [(path.name, entry) for path in witnesses.robots for entry in entries(path)]
+    promised = {entry["saved"]: robot for robot, entry in said if "saved" in entry}
+    acknowledged = frozenset(promised)
     dead = {letter.episode_id: letter.reason for letter in catalog.dead_letters()}
     missing = acknowledged - {row.episode_id for row in rows}
     elsewhere = {e: row for e in missing | dead.keys() if (row := catalog.episode(e))}
     return Evidence(
         acknowledged=acknowledged,
-        begun=frozenset(entry["begun"] for entry in said if "begun" in entry),
+        begun=frozenset(entry["begun"] for _, entry in said if "begun" in entry),
         sizes=sizes,
         members=members,
         faults=faults,
@@ -69,6 +71,7 @@ def gather(
         acted={path.name: acts for path in witnesses.robots if (acts := _acts(path))},
         made_by={row.episode_id: (row.robot, row.policy_version) for row in rows},
         whereabouts=_whereabouts(missing, dead, elsewhere, witnesses.spools),
+        saved=Counter(({row.episode_id: row.robot for row in rows} | promised).values()),
     )
 
 

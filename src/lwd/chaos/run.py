@@ -16,7 +16,7 @@ from lwd.chaos.gather import Witnesses, gather
 from lwd.chaos.inject import Ground, Injector
 from lwd.chaos.links import Links
 from lwd.chaos.packets import Radio, inside, radio
-from lwd.chaos.plan import Fault, Targets, plan
+from lwd.chaos.plan import Fault, Kind, Targets, plan
 from lwd.chaos.policy import expected
 from lwd.chaos.robot import TICKS
 from lwd.chaos.witness import Journal
@@ -126,7 +126,7 @@ def run(config: ChaosConfig) -> Result:
                 lambda: _bound(_witnesses(root)) == version(),
                 lambda: _bound(_witnesses(root)),
             )
-        evidence = _evidence(config, ground, root, before, found)
+        evidence = _evidence(config, injector, root, before, found)
         report = audit(evidence)
     return Result(
         report=report,
@@ -239,8 +239,8 @@ def _commands(
 
 
 def _role(config: ChaosConfig, plane: PlaneConfig, name: str, work: str, index: int) -> Role:
-    """A worker's settings; robots share the episodes and take about as long as the storm."""
-    episodes = config.episodes // config.robots + (index < config.episodes % config.robots)
+    """A worker's settings; robots take about as long as the storm."""
+    episodes = _share(config, index)
     return Role(
         name=name,
         work=work,
@@ -253,6 +253,11 @@ def _role(config: ChaosConfig, plane: PlaneConfig, name: str, work: str, index: 
         tick_s=config.storm_s / max(episodes, 1) / TICKS,
         simulated=config.simulated,
     )
+
+
+def _share(config: ChaosConfig, index: int) -> int:
+    """Episodes that a robot has to make of all."""
+    return config.episodes // config.robots + (index < config.episodes % config.robots)
 
 
 def _all_here(plane: PlaneConfig) -> bool:
@@ -331,13 +336,23 @@ def heal(ground: Ground) -> frozenset[str]:
 
 
 def _evidence(
-    config: ChaosConfig, ground: Ground, root: Path, before: int, found: frozenset[str]
+    config: ChaosConfig, injector: Injector, root: Path, before: int, found: frozenset[str]
 ) -> Evidence:
-    return gather(
+    ground, done = injector.ground, injector.done
+    evidence = gather(
         ground.catalog,
         ground.objects,
         _witnesses(root),
         after=before,
         found=found,
         policies=expected(config.seed, ground.catalog.list_weights()),
+    )
+    asked = {f"{ROBOT}{n}": _share(config, n) for n in range(config.robots)}
+    return replace(
+        evidence,
+        asked=asked,
+        followers=set() if config.simulated else {name for name, n in asked.items() if n},
+        planned=(config.kills, config.faults),
+        happened=(done[Kind.KILL], done.total() - done[Kind.KILL]),
+        crashes=ground.fleet.crashes,
     )
