@@ -244,6 +244,42 @@ def test_a_lost_payload_is_black_and_asked_for_once(plane, opened, caplog) -> No
     assert caplog.text.count("lost payload") == 1
 
 
+@pytest.fixture
+def flipped(plane, monkeypatch) -> Callable[[int], None]:
+    """Lets the next so many downloads come with a wrong byte."""
+    whole, left = plane.objects._chunks, []
+
+    def damaged(key: str) -> Iterator[bytes]:
+        flip = bool(left) and left.pop()
+        for number, chunk in enumerate(whole(key)):
+            yield bytes([chunk[0] ^ 1]) + chunk[1:] if flip and number == 0 else chunk
+
+    monkeypatch.setattr(plane.objects, "_chunks", damaged)
+    return lambda count: left.extend(count * [True])
+
+
+def test_a_download_that_came_damaged_is_tried_again(plane, opened, flipped, caplog) -> None:
+    episode = seen()
+    row = plane.put(episode)
+    flipped(1)
+    (images,) = opened().read([row.sha256], [at(5)], ["head"])
+    np.testing.assert_array_equal(images.pixels["head"][0], pixels(episode, "head", 5))
+    assert images.there["head"].all()
+    assert "lost payload" not in caplog.text
+
+
+def test_a_payload_that_comes_damaged_every_time_is_lost(plane, opened, flipped, caplog) -> None:
+    damaged, whole = plane.put(seen()), plane.put(seen(seed=1))
+    reader, waits = opened(sleep=lambda seconds: waits.append(seconds)), []
+    reader.read([whole.sha256], [at(0)], ["head"])
+    flipped(ATTEMPTS)
+    for _ in range(2):
+        (images,) = reader.read([damaged.sha256, whole.sha256], [at(0, 0)], ["head"])
+        assert images.there["head"].tolist() == [False, True]
+    assert len(waits) == ATTEMPTS - 1
+    assert caplog.text.count("lost payload") == 1
+
+
 def test_a_store_that_stays_away_is_an_error_that_says_so(plane, opened, monkeypatch) -> None:
     row, waits = plane.put(seen()), []
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,11 +107,25 @@ def test_retries_are_bounded_then_rest_then_go_on(plane, fleet) -> None:
 def test_restart_keeps_whole_files_and_drops_parts(plane, fleet) -> None:
     rows = [plane.put(episode) for episode in fleet]
     downloader(plane).step(rows[:2], 0)
-    part = plane.folder / "cache" / ".abc.arrow.1.part"
+    with subprocess.Popen([sys.executable, "-c", ""]) as killed:
+        part = plane.folder / "cache" / f".abc.arrow.{killed.pid}.part"
     part.write_bytes(b"half")
     again = downloader(plane)
     assert set(again.local) == {row.sha256 for row in rows[:2]}
     assert not part.exists()
+
+
+def test_a_restart_leaves_alone_what_a_live_process_downloads(plane, fleet, monkeypatch) -> None:
+    row, whole = plane.put(fleet[0]), plane.objects._chunks
+
+    def meanwhile(key: str) -> Iterator[bytes]:
+        yield from whole(key)
+        downloader(plane)
+
+    monkeypatch.setattr(plane.objects, "_chunks", meanwhile)
+    path = local_path(plane.folder / "cache", row.sha256)
+    plane.objects.get_to(episode_key(row.sha256), path, sha256=row.sha256)
+    assert path.stat().st_size == row.size_bytes
 
 
 def test_inbox_hears_progress_damage_and_the_end() -> None:

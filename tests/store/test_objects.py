@@ -3,8 +3,11 @@
 import hashlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import obstore
 import pytest
@@ -60,6 +63,20 @@ def test_a_download_appears_only_when_its_hash_is_right(objects, tmp_path):
     objects.get_to("episodes/x", path, sha256=sha256_of(DATA))
     assert path.read_bytes() == DATA
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_disk_that_is_full_is_not_blamed_on_the_store(tmp_path, monkeypatch):
+    objects = Objects("memory:///")
+    objects.put("episodes/x", DATA)
+
+    @contextmanager
+    def full(path: Path) -> Iterator[BinaryIO]:
+        with open("/dev/full", "wb", buffering=0) as file:
+            yield file
+
+    monkeypatch.setattr("lwd.store.objects.written_aside", full)
+    with pytest.raises(OSError, match="No space left"):
+        objects.get_to("episodes/x", tmp_path / "x", sha256=sha256_of(DATA))
 
 
 WRITER = """

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import simplejpeg
 
-from lwd.errors import ConfigError, IntegrityError, ServiceError
+from lwd.errors import ConfigError, IntegrityError, MissingError, ServiceError
 from lwd.models.inputs.images import resize_with_pad
 from lwd.replay.cache import Cache
 from lwd.store import metrics
@@ -260,7 +260,7 @@ class ImageReader:
         missing, failures = [sha256 for sha256 in wanted if not self._have(sha256)], 0
         while missing:
             failures += 1
-            reasons = self._fetch(missing, wanted.keys())
+            reasons = self._fetch(missing, wanted.keys(), last=failures == ATTEMPTS)
             missing = [sha256 for sha256 in missing if not self._have(sha256)]
             if missing and failures == ATTEMPTS:
                 raise ServiceError(
@@ -291,14 +291,16 @@ class ImageReader:
         self._cache.touch(sha256)
         return True
 
-    def _fetch(self, missing: Sequence[str], needed: Set[str]) -> list[str]:
-        """Download; the reasons of those that failed."""
+    def _fetch(self, missing: Sequence[str], needed: Set[str], *, last: bool) -> list[str]:
+        """Download; the reasons of those that failed. What is damaged at the last try is lost."""
         try:
             size = sum(self._pool.map(self._size_of, missing))
         except ServiceError as error:
             return [str(error)]
         self._cache.make_room(size, needed | self._ahead())
-        return [reason for reason in self._pool.map(self._fetch_one, missing) if reason]
+        lost = IntegrityError if last else MissingError
+        reasons = self._pool.map(lambda sha256: self._fetch_one(sha256, lost), missing)
+        return [reason for reason in reasons if reason]
 
     def _size_of(self, sha256: str) -> int:
         """Bytes of a payload in the store, 0 if it is not there."""
@@ -307,15 +309,15 @@ class ImageReader:
         except IntegrityError:
             return 0
 
-    def _fetch_one(self, sha256: str) -> str:
+    def _fetch_one(self, sha256: str, lost: type[IntegrityError]) -> str:
         """Download one payload; the reason if that failed and may go better the next time."""
         try:
             self._objects.get_to(episode_key(sha256), self._cache.path(sha256), sha256=sha256)
-        except IntegrityError as error:
+        except (IntegrityError, ServiceError, OSError) as error:
+            if not isinstance(error, lost):
+                return str(error)
             log.error("lost payload sha256=%s reason=%s", sha256, error)
             self._lost.add(sha256)
-        except (ServiceError, OSError) as error:
-            return str(error)
         return ""
 
 

@@ -24,6 +24,7 @@ from lwd.replay.cache import Cache
 from lwd.replay.order import START, position, trained_on, without
 from lwd.store.backoff import Backoff
 from lwd.store.catalog import Catalog
+from lwd.store.disk import clear_left_aside
 from lwd.store.history import Entry
 from lwd.store.objects import Objects, episode_key
 from lwd.store.process import stop_on_signals
@@ -123,8 +124,7 @@ class Downloader:
 
     def __post_init__(self) -> None:
         self._cache = Cache(Path(self.settings.cache_dir), self.settings.cache_bytes)
-        for part in self._cache.folder.glob(".*.part"):
-            part.unlink(missing_ok=True)
+        clear_left_aside(self._cache.folder)
         self._look()
 
     def forget(self, sha256: str) -> None:

@@ -47,6 +47,14 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def clear_left_aside(folder: Path) -> None:
+    """Delete what killed processes were writing aside; what a live one writes stays."""
+    for aside in folder.glob(".*.part"):
+        pid = aside.name.split(".")[-2]
+        if not Path("/proc", pid).exists():
+            aside.unlink(missing_ok=True)
+
+
 def make_folder(folder: Path) -> Path:
     """Create `folder` and check that this process can write there (ServiceError says why not)."""
     try:

@@ -92,21 +92,19 @@ class Objects:
 
     def get(self, key: str, *, sha256: str | None = None) -> bytes:
         """The whole object; IntegrityError if it has another hash than the one given."""
-        with self._missing_or_gone(), clear_object_errors(self.url, key):
-            data = b"".join(self._chunks(key))
+        data = b"".join(self._chunks(key))
         if sha256 is not None:
             self._compare(key, sha256_of(data), sha256)
         return data
 
     def get_to(self, key: str, path: Path, *, sha256: str) -> None:
-        """Download to `path`, which appears only once the hash is right (else IntegrityError)."""
+        """Download to `path`, which appears only once the hash is right (else IntegrityError).
+
+        OSError if this machine cannot write it.
+        """
         digest = hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            self._missing_or_gone(),
-            clear_object_errors(self.url, key),
-            written_aside(path) as file,
-        ):
+        with written_aside(path) as file:
             for chunk in self._chunks(key):
                 digest.update(chunk)
                 file.write(chunk)
@@ -114,8 +112,7 @@ class Objects:
 
     def get_range(self, key: str, offset: int, size: int) -> bytes:
         """Bytes [offset, offset + size); IntegrityError if the object ends before."""
-        with self._missing_or_gone(), clear_object_errors(self.url, key):
-            data = b"".join(self._chunks(key, offset, size))
+        data = b"".join(self._chunks(key, offset, size))
         if len(data) != size:
             raise IntegrityError(f"Object {key} in {self.url} ends before {offset + size} bytes.")
         return data
@@ -159,20 +156,21 @@ class Objects:
         """The object's bytes, or `size` of them from `start` on, piece by piece; a connection that
         breaks goes on where it broke."""
         done, failures = start, 0
-        while size is None or done < start + size:
-            here: GetOptions | None = {"range": {"offset": done}} if done else None
-            if size is not None:
-                here = {"range": (done, start + size)}
-            try:
-                for chunk in obstore.get(self._store, key, options=here).stream():
-                    done, failures = done + len(chunk), 0
-                    yield chunk
-                return
-            except GenericError as error:
-                failures += 1
-                if failures > RESUMPTIONS:
-                    raise
-                log.debug("download goes on key=%s at=%d reason=%.200s", key, done, error)
+        with self._missing_or_gone(), clear_object_errors(self.url, key):
+            while size is None or done < start + size:
+                here: GetOptions | None = {"range": {"offset": done}} if done else None
+                if size is not None:
+                    here = {"range": (done, start + size)}
+                try:
+                    for chunk in obstore.get(self._store, key, options=here).stream():
+                        done, failures = done + len(chunk), 0
+                        yield chunk
+                    return
+                except GenericError as error:
+                    failures += 1
+                    if failures > RESUMPTIONS:
+                        raise
+                    log.debug("download goes on key=%s at=%d reason=%.200s", key, done, error)
 
     def _create(self, key: str, data: bytes) -> bool:
         """Whether the object is there intact now, made or found; False leaves it to overwriting.
