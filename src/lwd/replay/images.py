@@ -40,16 +40,6 @@ _SHARE = 16
 _PREFIX = "image/"
 
 
-class Images(NamedTuple):
-    """What cameras saw at one tick of each of a batch of episodes."""
-
-    pixels: dict[str, np.ndarray]
-    """Camera to [batch, size, size, 3] uint8 RGB, black where there is no image; of a reader
-    without a size [batch] arrays, None where there is no image."""
-    there: dict[str, np.ndarray]
-    """Camera to [batch] bool: whether there is one."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """One camera's JPEGs in an open payload."""
@@ -79,7 +69,7 @@ class _Share(NamedTuple):
     """Some images of a batch: of one camera, at one of the ticks of each episode."""
 
     camera: str
-    images: Images
+    pixels: np.ndarray
     payloads: Sequence[str]
     ticks: Sequence[int]
     indices: Sequence[int]
@@ -145,19 +135,20 @@ class ImageReader:
 
     def read(
         self, payloads: Sequence[str], ticks: Sequence[np.ndarray], cameras: Sequence[str]
-    ) -> list[Images]:
-        """Images of the payloads [batch] at each of `ticks`, arrays [batch].
+    ) -> list[dict[str, np.ndarray]]:
+        """Images of the payloads [batch] at each of `ticks`, arrays [batch], by camera.
 
-        There is none where none was kept, and, which is logged, where the JPEG was recorded damaged
-        or the payload is lost. A cached file that has changed is fetched again. ServiceError if
-        the object store stays away.
+        [batch, size, size, 3] uint8 RGB, or of a reader without a size [batch] arrays. Black, or
+        None, where none was kept, and, which is logged, where the JPEG was recorded damaged or the
+        payload is lost. A cached file that has changed is fetched again. ServiceError if the object
+        store stays away.
         """
         opened = self._opened(dict.fromkeys(payloads))
         every, shares = self._blank(len(ticks), cameras, len(payloads)), []
-        for images, at in zip(every, ticks, strict=True):
+        for seen, at in zip(every, ticks, strict=True):
             for first in range(0, len(payloads), _SHARE):
                 part = range(first, min(first + _SHARE, len(payloads)))
-                shares += [_Share(c, images, payloads, at.tolist(), part) for c in cameras]
+                shares += [_Share(c, p, payloads, at.tolist(), part) for c, p in seen.items()]
         failed = self._decode_all(shares, opened)
         if failed:
             self._mend(failed)
@@ -203,17 +194,11 @@ class ImageReader:
         self._open.pop(sha256, None)
         self._cache.drop(sha256)
 
-    def _blank(self, ticks: int, cameras: Sequence[str], batch: int) -> list[Images]:
+    def _blank(self, ticks: int, cameras: Sequence[str], batch: int) -> list[dict[str, np.ndarray]]:
         """Memory for the images at each tick, with whatever was in it."""
         side = () if self._size is None else (self._size, self._size, 3)
         shape = (ticks, len(cameras), batch, *side)
-        return [
-            Images(
-                dict(zip(cameras, pixels, strict=True)),
-                {camera: np.zeros(batch, bool) for camera in cameras},
-            )
-            for pixels in self._memory(shape)
-        ]
+        return [dict(zip(cameras, pixels, strict=True)) for pixels in self._memory(shape)]
 
     def _memory(self, shape: tuple[int, ...]) -> np.ndarray:
         """An array that nobody looks at any more, or a new one: to have the kernel clear fresh
@@ -230,15 +215,13 @@ class ImageReader:
 
     def _decode(self, share: _Share, opened: Mapping[str, Mapping[str, Column]]) -> list[int]:
         """Decode a share, except what is known to be no image; the indices that failed."""
-        pixels, there = share.images.pixels[share.camera], share.images.there[share.camera]
-        failed = []
+        pixels, failed = share.pixels, []
         for index in share.indices:
             column = opened[share.payloads[index]].get(share.camera)
             try:
                 jpeg = column[share.ticks[index]] if column else None
                 if jpeg and not (self._unusable and share.place(index) in self._unusable):
                     self._decode_one(jpeg, pixels, index)
-                    there[index] = True
                     continue
             except ValueError:
                 failed.append(index)

@@ -269,7 +269,7 @@ class Reader:
         now, later = self._images.read(
             payloads, (batch.tick, batch.next_tick), self._options.cameras
         )
-        return batch._replace(images=now.pixels, next_images=later.pixels)
+        return batch._replace(images=now, next_images=later)
 
     def _starts(self, part: str) -> np.ndarray:
         if part not in PARTS:
