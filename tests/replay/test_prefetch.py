@@ -62,6 +62,27 @@ def test_plan_goes_round_what_rests_and_what_is_held_out() -> None:
     assert [row.sha256 for row in plan(rows, 0, {}, cache_bytes=99).fetch] == ["a", "c"]
 
 
+class Looked(list):
+    """Rows that count how often one of them was looked at."""
+
+    looks = 0
+
+    def __getitem__(self, index):
+        found = super().__getitem__(index)
+        self.looks += len(found) if isinstance(index, slice) else 1
+        return found
+
+
+def test_every_row_is_looked_at_a_few_times_however_many_there_are(plane, monkeypatch) -> None:
+    monkeypatch.setattr(plane.objects, "get_to", lambda *args, **options: None)
+    rows = Looked(replace(ROWS[0], sha256=f"{n:064x}", held_out=n % 9 == 0) for n in range(900))
+    given = downloader(plane)
+    while given.step(rows, 0):
+        continue
+    assert len(given.local) == 800
+    assert rows.looks < 5 * len(rows)
+
+
 def downloader(plane, clock=lambda: 0.0, **settings) -> Downloader:
     return Downloader(
         plane.objects,

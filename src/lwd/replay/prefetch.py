@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -71,36 +72,42 @@ def plan(
     *,
     cache_bytes: int,
     waiting: frozenset[str] = frozenset(),
+    first: int = 0,
 ) -> Plan:
     """Evictions and downloads for a reader that has loaded `rows[:loaded]`.
 
     `local` holds sizes by hash, least recently read first; `waiting` are hashes that rest after
-    failures. Files go only when room is needed: strangers first, then what was read least recently
-    of the loaded. What is ahead of the reader never goes, and one file ahead always has room, so
-    that a small cache slows but never stops.
+    failures; nothing before `rows[first]` is to be fetched. Files go only when room is needed:
+    strangers first, then what was read least recently of the loaded. What is ahead of the reader
+    never goes, and one file ahead always has room, so that a small cache slows but never stops.
     """
-    ahead = [row for row in rows[loaded:] if trained_on(row)]
-    if all(row.sha256 in local or row.sha256 in waiting for row in ahead):
-        return Plan(evict=[], fetch=[])
-    needed = {row.sha256 for row in ahead}
-    known = {row.sha256 for row in rows[:loaded]}
-    spare = [sha256 for sha256 in local if sha256 not in needed]
-    disposable = sorted(spare, key=known.__contains__)
     used, evict, fetch = sum(local.values()), [], []
-    anything_ahead = any(sha256 in needed for sha256 in local)
-    for row in ahead:
-        if row.sha256 in local or row.sha256 in waiting:
+    spare: deque[str] | None = None
+    for index in range(max(loaded, first), len(rows)):
+        row = rows[index]
+        if row.sha256 in local or row.sha256 in waiting or not trained_on(row):
             continue
-        while used + row.size_bytes > cache_bytes and disposable:
-            evict.append(disposable.pop(0))
-            used -= local[evict[-1]]
-        if used + row.size_bytes > cache_bytes and (anything_ahead or fetch):
-            break
+        if used + row.size_bytes > cache_bytes:
+            spare = _disposable(rows, loaded, local) if spare is None else spare
+            while used + row.size_bytes > cache_bytes and spare:
+                evict.append(spare.popleft())
+                used -= local[evict[-1]]
+            anything_ahead = fetch or len(evict) < len(local)
+            if used + row.size_bytes > cache_bytes and anything_ahead:
+                break
         fetch.append(row)
         used += row.size_bytes
         if len(fetch) == _AT_ONCE:
             break
     return Plan(evict=evict, fetch=fetch)
+
+
+def _disposable(rows: Sequence[EpisodeRow], loaded: int, local: dict[str, int]) -> deque[str]:
+    """Files that are not ahead of the reader, strangers first."""
+    needed = {row.sha256 for row in rows[loaded:] if trained_on(row)}
+    known = {row.sha256 for row in rows[:loaded]}
+    spare = (sha256 for sha256 in local if sha256 not in needed)
+    return deque(sorted(spare, key=known.__contains__))
 
 
 @dataclass
@@ -130,6 +137,7 @@ class Downloader:
     def forget(self, sha256: str) -> None:
         """The reader found the file damaged and removed it."""
         self.local.pop(sha256, None)
+        self._first = 0
 
     def step(self, rows: Sequence[EpisodeRow], loaded: int) -> int:
         """One plan, carried out; how many files it fetched."""
@@ -152,12 +160,21 @@ class Downloader:
 
     def _look(self) -> None:
         """See what is in the folder, and in which order it was read."""
-        self.local, self._looked_at = self._cache.sizes(), self.clock()
+        self.local, self._looked_at, self._first = self._cache.sizes(), self.clock(), 0
 
     def _plan(self, rows: Sequence[EpisodeRow], loaded: int) -> Plan:
         now, limit = self.clock(), self.settings.cache_bytes
         waiting = frozenset(sha256 for sha256, t in self.troubles.items() if t.until > now)
-        return plan(rows, loaded, self.local, cache_bytes=limit, waiting=waiting)
+        self._first = self._first_absent(rows, loaded)
+        return plan(rows, loaded, self.local, cache_bytes=limit, waiting=waiting, first=self._first)
+
+    def _first_absent(self, rows: Sequence[EpisodeRow], loaded: int) -> int:
+        """Index of the first row to fetch; until the next look it is sought from there on only."""
+        for index in range(max(loaded, self._first), len(rows)):
+            row = rows[index]
+            if row.sha256 not in self.local and trained_on(row):
+                return index
+        return len(rows)
 
     def _fetch(self, row: EpisodeRow) -> str | None:
         """Download one payload; the reason if that failed."""
