@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import event
 
 from lwd.errors import ConfigError, ConflictError, IntegrityError
 from lwd.store.catalog import COORDINATOR, EPISODES, Catalog
@@ -157,6 +158,7 @@ def test_loads_availability_and_counts(catalog):
     catalog.record_available("e", "host-0", 7.0)
     catalog.record_available("e", "host-0", 3.0)
     assert catalog.availability() == {"e": 7.0}
+    catalog.record_available([], "host-0", 9.0)
     catalog.insert_episode(row(1))
     catalog.insert_episode(row(2, task="make_juice", held_out=True))
     assert catalog.count_episodes() == 2
@@ -210,3 +212,17 @@ def test_racing_commits_give_consecutive_versions_and_unique_members(url):
     assert sorted(r.episode_id for r in catalogs[0].snapshot_episodes(version)) == ids
     for catalog in catalogs:
         catalog.close()
+
+
+def test_any_number_of_episodes_is_made_available_by_one_statement(catalog):
+    catalog.record_available("7", "host-0", 3.0)
+    inserts = []
+
+    @event.listens_for(catalog._engine, "before_cursor_execute")
+    def note(connection, cursor, statement: str, *rest) -> None:
+        inserts.extend([statement] if statement.startswith("INSERT") else [])
+
+    catalog.record_available([str(number) for number in range(1000)], "host-0", 9.0)
+    assert len(inserts) == 1
+    found = catalog.availability()
+    assert (len(found), found.pop("7"), set(found.values())) == (1000, 3.0, {9.0})

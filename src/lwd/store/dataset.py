@@ -24,7 +24,7 @@ from sqlalchemy import (
 from lwd.errors import ConflictError, IntegrityError, unknown
 from lwd.store import outbox, pointers
 from lwd.store.amendments import pending_of_members, take_effect
-from lwd.store.engine import in_parts, insert_new
+from lwd.store.engine import in_parts, insert_all_new, insert_new
 from lwd.store.rows import EpisodeRow
 from lwd.store.schema import availability, dead_letters, episodes, members, snapshots, waiting
 
@@ -195,9 +195,8 @@ def record_available(
     connection: Connection, episode_ids: Sequence[str], reader: str, at: float
 ) -> None:
     """A learner can sample the episodes since `at`; the first time stays."""
-    for episode_id in episode_ids:
-        values = {"episode_id": episode_id, "reader": reader, "at": at}
-        insert_new(connection, availability, values)
+    rows = [{"episode_id": episode_id, "reader": reader, "at": at} for episode_id in episode_ids]
+    insert_all_new(connection, availability, rows)
 
 
 def first_available(connection: Connection) -> dict[str, float]:

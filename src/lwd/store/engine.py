@@ -5,7 +5,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,10 +104,20 @@ def transact(engine: Engine, work: Callable[[Connection], T], *, write: bool) ->
 
 def insert_new(connection: Connection, table: Table, values: dict[str, Any]) -> bool:
     """Insert unless a row with the same key is there; whether it was inserted."""
-    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     key = next(iter(table.primary_key))
-    query = build(table).values(**values).on_conflict_do_nothing().returning(key)
+    query = _insertion(connection, table).values(**values).on_conflict_do_nothing().returning(key)
     return connection.execute(query).first() is not None
+
+
+def insert_all_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert those rows whose key is not there yet, as one statement with many values."""
+    if rows:
+        connection.execute(_insertion(connection, table).on_conflict_do_nothing(), rows)
+
+
+def _insertion(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return build(table)
 
 
 def in_parts(values: Iterable[Any]) -> Iterator[list[Any]]:
