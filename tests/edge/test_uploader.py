@@ -465,6 +465,18 @@ def test_a_killed_upload_goes_on_where_it_broke_off(
     assert parts.read(store, sha256, len(payload)) == payload
 
 
+def test_parts_that_rotted_after_a_kill_are_sent_again(spool: Spool, catalog: Catalog) -> None:
+    store, episode = Objects("memory:///"), large_episode()
+    payload = encode(episode)
+    spool.save(episode.header.episode_id, payload)
+    sha256 = sha256_of(payload)
+    store.put(f"{parts.INCOMING}/{sha256}/0-5000", bytes(5000))
+    store.put(f"{parts.INCOMING}/{sha256}/5000-5000", payload[5000:10000])
+    Uploader(store, catalog).upload(spool, episode.header.episode_id)
+    assert parts.Part(5000, 5000) in parts.present(store, sha256)
+    assert parts.read(store, sha256, len(payload)) == payload
+
+
 @pytest.mark.parametrize(
     ("first", "order"),
     [

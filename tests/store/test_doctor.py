@@ -7,6 +7,7 @@ from sqlalchemy import create_engine, text
 
 from episodes_at_rest import AtRest, at_rest
 from lwd.edge.copies import described
+from lwd.store import parts
 from lwd.store.catalog import Catalog
 from lwd.store.doctor import Patient, Trouble, examine, repair
 from sample_rows import POLICY
@@ -96,6 +97,20 @@ def test_a_dead_letter_waits_again_once_its_payload_can_be_had(fleet):
     assert "waits for the coordinator again" in repair(examined, finding)
     assert fleet.commit(4) == 2
     assert examine(examined) == []
+
+
+def test_a_dead_letter_whose_parts_are_there_loses_none_to_a_bad_read(fleet, monkeypatch):
+    row = fleet.put(4)
+    fleet.objects.delete(fleet.key(4))
+    parts.send(fleet.objects, row.sha256, fleet.copies[row.sha256], part_bytes=1000)
+    fleet.catalog.dead_letter(row.episode_id, "object is not there", "coordinator")
+    examined = patient(fleet, copies=False)
+    with monkeypatch.context() as bad:
+        bad.setattr(fleet.objects, "_chunks", lambda *args: iter([b"rot"]))
+        assert Trouble.DEAD in {finding.trouble for finding in examine(examined)}
+    (finding,) = examine(examined)
+    assert "waits for the coordinator again" in repair(examined, finding)
+    assert fleet.stored() == {1, 2, 3, 4}
 
 
 def test_a_payload_without_a_row_gets_one_if_it_is_an_episode(fleet):

@@ -83,11 +83,19 @@ def test_a_part_of_another_size_than_its_name_says_is_sent_again(objects: Object
     assert parts.read(objects, NAME, 1000) == DATA
 
 
-def test_parts_that_give_other_bytes_are_gone_to_be_sent_again(objects: Objects) -> None:
+def test_one_bad_read_costs_no_part(objects: Objects, monkeypatch) -> None:
     parts.send(objects, NAME, DATA, part_bytes=500)
-    objects.put(f"{INCOMING}/{NAME}/0-500", bytes(500))
-    with pytest.raises(IntegrityError, match="other bytes"):
-        parts.read(objects, NAME, 1000)
-    assert keys(objects) == set()
-    assert parts.send(objects, NAME, DATA, part_bytes=500) == 1000
+    with monkeypatch.context() as bad:
+        bad.setattr(objects, "get", lambda key: bytes(500))
+        with pytest.raises(IntegrityError, match="other bytes"):
+            parts.read(objects, NAME, 1000)
+    assert parts.read(objects, NAME, 1000) == DATA
+
+
+def test_parts_of_a_killed_upload_with_other_bytes_are_sent_again(objects: Objects) -> None:
+    parts.send(objects, NAME, DATA, part_bytes=250)
+    objects.put(f"{INCOMING}/{NAME}/0-250", bytes(250))
+    objects.put(f"{INCOMING}/{NAME}/900-250", DATA[-250:])  # of a longer payload
+    parts.discard_damaged(objects, NAME, DATA)
+    assert parts.send(objects, NAME, DATA, part_bytes=250) == 250
     assert parts.read(objects, NAME, 1000) == DATA

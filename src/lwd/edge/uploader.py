@@ -90,6 +90,7 @@ class Uploader:
         self._first = tuple(first)
         self._failures: dict[str, int] = {}
         self._stored: dict[str, float] = {}
+        self._begun: set[str] = set()
         self._urgent: dict[str, bool] = {}
         self._at_once, self._width = at_once, 1
         self._large = threading.Lock()
@@ -138,6 +139,7 @@ class Uploader:
         spool.acknowledge(episode_id)
         metrics.UPLOAD_S.observe(self._clock() - started)
         self._stored.pop(row.sha256, None)
+        self._begun.discard(row.sha256)
 
     def _sent(self, path: Path) -> EpisodeRow:
         """The row of a valid payload that the store has."""
@@ -163,6 +165,9 @@ class Uploader:
         key = episode_key(sha256)
         if len(payload) > parts.WHOLE_BYTES and not self._objects.local:
             if not self._is_there(key, len(payload)):
+                if sha256 not in self._begun:
+                    parts.discard_damaged(self._objects, sha256, payload)
+                    self._begun.add(sha256)
                 most = self._pace.piece_bytes(parts.PART_BYTES)
                 sent = parts.send(
                     self._objects, sha256, payload, part_bytes=most, take=self._pace.take

@@ -7,6 +7,7 @@ only what is missing; the coordinator joins the parts once it has seen the paylo
 incoming/<sha256 of the payload>/<offset>-<size>
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from typing import NamedTuple
 
 from lwd.errors import IntegrityError, MissingError
 from lwd.store.objects import Objects, Stored, episode_key, sha256_of
+
+log = logging.getLogger(__name__)
 
 INCOMING = "incoming"
 PART_BYTES = 2 << 20
@@ -86,7 +89,7 @@ def send(
         try:
             take(part.size)
             piece = data[part.offset : part.offset + part.size]
-            objects.put(f"{INCOMING}/{sha256}/{part.offset}-{part.size}", piece)
+            objects.put(_key(sha256, part), piece)
         except BaseException:
             failed.set()
             raise
@@ -100,10 +103,8 @@ def send(
 
 
 def read(objects: Objects, sha256: str, size: int) -> bytes:
-    """A payload from its parts; MissingError while some are missing.
-
-    IntegrityError if what they give has another hash: then they are gone, to be sent again.
-    """
+    """A payload from its parts; MissingError while some are missing, IntegrityError if what they
+    give has another hash."""
     parts = cover(size, present(objects, sha256))
     if not parts:
         raise MissingError(f"Not all parts of {sha256} are in {objects.url}.")
@@ -112,7 +113,6 @@ def read(objects: Objects, sha256: str, size: int) -> bytes:
         joined[part.offset : part.offset + part.size] = data
     payload = bytes(joined)
     if len(payload) != size or sha256_of(payload) != sha256:
-        discard(objects, sha256)
         raise IntegrityError(f"The parts of {sha256} in {objects.url} give other bytes.")
     return payload
 
@@ -129,8 +129,26 @@ def discard(objects: Objects, sha256: str) -> None:
         objects.delete(key)
 
 
+def discard_damaged(objects: Objects, sha256: str, data: bytes) -> None:
+    """Delete the parts of an earlier upload that are not what the payload has there, so that
+    `send` sends them again."""
+
+    def _check(part: Part) -> None:
+        key = _key(sha256, part)
+        if objects.get(key) != data[part.offset : part.offset + part.size]:
+            log.warning("damaged part removed key=%s store=%s", key, objects.url)
+            objects.delete(key)
+
+    with ThreadPoolExecutor(PARTS_AT_ONCE, "parts") as pool:
+        list(pool.map(_check, present(objects, sha256)))
+
+
+def _key(sha256: str, part: Part) -> str:
+    return f"{INCOMING}/{sha256}/{part.offset}-{part.size}"
+
+
 def _fetched(objects: Objects, sha256: str, parts: list[Part]) -> list[bytes]:
-    keys = [f"{INCOMING}/{sha256}/{part.offset}-{part.size}" for part in parts]
+    keys = [_key(sha256, part) for part in parts]
     with ThreadPoolExecutor(PARTS_AT_ONCE, "parts") as pool:
         return list(pool.map(objects.get, keys))
 
