@@ -86,10 +86,6 @@ class Objects:
         if len(data) > PART_BYTES or not self._create(key, data):
             self._overwrite(key, data)
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Store a file's contents without reading all of it into memory."""
-        self._overwrite(key, path)
-
     def get(self, key: str, *, sha256: str | None = None) -> bytes:
         """The whole object; IntegrityError if it has another hash than the one given."""
         data = b"".join(self._chunks(key))
@@ -197,7 +193,7 @@ class Objects:
         log.warning("damaged object replaced key=%s store=%s", key, self.url)
         return False
 
-    def _overwrite(self, key: str, data: bytes | Path) -> None:
+    def _overwrite(self, key: str, data: bytes) -> None:
         with self._missing_is_gone(), clear_object_errors(self.url, key):
             obstore.put(
                 self._store, key, data, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE

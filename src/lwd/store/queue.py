@@ -59,8 +59,6 @@ class Message:
         self.subject: str = raw.subject
         self.data: bytes = raw.data
         self.msg_id: str = (raw.headers or {}).get("Nats-Msg-Id", "")
-        self.deliveries: int = raw.metadata.num_delivered
-        """1 for the first time."""
 
     def ack(self) -> None:
         """Done: never again."""
