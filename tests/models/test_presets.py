@@ -11,9 +11,11 @@ from lwd.actor.robot import Observation
 from lwd.config import COMPACT, FULL, StateLayout
 from lwd.config.embodiment import EmbodimentConfig
 from lwd.errors import ConfigError, IntegrityError
+from lwd.learner.recipes import input_format_of, recipe
 from lwd.models import presets
 from lwd.models.artifact import FlowPolicy, pack, unpack
 from lwd.models.inputs.processor import Processor
+from lwd.models.inputs.tokenizers import load_tokenizer
 from lwd.models.normaliser import Normaliser
 
 INSTRUCTION = "put the red can on the shelf"
@@ -117,6 +119,47 @@ def test_another_robot_has_its_own_cameras_and_joints(rng):
         presets.input_format("tiny", COMPACT, replace(ONE_ARM, cameras=("top",)))
     with pytest.raises(ConfigError, match="but only cameras, state is given"):
         replace(ONE_ARM, anchors=())
+
+
+def test_a_checkpoint_that_reads_no_state_gets_the_instruction_alone(windows):
+    """As openpi's pi05_libero, of discrete_state_input=False."""
+    libero = EmbodimentConfig(
+        cameras=("image", "wrist_image", ""), state=tuple(range(8)), anchors=(-1,) * 7,
+        state_input="none", normalisation="zscore",
+    )  # fmt: skip
+    robot = presets.input_format("pi05", COMPACT, libero)
+    assert (robot.state_input, robot.normalisation, robot.action) == ("none", "zscore", 32)
+    sizes = presets.sized("pi05", COMPACT, robot=robot)
+    assert (sizes.policy.state, sizes.critic.state, sizes.policy.action) == (0, 0, 32)
+    states, targets = windows
+    made = presets.fit("pi05", COMPACT, states, targets[..., :7], robot=robot)
+    images = {name: [np.zeros((8, 8, 3), np.uint8)] for name in ("image", "wrist_image")}
+    tokens = made.observe(states[:1], images, ["x"]).tokens[0]
+    expected = load_tokenizer("builtin").encode("x\n")
+    assert tokens.tolist() == expected + [0] * (len(tokens) - len(expected))
+
+
+def test_how_a_preset_reads_the_state_is_not_turned_round():
+    for name, usual, other in (("pi05", "prompt", "token"), ("tiny", "token", "prompt")):
+        assert presets.input_format(name, COMPACT, ONE_ARM).state_input == usual
+        with pytest.raises(ConfigError, match=f"is '{other}', but preset '{name}' takes '{usual}'"):
+            presets.input_format(name, COMPACT, replace(ONE_ARM, state_input=other))
+    blind = presets.input_format("tiny", COMPACT, EmbodimentConfig(state_input="none"))
+    assert blind == replace(presets.input_format("tiny", COMPACT), state_input="none")
+    config = replace(recipe("lwd"), embodiment=EmbodimentConfig(state_input="none"))
+    with pytest.raises(ConfigError, match="preset state reads the state vector of the simulated"):
+        input_format_of(config)
+
+
+def test_a_policy_without_a_state_is_published_and_acts(windows, rng):
+    robot = presets.input_format("tiny", COMPACT, EmbodimentConfig(state_input="none"))
+    params = drawn(presets.build("tiny", COMPACT, robot=robot)[0].init)
+    assert "state_proj" not in params
+    made = presets.fit("tiny", COMPACT, *windows, robot=robot)
+    policy = FlowPolicy(*pack(params, made, preset="tiny", control=COMPACT), 1, control=COMPACT)
+    assert policy.chunk(seen(rng, *presets.ROBOT_CAMERAS), INSTRUCTION).shape == (
+        *(COMPACT.horizon, 16),
+    )
 
 
 @pytest.mark.parametrize("name", presets.VLA)

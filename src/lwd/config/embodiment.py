@@ -1,8 +1,14 @@
 """What a robot that is not the simulated one senses, and how it is moved."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from lwd.config.require import require
+from lwd.config.require import require, require_as_declared
+
+StateInput = Literal["prompt", "token", "none"]
+"""How a policy reads the state: as integers in the prompt, as a token, or not at all."""
+Normalisation = Literal["quantile", "zscore"]
+"""By quantiles, or by mean and standard deviation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +25,14 @@ class EmbodimentConfig:
     as the measured joint, or -1 for absolute targets, such as a gripper's."""
     optional: tuple[str, ...] = ()
     """Cameras of the robot that an observation may lack."""
+    state_input: Literal["preset", "prompt", "token", "none"] = "preset"
+    """How the state is read: as the preset does, in the prompt or as a token, or not at all, as by
+    a pi0.5 of openpi's discrete_state_input=False."""
+    normalisation: Literal["preset", "quantile", "zscore"] = "preset"
+    """States and actions by quantiles, as the presets do, or by mean and standard deviation."""
 
     def __post_init__(self) -> None:
+        require_as_declared(self)
         given = [name for name in ("cameras", "state", "anchors") if getattr(self, name)]
         require(
             len(given) in (0, 3),

@@ -256,9 +256,10 @@ def _require_same(metadata: Mapping[str, str], name: str, here: str) -> None:
 
 def _require_sizes(given: InputFormat, model: InputFormat, preset: str) -> None:
     """IntegrityError unless inputs of a format fit a model."""
-    names = ("image", "tokens", "vocabulary", "discrete_state")
-    for name in (*names, "action") if model.discrete_state else names:
-        if getattr(given, name) != getattr(model, name):
+    names = ("image", "tokens", "vocabulary", "state_input")
+    for name in (*names, "action") if model.state_input == "prompt" else names:
+        # A model can always do without a state.
+        if getattr(given, name) not in (getattr(model, name), "none"):
             raise IntegrityError(
                 f"weights have inputs with {name} {getattr(given, name)}, but preset {preset!r} "
                 f"takes {getattr(model, name)}."

@@ -115,7 +115,7 @@ def sized(
     made = VLA[name](control.horizon, atoms)
     if robot is None:
         return made
-    state = 0 if robot.discrete_state else len(robot.state)
+    state = len(robot.state) if robot.state_input == "token" else 0
     return Vla(
         policy=replace(made.policy, state=state, action=robot.action),
         critic=replace(made.critic, state=state, action=len(robot.anchors)),
@@ -209,10 +209,20 @@ def input_format(
     name: str, control: ControlConfig, embodiment: EmbodimentConfig = SIMULATED
 ) -> InputFormat:
     """How the inputs of a preset that sees are made on a robot; ConfigError if it is none of those
-    presets, or the robot has not the cameras of the model."""
+    presets, it reads the state in another way, or the robot has not the cameras of the model."""
     if name not in VLA:
         raise unknown("preset that sees", name, VLA)
     model = VLA[name](control.horizon, 2).inputs
+    asked, usual = embodiment.state_input, model.state_input
+    if asked not in ("preset", usual, "none"):
+        raise ConfigError(
+            f"state_input is {asked!r}, but preset {name!r} takes {usual!r} or 'none'; give one of "
+            "these, or another preset."
+        )
+    if asked == "none":
+        model = replace(model, state_input=asked)
+    if embodiment.normalisation != "preset":
+        model = replace(model, normalisation=embodiment.normalisation)
     if embodiment.simulated:
         return model
     if len(embodiment.cameras) != len(CAMERAS):
@@ -225,7 +235,7 @@ def input_format(
         cameras=tuple(zip(CAMERAS, embodiment.cameras, strict=True)),
         state=embodiment.state,
         anchors=embodiment.anchors,
-        action=model.action if model.discrete_state else len(embodiment.anchors),
+        action=model.action if usual == "prompt" else len(embodiment.anchors),
         optional=embodiment.optional,
     )
 
@@ -290,5 +300,5 @@ def _inputs(policy: Pi05Config, read: "tuple[int, ...] | range") -> InputFormat:
         state=tuple(read),
         anchors=ANCHORS,
         action=policy.action,
-        discrete_state=policy.state == 0,
+        state_input="token" if policy.state else "prompt",
     )

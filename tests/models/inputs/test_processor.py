@@ -68,11 +68,12 @@ def test_tokens_are_the_prompt_padded_with_zeros(processor, images):
 
 
 def test_without_a_state_the_prompt_is_the_instruction(images):
-    plain = replace(FORMAT, discrete_state=False)
-    processor = Processor(format=plain, tokenizer=builtin(), stats=STATS)
-    tokens = processor.observe(STATE, images, TEXTS).tokens
     expected = builtin().encode("pour the tea\n")
-    assert tokens[1, : len(expected) + 1].tolist() == [*expected, 0]
+    for how in ("token", "none"):
+        plain = replace(FORMAT, state_input=how)
+        processor = Processor(format=plain, tokenizer=builtin(), stats=STATS)
+        tokens = processor.observe(STATE, images, TEXTS).tokens
+        assert tokens[1, : len(expected) + 1].tolist() == [*expected, 0]
 
 
 def test_actions_are_relative_padded_and_come_back(processor, rng):
@@ -192,6 +193,23 @@ def test_the_format_travels_as_json_and_has_a_hash():
     for wrong in ("", "[]", '{"image": 3}', FORMAT.to_json().replace('"image"', '"picture"')):
         with pytest.raises(IntegrityError, match="input format cannot be read"):
             InputFormat.from_json(wrong)
+
+
+def test_a_format_that_was_published_before_keeps_its_hash():
+    """Hashes are of weights that said `discrete_state`."""
+    for how, said, known in (
+        ("prompt", "true", "a1735da7ce3ff0051232f9c4af367bf57faa33ac7fd277561e00172b75fbef89"),
+        ("token", "false", "459b76136ac616b665320b8a70fec479d961b985134a369bb9237a6dac5bf9c5"),
+    ):
+        format_ = replace(FORMAT, state_input=how)
+        assert format_.sha256 == known
+        assert f'"discrete_state": {said}' in format_.to_json()
+        assert InputFormat.from_json(format_.to_json()) == format_
+    none = replace(FORMAT, state_input="none", normalisation="zscore")
+    assert InputFormat.from_json(none.to_json()) == none
+    assert none.sha256 != replace(none, state_input="token").sha256
+    with pytest.raises(IntegrityError, match="input format cannot be read"):
+        InputFormat.from_json(none.to_json().replace('"none"', '"tokens"'))
 
 
 def test_the_format_that_the_page_shows_is_one():

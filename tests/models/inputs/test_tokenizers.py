@@ -40,6 +40,8 @@ def test_a_sentencepiece_model_is_read_as_it_is(piece, tmp_path):
     assert isinstance(tokenizer, Tokenizer)
     assert tokenizer.sha256 == sha256(piece).hexdigest()
     assert tokenizer.vocabulary == theirs.get_piece_size()
+    said = tokenizer.encode("pour the tea\n")
+    assert said == [2, *theirs.encode("pour the tea"), *theirs.encode("\n")]
     for text in TEXTS:
         assert tokenizer.encode(text) == [2, *theirs.encode(text)]
         assert theirs.decode(tokenizer.encode(text)) == text

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from lwd.config import COMPACT, ControlConfig, LearnerConfig, OptimiserConfig, StageConfig
+from lwd.config.embodiment import EmbodimentConfig
 from lwd.errors import ConfigError, unknown
 from lwd.learner.loss import Loss
 from lwd.learner.state import Nets, TrainState, init, optimisers, start_stage, trained
@@ -100,7 +101,7 @@ def input_format_of(config: LearnerConfig) -> InputFormat | None:
     knows the simulated robot: ConfigError where the settings say another."""
     if sees(config.preset):
         return input_format(config.preset, config.control, config.embodiment)
-    if not config.embodiment.simulated:
+    if config.embodiment != EmbodimentConfig():
         raise ConfigError(
             f"preset {config.preset} reads the state vector of the simulated robot; an embodiment "
             "needs one that sees: tiny, small or pi05."

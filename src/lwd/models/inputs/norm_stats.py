@@ -4,13 +4,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lwd.config.embodiment import Normalisation
 from lwd.errors import ConfigError, IntegrityError
 
-Normalisation = Literal["quantile", "zscore"]
 EPSILON = 1e-6
 """What openpi adds to a range or a deviation before it divides."""
 

@@ -211,7 +211,7 @@ class Processor:
             found = known.get(instruction)
             if found is None:
                 found = self._prompt(instruction, state[row], tokenizer)
-                if not self.format.discrete_state:
+                if self.format.state_input != "prompt":
                     known[instruction] = found
             tokens[row, : len(found)] = found
         return tokens
@@ -219,7 +219,7 @@ class Processor:
     def _prompt(self, instruction: str, state: np.ndarray, tokenizer: Tokenizer) -> list[int]:
         if not instruction.strip():
             raise ConfigError("the instruction is empty; say what is to be done.")
-        text = prompt(instruction, state if self.format.discrete_state else None)
+        text = prompt(instruction, state if self.format.state_input == "prompt" else None)
         found, most = tokenizer.encode(text), self.format.tokens
         if len(found) > most:
             own = len(tokenizer.encode(instruction.strip())) - 1
