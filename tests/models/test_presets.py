@@ -196,7 +196,7 @@ def test_a_critic_may_have_words_of_its_own(windows, tmp_path, rng):
     for config, tokens in ((model.policy, theirs.tokens), (model.critic, theirs.critic_tokens)):
         np.testing.assert_array_equal(observation(inputs, config).tokens, tokens)
     file.write_bytes(train_tokenizer(["".join(map(chr, range(900, 9000)))], vocabulary=1100))
-    with pytest.raises(ConfigError, match=r"has 1100 tokens, the critic of 'tiny' 1024"):
+    with pytest.raises(ConfigError, match=r"has 1100 tokens, the model 1024"):
         presets.fit("tiny", COMPACT, *windows, critic_tokenizer=str(file))
 
 

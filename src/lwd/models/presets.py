@@ -18,9 +18,9 @@ from lwd.models.gemma3 import Gemma3Config
 from lwd.models.inputs.format import ABSOLUTE, InputFormat
 from lwd.models.inputs.norm_stats import read_norm_stats
 from lwd.models.inputs.preparation import Preparation
-from lwd.models.inputs.processor import Processor, require_vocabulary
+from lwd.models.inputs.processor import Processor
 from lwd.models.inputs.review import review
-from lwd.models.inputs.tokenizers import BUILTIN, Tokenizer, load_tokenizer
+from lwd.models.inputs.tokenizers import BUILTIN, Within, load_tokenizer
 from lwd.models.normaliser import Normaliser
 from lwd.models.pi05 import CAMERAS, Pi05Config
 from lwd.models.siglip import SiglipConfig
@@ -245,21 +245,15 @@ def check_words(
 ) -> None:
     """ConfigError unless the tokenizers are there and fit a preset that sees: worth knowing before
     its networks are made."""
-    require_vocabulary(load_tokenizer(tokenizer), robot)
+    Within(load_tokenizer(tokenizer), robot.vocabulary)
     _of_critic(name, critic_tokenizer)
 
 
-def _of_critic(name: str, source: str) -> Tokenizer | None:
+def _of_critic(name: str, source: str) -> Within | None:
     """Tokenizer of a critic with a vocabulary of its own; ConfigError if that is too small."""
     if not source:
         return None
-    found, places = load_tokenizer(source), VLA[name](1, 2).critic.text.vocabulary
-    if found.vocabulary > places:
-        raise ConfigError(
-            f"the tokenizer from {source} has {found.vocabulary} tokens, the critic of {name!r} "
-            f"{places}: they do not match. Give that of its language model."
-        )
-    return found
+    return Within(load_tokenizer(source), VLA[name](1, 2).critic.text.vocabulary)
 
 
 def _on_a_cpu(

@@ -1,7 +1,9 @@
 """Tokenizers of three kinds; those of others are made by their own libraries."""
 
 import io
+import json
 from hashlib import sha256
+from importlib.resources import files
 
 import pytest
 import sentencepiece
@@ -9,7 +11,14 @@ import tokenizers as hugging_face
 
 from lwd.errors import ConfigError
 from lwd.models.inputs.prompt import prompt
-from lwd.models.inputs.tokenizers import BUILTIN, Tokenizer, builtin, load_tokenizer
+from lwd.models.inputs.tokenizers import (
+    BUILTIN,
+    HuggingFace,
+    Tokenizer,
+    Within,
+    builtin,
+    load_tokenizer,
+)
 from lwd.models.inputs.training import train_tokenizer
 
 TEXTS = [
@@ -91,6 +100,24 @@ def test_the_builtin_one_knows_any_text_and_integers_are_one_token():
     alone = [len(tokenizer.encode(f" {number}")) - 1 for number in range(256)]
     assert alone == [1] * 256
     assert len(tokenizer.encode(prompt("put the red can on the shelf", None))) < 16
+
+
+def test_special_tokens_that_a_file_adds_are_no_reason_to_refuse_it():
+    """Gemma3's has <image_soft_token> one past the table; other tables have room for theirs."""
+    file = json.loads(files("lwd.models.inputs").joinpath("builtin.json").read_bytes())
+    blank = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = {"id": 799, "content": "<image_soft_token>", "special": True, **blank}
+    file["added_tokens"].append(added)
+    tokenizer = HuggingFace(json.dumps(file).encode(), "gemma3/tokenizer.json")
+    assert tokenizer.vocabulary == builtin().vocabulary == 799
+    within, text = Within(tokenizer, 799), "look at <image_soft_token>"
+    assert isinstance(within, Tokenizer)
+    assert within.encode(TEXTS[0]) == builtin().encode(TEXTS[0])
+    with pytest.raises(ConfigError, match=r"has token 799 .* from gemma3.*, but the model has 799"):
+        within.encode(text)
+    assert Within(tokenizer, 1024).encode(text) == tokenizer.encode(text)
+    with pytest.raises(ConfigError, match="has 799 tokens, the model 798: they do not match"):
+        Within(tokenizer, 798)
 
 
 def test_the_builtin_one_never_changes():

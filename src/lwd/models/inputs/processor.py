@@ -15,7 +15,7 @@ from lwd.models.inputs.images import pixels, resize_with_pad
 from lwd.models.inputs.norm_stats import NormStats
 from lwd.models.inputs.prepared import Images, Prepared
 from lwd.models.inputs.prompt import prompt
-from lwd.models.inputs.tokenizers import Tokenizer
+from lwd.models.inputs.tokenizers import Tokenizer, Within
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Processor:
             raise ConfigError(f"norm stats lack {', '.join(missing)}; expected state and actions.")
         kept = {name: self.stats[name].first(size, name) for name, size in wanted.items()}
         object.__setattr__(self, "stats", kept)
-        require_vocabulary(self.tokenizer, self.format)
+        object.__setattr__(self, "tokenizer", Within(self.tokenizer, self.format.vocabulary))
 
     @classmethod
     def fit(
@@ -234,15 +234,6 @@ class Processor:
                 f"{tokenizer.source} does not know; say it with others."
             )
         return found
-
-
-def require_vocabulary(tokenizer: Tokenizer, format: InputFormat) -> None:
-    """ConfigError if a tokenizer has tokens that the model has no embeddings of."""
-    if tokenizer.vocabulary > format.vocabulary:
-        raise ConfigError(
-            f"the tokenizer from {tokenizer.source} has {tokenizer.vocabulary} tokens, the model "
-            f"{format.vocabulary}: they do not match. Give the one that the model was trained with."
-        )
 
 
 def relative_to(state: np.ndarray, action: np.ndarray, anchors: Sequence[int]) -> np.ndarray:

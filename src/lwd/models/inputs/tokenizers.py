@@ -4,9 +4,11 @@ A tokenizer is named by the sha256 of its file. Nothing is downloaded that was n
 """
 
 import hashlib
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Protocol, runtime_checkable
 
 from lwd.errors import ConfigError
@@ -23,7 +25,7 @@ class Tokenizer(Protocol):
 
     @property
     def vocabulary(self) -> int:
-        """Number of token ids."""
+        """Number of token ids, without special ones that were added to those of the model."""
         ...
 
     @property
@@ -79,12 +81,58 @@ class HuggingFace:
         if self._bos is None:
             raise ConfigError(f"{source} has no token that begins a text: {', '.join(_BOS)}.")
         self.source, self.sha256 = source, hashlib.sha256(data).hexdigest()
-        self.vocabulary: int = self._model.get_vocab_size()
+        self.vocabulary: int = self._model.get_vocab_size(with_added_tokens=False)
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, after the one that begins it."""
         assert self._bos is not None
         return [self._bos, *self._model.encode(text, add_special_tokens=False).ids]
+
+
+@dataclass(frozen=True)
+class Within:
+    """A tokenizer beside a model's table of embeddings.
+
+    Released files add special tokens that the table has no row for (Gemma3's `<image_soft_token>`).
+    ConfigError if any other token has none, or where a text has one of those.
+    """
+
+    tokenizer: Tokenizer
+    rows: int
+    """Of the table."""
+
+    def __post_init__(self) -> None:
+        if self.vocabulary > self.rows:
+            raise ConfigError(
+                f"the tokenizer from {self.source} has {self.vocabulary} tokens, the model "
+                f"{self.rows}: they do not match. Give that of its language model."
+            )
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids, without special ones that were added."""
+        return self.tokenizer.vocabulary
+
+    @property
+    def sha256(self) -> str:
+        """Of its file."""
+        return self.tokenizer.sha256
+
+    @property
+    def source(self) -> str:
+        """Path or URL that it came from, or `builtin`."""
+        return self.tokenizer.source
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, after the one that begins it."""
+        found = self.tokenizer.encode(text)
+        if max(found) >= self.rows:
+            raise ConfigError(
+                f"{shorten(text, 80)!r} has token {max(found)} of the tokenizer from "
+                f"{self.source}, but the model has {self.rows}: say it without special tokens, or "
+                "give the tokenizer of its language model."
+            )
+        return found
 
 
 def load_tokenizer(source: str) -> Tokenizer:
