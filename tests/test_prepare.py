@@ -1,6 +1,7 @@
 """`lwd normstats` and `lwd plan`."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from lwd.config.machine import Machine
 from lwd.episode.payload import encode
 from lwd.errors import ConfigError
 from lwd.models.inputs.format import ABSOLUTE, InputFormat
-from lwd.models.inputs.norm_stats import read_norm_stats, write_norm_stats
+from lwd.models.inputs.norm_stats import NormStats, read_norm_stats, write_norm_stats
 from sample_episodes import make_episode
 
 FORMAT = InputFormat(
@@ -55,6 +56,15 @@ def test_statistics_of_a_folder_are_openpis_and_say_what_of(payloads, inputs, tm
     prepare.compute(out, folder=payloads, inputs=inputs, absolute=True)
     assert "2 episodes, 40 ticks" in capsys.readouterr().out
     assert np.abs(read_norm_stats(out)["actions"].std - stats["actions"].std)[:3].min() > 0.1
+
+
+def test_a_check_refuses_statistics_of_more_than_is_read(tmp_path):
+    stats = NormStats(*(np.arange(14.0) + shift for shift in (0, 1, -1, 2)))
+    file, inputs = tmp_path / "norm_stats.json", tmp_path / "inputs.json"
+    write_norm_stats(file, {"state": stats, "actions": stats})
+    inputs.write_text(replace(FORMAT, state=tuple(range(7, 14))).to_json())
+    with pytest.raises(ConfigError, match=r"state have 14 dimensions .* the 7 numbers 7, 8, 9"):
+        prepare.check(file, inputs=inputs)
 
 
 def test_nothing_to_measure_is_said(payloads, inputs, tmp_path):

@@ -105,9 +105,9 @@ def check(
 
     format_ = _format(preset, rate, inputs)
     stats = read_norm_stats(file, format_.state)
-    for name, wanted in (("state", format_.state), ("actions", format_.anchors)):
+    for name, places in (("state", format_.state), ("actions", range(len(format_.anchors)))):
         if name in stats:
-            stats[name].first(len(wanted), name)
+            stats[name].of_places(places, name)
     place = {at: n for n, at in enumerate(format_.state)}
     found = review(stats, anchored=[place.get(at, -1) for at in format_.anchors])
     _print(found, as_json)

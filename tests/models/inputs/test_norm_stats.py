@@ -81,6 +81,6 @@ def test_quantiles_become_one_and_minus_one_without_a_clip(rng):
 
 
 def test_too_few_dimensions_are_refused(stats):
-    assert len(stats["state"].first(2, "state").mean) == 2
+    assert len(stats["state"].of_places((0, 1), "state").mean) == 2
     with pytest.raises(ConfigError, match="norm stats of state have 3 dimensions, but there are 4"):
-        stats["state"].first(4, "state")
+        stats["state"].of_places(range(4), "state")

@@ -179,10 +179,22 @@ def test_statistics_and_tokenizer_must_match_the_format():
         replace(FORMAT, optional=("top",))
 
 
+def longer(*more: float) -> dict[str, NormStats]:
+    return {n: NormStats(*(np.append(a, more) for a in s)) for n, s in STATS.items()}
+
+
 def test_padded_statistics_are_cut(processor):
-    longer = {n: NormStats(*(np.append(a, [7.0, 8.0]) for a in s)) for n, s in STATS.items()}
-    again = Processor(format=FORMAT, tokenizer=builtin(), stats=longer)
+    again = Processor(format=FORMAT, tokenizer=builtin(), stats=longer(0.0, 1e-10))
     assert again.sha256 == processor.sha256
+
+
+def test_statistics_of_the_whole_state_are_not_taken_for_those_of_a_part():
+    """State 0, 2 and 3 is read; the first three of five would be 0, 1 and 2."""
+    with pytest.raises(ConfigError, match=r"state have 5 dimensions .* the 3 numbers 0, 2, 3"):
+        Processor(format=FORMAT, tokenizer=builtin(), stats=longer(7.0, 8.0))
+    first = replace(FORMAT, state=(0, 1, 2))
+    made = Processor(format=first, tokenizer=builtin(), stats=longer(7.0, 8.0))
+    np.testing.assert_array_equal(made.stats["state"].mean, STATS["state"].mean)
 
 
 def test_the_format_travels_as_json_and_has_a_hash():

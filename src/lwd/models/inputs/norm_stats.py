@@ -36,15 +36,24 @@ class NormStats(NamedTuple):
             return x * (self.std + EPSILON) + self.mean
         return (x + 1) / 2 * (self.q99 - self.q01 + EPSILON) + self.q01
 
-    def first(self, dimensions: int, what: str) -> "NormStats":
-        """Statistics of so many dimensions: those of padded vectors may have more (openpi does the
-        same). ConfigError if there are fewer."""
-        if len(self.mean) < dimensions:
+    def of_places(self, places: Sequence[int], what: str) -> "NormStats":
+        """Statistics of what a policy reads, by its places in the robot's vector: as many as there
+        are, with padding behind them or, for the first places, with anything (openpi takes the
+        first ones). ConfigError if there are fewer, or it cannot be told which they are."""
+        count, wanted = len(self.mean), len(places)
+        if count < wanted:
             raise ConfigError(
-                f"norm stats of {what} have {len(self.mean)} dimensions, but there are "
-                f"{dimensions}. Compute them for this robot: lwd normstats compute."
+                f"norm stats of {what} have {count} dimensions, but there are {wanted}. Compute "
+                "them for this robot: lwd normstats compute."
             )
-        return NormStats(*(array[:dimensions] for array in self))
+        padding = np.abs([array[wanted:] for array in self]) < EPSILON
+        if not padding.all() and list(places) != list(range(wanted)):
+            raise ConfigError(
+                f"norm stats of {what} have {count} dimensions and do not say which, but the "
+                f"policy reads the {wanted} numbers {_places(places)}. Cut the file to these, in "
+                "this order, or compute it for this robot: lwd normstats compute."
+            )
+        return NormStats(*(array[:wanted] for array in self))
 
 
 def of(x: np.ndarray) -> NormStats:

@@ -44,10 +44,11 @@ class Processor:
     """What a warning was given of; each is given once."""
 
     def __post_init__(self) -> None:
-        wanted = {"state": len(self.format.state), "actions": len(self.format.anchors)}
+        targets = range(len(self.format.anchors))
+        wanted = {"state": self.format.state, "actions": targets}
         if missing := sorted(wanted.keys() - self.stats.keys()):
             raise ConfigError(f"norm stats lack {', '.join(missing)}; expected state and actions.")
-        kept = {name: self.stats[name].first(size, name) for name, size in wanted.items()}
+        kept = {name: self.stats[name].of_places(at, name) for name, at in wanted.items()}
         object.__setattr__(self, "stats", kept)
         object.__setattr__(self, "tokenizer", Within(self.tokenizer, self.format.vocabulary))
 
