@@ -1,12 +1,17 @@
 """Norm stats of episodes are those of all their chunks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from lwd.episode.windows import chunks
 from lwd.errors import EpisodeError
 from lwd.models.inputs import norm_stats
 from lwd.models.inputs.format import ABSOLUTE, InputFormat
 from lwd.models.inputs.measure import measure
+from lwd.models.inputs.processor import Processor
+from lwd.models.inputs.tokenizers import builtin
 from sample_episodes import make_episode
 
 FORMAT = InputFormat(
@@ -20,14 +25,14 @@ def by_hand(episodes, horizon: int):
     for episode in episodes:
         for start in range(episode.ticks):
             states.append(episode.state[start, [0, 3]])
-            for tick in range(start, min(start + horizon, episode.ticks)):
+            for tick in np.minimum(np.arange(start, start + horizon), episode.ticks - 1):
                 joints = episode.state[start]
                 anchor = np.array([joints[1], 0, joints[2], joints[0]])
                 actions.append(episode.action[tick].astype(np.float64) - anchor)
     return np.stack(states).astype(np.float64), np.stack(actions)
 
 
-def test_every_chunk_counts_and_nothing_after_the_end():
+def test_every_chunk_counts_and_repeats_the_last_action_of_its_episode():
     episodes = [make_episode(ticks, seed=ticks) for ticks in (25, 7, 40)]
     measured = measure(iter(episodes), FORMAT, horizon=10)
     assert (measured.episodes, measured.ticks) == (3, 72)
@@ -37,6 +42,22 @@ def test_every_chunk_counts_and_nothing_after_the_end():
         for field, array in measured.stats[name]._asdict().items():
             # Samples are kept as float32.
             np.testing.assert_allclose(array, getattr(expected, field), atol=1e-6, err_msg=field)
+
+
+def test_a_learner_that_takes_them_itself_has_the_same():
+    episodes = [make_episode(ticks, seed=ticks) for ticks in (25, 7, 40)]
+    starts = [np.arange(each.ticks) for each in episodes]
+    targets = [
+        chunks(each.action, start, np.full_like(start, each.ticks), 10)[0]
+        for each, start in zip(episodes, starts, strict=True)
+    ]
+    states = [each.state[:-1] for each in episodes]
+    format_ = replace(FORMAT, tokens=32, vocabulary=1024)
+    fitted = Processor.fit(format_, builtin(), np.concatenate(states), np.concatenate(targets))
+    measured = measure(iter(episodes), format_, horizon=10)
+    for name, stats in fitted.stats.items():
+        for field, array in measured.stats[name]._asdict().items():
+            np.testing.assert_allclose(array, getattr(stats, field), atol=1e-6, err_msg=field)
 
 
 def test_blocks_do_not_matter(monkeypatch):

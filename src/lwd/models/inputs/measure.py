@@ -32,7 +32,8 @@ def measure(
     episodes: Iterable[Episode], format: InputFormat, horizon: int, *, limit: int | None = None
 ) -> Measured:
     """Statistics of what `format` reads and anchors, over the chunks of `horizon` ticks that begin
-    at every tick; what would come after the end of an episode does not count.
+    at every tick; after the end of its episode a chunk repeats the last action, as in openpi and in
+    `Processor.fit`.
 
     EpisodeError names an episode whose state or action is too short. `limit` as for `Running`.
     """
@@ -45,9 +46,10 @@ def measure(
             start = np.arange(first, min(first + BLOCK, episode.ticks))
             last = np.full_like(start, episode.ticks)
             state = episode.state[start]
-            action, mask = chunks(episode.action, start, last, horizon)
+            action, _ = chunks(episode.action, start, last, horizon)
+            relative = relative_to(state, action, format.anchors)
             running["state"].add(state[:, list(format.state)])
-            running["actions"].add(relative_to(state, action, format.anchors)[mask])
+            running["actions"].add(relative.reshape(-1, relative.shape[-1]))
     return Measured(
         {name: each.stats() for name, each in running.items()},
         {name: each.spread() for name, each in running.items()},
