@@ -75,6 +75,22 @@ def test_a_support_below_the_returns_is_refused_before_the_stage_starts(learner)
     learner(tiny()).check_data("sft")
 
 
+def test_episodes_of_another_control_rate_are_refused_with_the_flag_to_give(
+    learner, reader, tmp_path
+):
+    assert reader.rates() == {10.0: 3}
+    often = replace(tiny(), control=replace(COMPACT, rate_hz=30.0))
+    said = r"episodes at 10.0 Hz \(3\), but control.rate_hz is 30.0. .* Give --control.rate-hz 10.0"
+    with pytest.raises(ConfigError, match=said):
+        learner(often).check_data("sft")
+    commit(tmp_path, "online", seed=7, rate_hz=30.0)
+    reader.sync()
+    said = r"10.0 Hz \(3\) and 30.0 Hz \(1\), .* Give each rate a --root of its own"
+    for config in (tiny(), often):
+        with pytest.raises(ConfigError, match=said):
+            learner(config).check_data("sft")
+
+
 def stopped(learner: Callable[[LearnerConfig], Learner], at: Position) -> Learner:
     """A learner with a checkpoint of zeros."""
     first, config = learner(tiny()), tiny()

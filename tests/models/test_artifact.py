@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -7,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lwd.config import COMPACT, FULL, StateLayout
+from lwd.config import COMPACT, FULL, ControlConfig, StateLayout
 from lwd.errors import ConfigError, IntegrityError
 from lwd.models.acts import ACTS, Acting
-from lwd.models.artifact import FlowPolicy, expected_shapes, pack, unpack
+from lwd.models.artifact import FlowPolicy, control_of, expected_shapes, pack, unpack
 from lwd.models.fns import Inputs
 from lwd.models.normaliser import Normaliser
 from lwd.models.presets import build
@@ -124,11 +125,28 @@ def test_what_does_not_fit_is_named(packed):
         unpack({n: t for n, t in tensors.items() if n != name}, metadata, COMPACT)
     with pytest.raises(IntegrityError, match=f"tensor '{name}' has shape"):
         unpack(tensors | {name: tensors[name][:1]}, metadata, COMPACT)
-    with pytest.raises(IntegrityError, match="horizon '10', here it is '30'"):
+    with pytest.raises(IntegrityError, match="horizon 10, here it is 30"):
         unpack(tensors, metadata, FULL)
     moved = tensors["normaliser/state_mean"] + 1
     with pytest.raises(IntegrityError, match="normalisation statistics differ"):
         unpack(tensors | {"normaliser/state_mean": moved}, metadata, COMPACT)
+
+
+def test_weights_for_another_control_rate_are_refused(normaliser):
+    often = replace(COMPACT, rate_hz=30.0)
+    params = network("flow", "policy")
+    tensors, metadata = pack(params, normaliser, preset="narrow", control=often)
+    assert control_of(metadata) == ControlConfig(rate_hz=30.0, horizon=10)
+    unpack(tensors, metadata, replace(often, execute=3))  # which weights know nothing of
+    said = r"rate_hz 30.0, here it is 10.0: .*--control.rate-hz"
+    with pytest.raises(IntegrityError, match=said):
+        unpack(tensors, metadata, COMPACT)
+    for wrong in ({"rate_hz": "fast"}, {"rate_hz": "-1"}, {"horizon": "1.5"}):
+        with pytest.raises(IntegrityError, match="do not say for which rate and horizon"):
+            unpack(tensors, metadata | wrong, COMPACT)
+    del metadata["rate_hz"]
+    with pytest.raises(IntegrityError, match="do not say for which rate and horizon"):
+        unpack(tensors, metadata, COMPACT)
 
 
 @pytest.mark.parametrize("steps", ["0", "-3", "", "ten", None])

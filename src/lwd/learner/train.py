@@ -208,9 +208,10 @@ class Learner:
             time.sleep(POLL_S)
 
     def check_data(self, stage: str) -> None:
-        """ConfigError if V cannot express the returns in the snapshot; a warning if the window of
-        a task is set that the snapshot does not have."""
+        """ConfigError if episodes have another control rate, or V cannot express the returns in
+        the snapshot; a warning if the window of a task is set that the snapshot does not have."""
         settings = self.config.stage(stage)
+        _require_rate(self.reader.rates(), self.config.control.rate_hz)
         settings.divl.require_support(*self.reader.returns(settings.mixture))
         counts = self.reader.statistics()
         tasks = {task for part in settings.mixture for task in counts[part].tasks}
@@ -340,6 +341,20 @@ class Learner:
     def _check_stop(self) -> None:
         if feed.any_host(self.stop()):
             raise Stopped
+
+
+def _require_rate(rates: Mapping[float, int], wanted: float) -> None:
+    """ConfigError unless all episodes have the control rate that returns are discounted for."""
+    if set(rates) <= {wanted}:
+        return
+    have = " and ".join(f"{rate} Hz ({count})" for rate, count in rates.items())
+    mixed, any_rate = len(rates) > 1, next(iter(rates))
+    do = "each rate a --root of its own" if mixed else f"--control.rate-hz {any_rate}"
+    raise ConfigError(
+        f"the snapshot has episodes at {have}, but control.rate_hz is {wanted}. Nothing is "
+        f"resampled: returns are discounted by the tick, and a policy acts at the rate that it "
+        f"learnt. Give {do}."
+    )
 
 
 def _require_losses(stage: StageConfig, name: str, metrics: Metrics) -> None:

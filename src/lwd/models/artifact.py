@@ -56,7 +56,7 @@ def pack(
     tensors |= {f"normaliser/{name}": array for name, array in normaliser.tensors().items()}
     metadata = {
         "preset": preset,
-        "rate_hz": repr(control.rate_hz),
+        "rate_hz": repr(float(control.rate_hz)),
         "horizon": str(control.horizon),
         "flow_steps": str(FLOW_STEPS),
         "act": acting.act,
@@ -94,7 +94,7 @@ def unpack(
     `tokenizer` is a path or URL of this machine's for weights that were trained with one of those;
     without it the one that the weights name is looked for.
     """
-    _require_same(metadata, "horizon", str(control.horizon))
+    _require_control(metadata, control)
     act = metadata.get("act", "flow")
     settings = {name: _setting(metadata, name, read) for name, read in act_of(act).settings.items()}
     steps = _flow_steps(metadata)
@@ -115,6 +115,18 @@ def unpack(
     params = nets.pop("policy")
     extra = {name.removeprefix("extra/"): net for name, net in nets.items()}
     return Unpacked(params, normaliser, Acting(act=act, extra=extra, settings=settings), steps)
+
+
+def control_of(metadata: Mapping[str, str]) -> ControlConfig:
+    """How often a policy acts and how long its chunks are; IntegrityError if its weights do not
+    say."""
+    try:
+        rate_hz, horizon = float(metadata["rate_hz"]), int(metadata["horizon"])
+        return ControlConfig(rate_hz=rate_hz, horizon=horizon)
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(
+            f"weights do not say for which rate and horizon they are: {error}. Publish them again."
+        ) from error
 
 
 def expected_shapes(
@@ -252,6 +264,18 @@ def _tokenizer(metadata: Mapping[str, str], tokenizer: str) -> Tokenizer:
 def _require_same(metadata: Mapping[str, str], name: str, here: str) -> None:
     if metadata.get(name) != here:
         raise IntegrityError(f"weights have {name} {metadata.get(name)!r}, here it is {here!r}.")
+
+
+def _require_control(metadata: Mapping[str, str], control: ControlConfig) -> None:
+    theirs = control_of(metadata)
+    for name in ("horizon", "rate_hz"):
+        given, here = getattr(theirs, name), getattr(control, name)
+        if given != here:
+            raise IntegrityError(
+                f"weights have {name} {given}, here it is {here}: a robot acts as its policy was "
+                "trained to. See --control.rate-hz and --control.horizon of `lwd learner`, --rate "
+                "of `lwd robot`."
+            )
 
 
 def _require_sizes(given: InputFormat, model: InputFormat, preset: str) -> None:

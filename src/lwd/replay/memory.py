@@ -143,6 +143,7 @@ class Memory:
         self.instruction = Growing((), np.object_)
         self.task = Growing((), np.object_)
         self.policy_version = Growing((), np.int64)
+        self.rate_hz = Growing((), np.float64)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -163,6 +164,7 @@ class Memory:
         self.human.extend(np.append(episode.source == Source.HUMAN, False))
         self.to_go.extend(rewards_to_go(episode.reward, self._discount))
         self.policy_version.extend(np.array([header.policy_version]))
+        self.rate_hz.extend(np.array([header.rate_hz]))
         self.first.extend(np.array([first]))
         self.last.extend(np.array([first + ticks]))
         self.open_end.extend(

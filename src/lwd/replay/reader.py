@@ -229,6 +229,12 @@ class Reader:
         """Ids of the episodes in the bound snapshot that a batch may be drawn from."""
         return self._memory.episode.rows[: self._view.episodes][self._stays()].tolist()
 
+    def rates(self) -> dict[float, int]:
+        """Control rates (Hz) of the episodes in the bound snapshot, and how many have each."""
+        rates = self._memory.rate_hz.rows[: self._view.episodes][self._stays()]
+        found, counts = np.unique(rates, return_counts=True)
+        return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
     def statistics(self) -> dict[str, PartSize]:
         """Size of every part in the bound snapshot; held-out and invalid episodes are in none."""
         sizes = {}
