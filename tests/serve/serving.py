@@ -45,6 +45,5 @@ if __name__ == "__main__":
     serve(
         ServeConfig(port=int(port), record=True, executed=1, gap_s=30.0),
         PlaneConfig(root=Path(root), service_url=service_url),
-        CONTROL,
-        served(Gain, 4, example),
+        lambda control: served(Gain, 4, example),
     )

@@ -5,7 +5,8 @@ import pytest
 
 from lwd.actor.robot import Observation
 from lwd.errors import ConfigError
-from lwd.serve.layout import LAYOUTS, layout, received, sent
+from lwd.models.inputs.format import InputFormat
+from lwd.serve.layout import LAYOUTS, fitted, layout, received, sent
 from lwd.serve.wire import RequestError
 
 IMAGE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
@@ -84,6 +85,31 @@ def test_what_is_wrong_is_said_by_its_key(key, value, said):
 def test_a_state_that_does_not_split_is_refused():
     with pytest.raises(ValueError, match="does not split"):
         sent(layout("droid"), observation("droid"), "x", sizes=(4, 1))
+
+
+def inputs(*cameras: str, **changes) -> InputFormat:
+    """Of a policy that sees with these cameras in the places of the model's."""
+    models = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+    return InputFormat(
+        cameras=tuple(zip(models, cameras, strict=True)), image=8, tokens=8, vocabulary=10,
+        state=(0, 1), anchors=(0, 1), action=4, **changes,
+    )  # fmt: skip
+
+
+def test_images_get_the_names_that_the_policy_was_trained_with():
+    by = fitted("libero", inputs("image", "wrist_image", ""))
+    seen, _ = received(by, sent(layout("libero"), observation("libero"), "x"))
+    assert seen.images.keys() == {"image", "wrist_image"}
+    only = fitted("libero", inputs("", "wrist_image", "other", optional=("other",)))
+    assert only.images == {"wrist_image": "observation/wrist_image"}
+    assert fitted("libero", None) == layout("libero")
+    assert fitted("lwd", inputs("image", "wrist_image", "any")) == layout("lwd")
+
+
+def test_a_camera_that_robots_of_a_layout_lack_is_named():
+    said = "sees with camera 'right_wrist' as right_wrist_0_rgb, but robots of layout droid have"
+    with pytest.raises(ConfigError, match=said):
+        fitted("droid", inputs("head", "left_wrist", "right_wrist"))
 
 
 def test_an_unknown_layout_is_answered_with_all_there_are():

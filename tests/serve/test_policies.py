@@ -1,6 +1,7 @@
 """Which policy robots get: followed, warmed, padded; real weights of the simulator's robots."""
 
 import threading
+from dataclasses import replace
 from importlib.resources import files
 
 import jax
@@ -11,15 +12,21 @@ from actor.fleet import FAST, Fleet, until
 from actor.point import PointPolicy
 from lwd.actor.policy import PolicyStore
 from lwd.actor.robot import Observation
-from lwd.config import COMPACT, StateLayout
+from lwd.config import COMPACT, ControlConfig, PlaneConfig, StateLayout
+from lwd.config.embodiment import EmbodimentConfig
+from lwd.config.serving import ServeConfig
 from lwd.errors import ConfigError, IntegrityError, ServiceError
 from lwd.models import presets
 from lwd.models.artifact import FlowPolicy, pack
+from lwd.models.inputs.format import ABSOLUTE
 from lwd.models.normaliser import Normaliser
 from lwd.models.presets import build as networks
 from lwd.serve.batch import Asked
-from lwd.serve.policies import Following, OneByOne, Padded, flows, served
+from lwd.serve.client import RemotePolicy, Server
+from lwd.serve.policies import Alike, Following, OneByOne, OnePolicy, Padded, flows, served
+from lwd.serve.process import in_thread, prepare
 from lwd.serve.warm import example
+from lwd.store.access import Access
 from serve.point import GoalPolicy
 
 
@@ -205,6 +212,70 @@ def test_a_tokenizer_that_lies_elsewhere_here_is_given_by_its_path(tmp_path):
     here.write_bytes(here.read_bytes() + b" ")
     with pytest.raises(IntegrityError, match="Give --tokenizer the file that they were trained"):
         flows(COMPACT, str(here))(*artifact, 1)
+
+
+def test_a_server_takes_rate_and_chunks_from_its_first_weights_and_refuses_others():
+    asked = []
+
+    def build(control: ControlConfig):
+        asked.append((control.rate_hz, control.horizon))
+        return Gain
+
+    def metadata(rate_hz: float, horizon: int, cameras: tuple = ()) -> dict[str, str]:
+        told = {"robot": "point", "rate_hz": str(rate_hz), "horizon": str(horizon)}
+        if not cameras:
+            return told
+        form = replace(presets.input_format("tiny", COMPACT), cameras=cameras)
+        return told | {"inputs": form.to_json()}
+
+    alike, bad = Alike(build), {"rate_hz": "50.0", "horizon": "16", "robot": "another"}
+    with pytest.raises(ValueError, match="another robot"):
+        alike({}, bad, 1)
+    assert alike.control is None
+    assert alike({}, metadata(30.0, 16), 2).version == 2
+    assert alike({}, metadata(30.0, 16), 3).version == 3
+    assert asked[1:] == [(30.0, 16)] * 2
+    ours = r"this server have 30.0 Hz, chunks of 16 ticks and no camera"
+    for other, said in (
+        (metadata(10.0, 16), "10.0 Hz, chunks of 16"),
+        (metadata(30.0, 10), "chunks of 10 ticks"),
+        (metadata(30.0, 16, (("base_0_rgb", "top"),)), "cameras top for base_0_rgb"),
+    ):
+        with pytest.raises(IntegrityError, match=f"{said}.*{ours}"):
+            alike({}, other, 4)
+
+
+def test_a_policy_of_an_imported_dataset_is_served_to_robots_of_its_layout(tmp_path):
+    rng, control = np.random.default_rng(0), ControlConfig(rate_hz=20.0, horizon=16)
+    libero = EmbodimentConfig(
+        cameras=("image", "wrist_image", ""), state=tuple(range(8)), anchors=(*range(6), ABSOLUTE)
+    )
+    robot = presets.input_format("tiny", control, libero)
+    windows = rng.normal(size=(64, 8)), rng.normal(size=(64, 16, 7))
+    prepared = presets.fit("tiny", control, *windows, robot=robot)
+    shapes = jax.eval_shape(networks("tiny", control, robot=robot)[0].init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    artifact = pack(params, prepared, preset="tiny", control=control)
+
+    alike = Alike(lambda control: served(flows(control), 1, example))
+    policy = alike(*artifact, 1)
+    assert isinstance(policy, Padded)
+    assert alike.control == control
+    config = ServeConfig(port=0, layout="libero", deadline_s=60.0)
+    arm = Server(url="", layout="libero", timeout_s=60.0)
+    image = np.zeros((96, 96, 3), np.uint8)
+    seen = Observation(
+        state=np.zeros(8, np.float32), images={"base_0_rgb": image, "left_wrist_0_rgb": image}
+    )
+    plane, told = PlaneConfig(root=tmp_path), alike.inputs
+    with in_thread(config, plane, control, OnePolicy(policy), inputs=told) as url:
+        remote = RemotePolicy(replace(arm, url=url), control)
+        assert remote.chunk(seen, "tidy up").shape == (16, 7)
+        assert (remote.metadata["rate_hz"], remote.metadata["horizon"]) == (20.0, 16)
+        remote.close()
+    more = replace(robot, cameras=(*robot.cameras[:2], ("right_wrist_0_rgb", "other")))
+    with pytest.raises(ConfigError, match="'other' as right_wrist_0_rgb, but robots of layout"):
+        prepare(config, control, OnePolicy(policy), access=Access(), inputs=more)
 
 
 def test_weights_without_statistics_cannot_be_warmed_up():

@@ -50,7 +50,8 @@ def publish(plane: PlaneConfig, gain: float) -> None:
     with Catalog(plane.catalog) as catalog:
         tensors = {"gain": np.full(1, gain, np.float32)}
         objects, update = Objects(plane.objects), weights.Trained("online", int(gain), 1)
-        weights.publish(objects, catalog, tensors, {"robot": "point"}, update)
+        metadata = {"rate_hz": str(CONTROL.rate_hz), "horizon": str(CONTROL.horizon)}
+        weights.publish(objects, catalog, tensors, metadata, update)
 
 
 def attempt(robot: Robot, url: str, requests: int = 3) -> int:
@@ -109,4 +110,4 @@ def test_a_port_that_is_taken_is_named(tmp_path):
         taken.listen()
         config, plane = ServeConfig(port=taken.getsockname()[1]), PlaneConfig(root=tmp_path)
         with pytest.raises(ServiceError, match="The policy server cannot listen on"):
-            serve(config, plane, CONTROL, lambda *_: None, stop=threading.Event())
+            serve(config, plane, lambda control: lambda *_: None, stop=threading.Event())

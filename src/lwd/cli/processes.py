@@ -254,7 +254,6 @@ def asked_recipe(words: Sequence[str]) -> LearnerConfig:
 def serve(
     config: Serve = ServeConfig(),  # noqa: B008
     plane: Plane = PlaneConfig(),  # noqa: B008
-    rate: Rate = "compact",
 ) -> None:
     """Serve the fleet's newest policy to robots over openpi's protocol, and record what they do.
 
@@ -266,14 +265,15 @@ def serve(
     Args:
         config: What the server listens to, how it batches, what it records.
         plane: Where the parts of the data plane are; the tokens are those of the robots, too.
-        rate: Control preset of the robots: 10 Hz with chunks of 10 ticks, or 30 Hz with 30.
     """
     from lwd.models import artifact  # noqa: F401  (say at once what is not installed)
     from lwd.serve.policies import flows, served
     from lwd.serve.process import serve as run
     from lwd.serve.warm import example
 
-    chosen = control(rate)
     expose(plane.metrics_port)
-    build = served(flows(chosen, config.tokenizer), config.batch, example)
-    run(config, plane, chosen, build)
+    run(
+        config,
+        plane,
+        lambda control: served(flows(control, config.tokenizer), config.batch, example),
+    )

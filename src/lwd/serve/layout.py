@@ -1,13 +1,14 @@
 """Where an observation's parts are among the keys that a robot sends, which differ by its make."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lwd.actor.robot import Observation
-from lwd.errors import unknown
+from lwd.errors import ConfigError, unknown
+from lwd.models.inputs.format import InputFormat
 from lwd.serve.wire import RequestError
 
 LARGEST_SIDE = 2048
@@ -66,6 +67,26 @@ def layout(name: str) -> Layout:
     if name not in LAYOUTS:
         raise unknown("layout", name, LAYOUTS)
     return LAYOUTS[name]
+
+
+def fitted(name: str, inputs: InputFormat | None) -> Layout:
+    """Layout by name, whose images have the names of the cameras that a policy was trained with:
+    openpi's layouts say for which of the model's cameras a key is.
+
+    ConfigError if robots of this make lack a camera that the policy needs.
+    """
+    by = layout(name)
+    if inputs is None or not by.images:
+        return by
+    named = [(model, robot) for model, robot in inputs.cameras if robot]
+    for model, robot in named:
+        if model not in by.images and robot not in inputs.optional:
+            raise ConfigError(
+                f"the policy sees with camera {robot!r} as {model}, but robots of layout {name} "
+                f"have only {', '.join(by.images)}. Choose another --layout."
+            )
+    images = {robot: by.images[model] for model, robot in named if model in by.images}
+    return replace(by, images=images)
 
 
 def sent(

@@ -16,7 +16,8 @@ import numpy as np
 from lwd.actor.policy import Build, Policy, PolicyStore
 from lwd.actor.robot import Observation
 from lwd.config import ControlConfig
-from lwd.errors import LwdError, ServiceError
+from lwd.errors import IntegrityError, LwdError, ServiceError
+from lwd.models.inputs.format import InputFormat
 from lwd.serve.batch import Asked, BatchPolicy
 from lwd.store.rows import LoadRow
 from lwd.store.weights import Metadata, Tensors
@@ -235,6 +236,40 @@ def flows(control: ControlConfig, tokenizer: str = "") -> Build:
         return FlowPolicy(tensors, metadata, version, control=control, tokenizer=tokenizer)
 
     return build
+
+
+class Alike:
+    """Builds what acts on robots that are all alike, those that the first weights were trained for:
+    their control rate, chunks and cameras. Weights for others are refused."""
+
+    def __init__(self, build: Callable[[ControlConfig], Build]) -> None:
+        self._build = build
+        self.control: ControlConfig | None = None
+        """Of the robots; None before the first weights."""
+        self.inputs: InputFormat | None = None
+        """What a policy that sees is given."""
+
+    def __call__(self, tensors: Tensors, metadata: Metadata, version: int) -> Policy:
+        """IntegrityError if these weights are for other robots."""
+        from lwd.models.artifact import control_of
+
+        control = control_of(metadata)
+        inputs = InputFormat.from_json(metadata["inputs"]) if "inputs" in metadata else None
+        theirs, ours = _robots(control, inputs), self.control and _robots(self.control, self.inputs)
+        if ours not in (None, theirs):
+            raise IntegrityError(
+                f"weights are for robots with {theirs}; those of this server have {ours}. Serve "
+                "them from a server of another --name."
+            )
+        policy = self._build(control)(tensors, metadata, version)
+        self.control, self.inputs = control, inputs
+        return policy
+
+
+def _robots(control: ControlConfig, inputs: InputFormat | None) -> str:
+    cameras = [f"{robot} for {model}" for model, robot in inputs.cameras if robot] if inputs else []
+    seen = f"cameras {', '.join(cameras)}" if cameras else "no camera"
+    return f"{control.rate_hz} Hz, chunks of {control.horizon} ticks and {seen}"
 
 
 def served(build: Build, most: int, sample: Callable[[Tensors, Metadata], Asked]) -> Build:

@@ -16,11 +16,13 @@ from lwd.config import ControlConfig, PlaneConfig
 from lwd.config.serving import ServeConfig
 from lwd.edge import uploader
 from lwd.errors import ConfigError, ServiceError
+from lwd.models.inputs.format import InputFormat
 from lwd.serve.app import create_app
 from lwd.serve.archive import Archive
 from lwd.serve.batch import Batcher, Limits
 from lwd.serve.beats import Beats
-from lwd.serve.policies import Following, Policies
+from lwd.serve.layout import fitted
+from lwd.serve.policies import Alike, Following, Policies
 from lwd.serve.serving import Serving
 from lwd.serve.session import Sessions
 from lwd.store import weights
@@ -37,30 +39,34 @@ log = logging.getLogger(__name__)
 def serve(
     config: ServeConfig,
     plane: PlaneConfig,
-    control: ControlConfig,
-    build: Build,
+    build: Callable[[ControlConfig], Build],
     *,
     token: str | None = None,
     stop: threading.Event | None = None,
 ) -> None:
     """Serve the fleet's newest policy until SIGTERM, SIGINT or `stop`.
 
-    `build` makes warm batch policies (`lwd.serve.policies.served`). Robots can connect once the
-    first one is ready; before, their connections are refused: openpi's newer clients wait then.
-    ServiceError if the port is taken; ConfigError if the server would be open to other machines.
+    `build` makes warm batch policies (`lwd.serve.policies.served`) for the control rate that their
+    weights name. Robots can connect once the first one is ready; before, their connections are
+    refused: openpi's newer clients wait then. ServiceError if the port is taken; ConfigError if the
+    server would be open to other machines, or robots of its layout lack a camera of the policy.
     """
     stop = stop or stop_on_signals()
     allow_connections()
-    access = load_access(plane.tokens)
+    access, alike = load_access(plane.tokens), Alike(build)
     with (
         listen(config.host, config.port, what="policy server") as socket,
         ServiceClient(plane.service_url, token=token, robot=config.name) as client,
         ServiceClient(plane.service_url, token=token, timeout_s=BEAT_S) as beats,
-        Following(_store(config, plane, client, build), client.report_load) as policies,
+        Following(_store(config, plane, client, alike), client.report_load) as policies,
     ):
         log.info("start service=%s; waiting for weights", plane.service_url)
         if policies.ready(stop):
-            prepared = prepare(config, control, policies, access=access, tell=beats.send_beat)
+            assert alike.control is not None
+            prepared = prepare(
+                config, alike.control, policies,
+                access=access, inputs=alike.inputs, tell=beats.send_beat,
+            )  # fmt: skip
             run(prepared, plane, socket=socket, stop=stop)
         elif not stop.is_set():
             policies.current()  # says why there is none
@@ -73,9 +79,11 @@ def prepare(
     policies: Policies,
     *,
     access: Access,
+    inputs: InputFormat | None = None,
     tell: Callable[[Beat], None] | None = None,
 ) -> Serving:
-    """The parts of a server; `tell` takes heartbeats of robots that send none themselves."""
+    """The parts of a server; `inputs` is what a policy that sees is given, `tell` takes heartbeats
+    of robots that send none themselves."""
     sessions = Sessions()
     limits = Limits(
         batch=config.batch,
@@ -87,6 +95,7 @@ def prepare(
     return Serving(
         config=config,
         control=control,
+        layout=fitted(config.layout, inputs),
         policies=policies,
         batcher=Batcher(limits, active=lambda: sessions.connected),
         sessions=sessions,
@@ -139,6 +148,7 @@ def in_thread(
     policies: Policies,
     *,
     access: Access | None = None,
+    inputs: InputFormat | None = None,
 ) -> Iterator[str]:
     """A server beside other work, for a benchmark or a test; yields its URL, `ws://HOST:PORT`."""
     stop = threading.Event()
@@ -147,7 +157,7 @@ def in_thread(
         ThreadPoolExecutor(1, "server") as pool,
     ):
         socket.listen()
-        prepared = prepare(config, control, policies, access=access or Access())
+        prepared = prepare(config, control, policies, access=access or Access(), inputs=inputs)
         running = pool.submit(run, prepared, plane, socket=socket, stop=stop)
         try:
             yield "ws://{}:{}".format(*socket.getsockname()[:2])

@@ -18,7 +18,7 @@ from lwd.errors import IntegrityError, LwdError, ServiceError
 from lwd.serve.archive import Archive, Kept
 from lwd.serve.batch import Answer, Asked, Batcher, OverloadError
 from lwd.serve.beats import Beats
-from lwd.serve.layout import layout, received
+from lwd.serve.layout import Layout, received
 from lwd.serve.metrics import Metrics
 from lwd.serve.policies import Policies
 from lwd.serve.session import (
@@ -61,6 +61,7 @@ class Serving:
 
     config: ServeConfig
     control: ControlConfig
+    layout: Layout
     policies: Policies
     batcher: Batcher
     sessions: Sessions
@@ -150,8 +151,8 @@ class Serving:
         if isinstance(message, str):
             raise RequestError("a text message; observations are binary, packed with msgpack.")
         request = request_of(unpack(message))
-        by = layout(self.config.layout)
-        observation, instruction = received(by, request.message, prompt=self.config.prompt)
+        prompt = self.config.prompt
+        observation, instruction = received(self.layout, request.message, prompt=prompt)
         if "lwd/lane" in request.own:
             return await self._aside(connection, request, observation, instruction)
         session = self._session(connection, request)
