@@ -21,7 +21,7 @@ from lwd.config import ActorConfig
 from lwd.edge.spool import Spool
 from lwd.episode.payload import decode
 from lwd.episode.types import Kind, Outcome
-from lwd.errors import IntegrityError, ServiceError
+from lwd.errors import ConfigError, IntegrityError, ServiceError
 from lwd.serve.client import Elsewhere, RemotePolicy, Server
 from lwd.serve.wire import pack
 from lwd.store.access import issue, load_access
@@ -60,6 +60,37 @@ def test_a_robot_of_ours_reaches_its_goal_with_openpis_server(remote):
     assert episode.header.policy_version == 0
     assert policy.metadata == {"reset_pose": [0, 1.5]}
     assert {key for message in messages for key in message} == {"observation/state", "prompt"}
+
+
+IMAGE = np.zeros((4, 6, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "cameras",
+    [
+        ("base_0_rgb", "left_wrist_0_rgb"),
+        ("exterior_image_1_left", "wrist_image_left", "exterior_image_2_left"),
+        ("head", "left_wrist", "right_wrist"),
+    ],
+)
+def test_a_robot_of_ours_talks_as_a_droid_does(remote, serving, cameras):
+    state = np.arange(8, dtype=np.float32)
+    seen = Observation(state=state, images=dict.fromkeys(cameras, IMAGE))
+    policy = remote(serving(GoalPolicy(), layout="droid"), layout="droid")
+    assert policy.chunk(seen, "open the drawer")[0].tolist() == state[2:].tolist()
+
+
+def test_what_a_robot_lacks_for_a_layout_is_said_once_and_for_all(remote, serving):
+    policy = remote(serving(GoalPolicy(), layout="droid"), layout="droid")
+    with pytest.raises(ConfigError, match=r"the robot's state has 4 numbers; .* 7 \+ 1 under"):
+        policy.chunk(SEEN, "go there")
+    eight = Observation(state=np.zeros(8, np.float32), images={"top": IMAGE})
+    said = "'observation/exterior_image_1_left' is sent none of the robot's cameras, top: .* head"
+    with pytest.raises(ConfigError, match=said):
+        policy.chunk(eight, "go there")
+    blind = Observation(state=np.zeros(8, np.float32))
+    with pytest.raises(ConfigError, match="none of the robot's cameras, of which it has none"):
+        policy.chunk(blind, "go there")
 
 
 @pytest.mark.parametrize("records", [True, False])

@@ -11,7 +11,6 @@ from lwd.serve.wire import RequestError
 
 IMAGE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 STATE = np.arange(8, dtype=np.float32)
-SIZES = {"droid": (7, 1)}
 
 
 def observation(name: str) -> Observation:
@@ -22,7 +21,7 @@ def observation(name: str) -> Observation:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_what_is_sent_is_what_is_received(name):
     seen = observation(name)
-    message = sent(layout(name), seen, "open the door", sizes=SIZES.get(name, ()))
+    message = sent(layout(name), seen, "open the door")
     back, instruction = received(layout(name), message)
     assert instruction == "open the door"
     assert np.array_equal(back.state, STATE)
@@ -31,7 +30,7 @@ def test_what_is_sent_is_what_is_received(name):
 
 
 def test_the_keys_are_those_of_openpis_examples():
-    droid = sent(layout("droid"), observation("droid"), "x", sizes=(7, 1))
+    droid = sent(layout("droid"), observation("droid"), "x")
     assert set(droid) == {
         "observation/exterior_image_1_left", "observation/wrist_image_left",
         "observation/joint_position", "observation/gripper_position", "prompt",
@@ -83,7 +82,7 @@ def test_what_is_wrong_is_said_by_its_key(key, value, said):
 
 
 def test_a_state_that_does_not_split_is_refused():
-    with pytest.raises(ValueError, match="does not split"):
+    with pytest.raises(ConfigError, match=r"state has 8 numbers; .* takes 4 \+ 1 under"):
         sent(layout("droid"), observation("droid"), "x", sizes=(4, 1))
 
 

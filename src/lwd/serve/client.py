@@ -35,7 +35,7 @@ class Server:
     layout: str = "lwd"
     """Keys of the observations that it wants."""
     sizes: tuple[int, ...] = ()
-    """Numbers of the state under each of the layout's keys, where there are several."""
+    """Numbers of the state under each of the layout's keys, where they are not the layout's own."""
     key: str = ""
     """API key."""
     robot: str = ""

@@ -26,6 +26,8 @@ class Layout:
     """Vectors that are joined to the state, in this order."""
     images: Mapping[str, str]
     """Camera to the key of its image; empty takes every key under `observation/images/`."""
+    sizes: tuple[int, ...] = ()
+    """Numbers of each of these vectors, where there are several."""
     prompt: str = "prompt"
     channels_first: bool = False
     """Images are [3, height, width] instead of [height, width, 3]."""
@@ -47,6 +49,7 @@ LAYOUTS: dict[str, Layout] = {
             "base_0_rgb": "observation/exterior_image_1_left",
             "left_wrist_0_rgb": "observation/wrist_image_left",
         },
+        sizes=(7, 1),
     ),
     "aloha": Layout(
         state=("state",),
@@ -60,6 +63,12 @@ LAYOUTS: dict[str, Layout] = {
 }
 """By name: ours, and the three that openpi's examples send."""
 OURS = "observation/images/"
+SIMULATED = {
+    "base_0_rgb": "head",
+    "left_wrist_0_rgb": "left_wrist",
+    "right_wrist_0_rgb": "right_wrist",
+}
+"""Cameras of the simulated robot in the places of the model's."""
 
 
 def layout(name: str) -> Layout:
@@ -92,21 +101,26 @@ def fitted(name: str, inputs: InputFormat | None) -> Layout:
 def sent(
     by: Layout, observation: Observation, instruction: str, *, sizes: tuple[int, ...] = ()
 ) -> dict[str, Any]:
-    """The message that a robot of this make sends; `sizes` splits the state over its keys.
+    """The message that a robot of this make sends; `sizes` splits the state over its keys where it
+    is another robot's.
 
-    ValueError if the state has another size, KeyError if a camera is missing.
+    A camera is known by the name of the model's, by the last part of its key (`cam_high`), or as
+    the simulated robot's. ConfigError if the state has another size or a camera is missing.
     """
     state = np.asarray(observation.state, np.float32)
-    sizes = sizes or (len(state),)
+    sizes = sizes or by.sizes or (len(state),)
     if sum(sizes) != len(state) or len(sizes) != len(by.state):
-        raise ValueError(f"a state of {len(state)} does not split into {sizes} for {by.state}.")
+        raise ConfigError(
+            f"the robot's state has {len(state)} numbers; the layout takes "
+            f"{' + '.join(map(str, sizes))} under {', '.join(by.state)}. Choose another --layout."
+        )
     message: dict[str, Any] = {by.prompt: instruction}
     parts = np.split(state, np.cumsum(sizes)[:-1])
     for key, part in zip(by.state, parts, strict=True):
         message[key] = part
     cameras = by.images or {name: OURS + name for name in observation.images}
     for camera, key in cameras.items():
-        image = np.ascontiguousarray(observation.images[camera])
+        image = np.ascontiguousarray(observation.images[_own(observation, camera, key)])
         image = np.ascontiguousarray(image.transpose(2, 0, 1)) if by.channels_first else image
         _put(message, key, image)
     return message
@@ -132,6 +146,19 @@ def received(
             f"{LONGEST_PROMPT} characters."
         )
     return Observation(state=state, images=images), instruction
+
+
+def _own(observation: Observation, camera: str, key: str) -> str:
+    """The robot's own name of a camera of the layout."""
+    names = dict.fromkeys((camera, key.rpartition("/")[2], SIMULATED.get(camera, camera)))
+    for name in names:
+        if name in observation.images:
+            return name
+    have = ", ".join(observation.images) or "of which it has none"
+    raise ConfigError(
+        f"{key!r} is sent none of the robot's cameras, {have}: name it one of {', '.join(names)}, "
+        "or choose another --layout. A simulated robot is given them by --cameras."
+    )
 
 
 def _put(message: dict[str, Any], key: str, value: np.ndarray) -> None:
