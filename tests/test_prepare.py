@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from lwd.cli import prepare
-from lwd.config import PlaneConfig
+from lwd.config import COMPACT, PlaneConfig
 from lwd.config.machine import Machine
 from lwd.episode.payload import encode
 from lwd.errors import ConfigError
+from lwd.models import presets
 from lwd.models.inputs.format import ABSOLUTE, InputFormat
 from lwd.models.inputs.norm_stats import NormStats, read_norm_stats, write_norm_stats
 from sample_episodes import make_episode
@@ -65,6 +66,27 @@ def test_a_check_refuses_statistics_of_more_than_is_read(tmp_path):
     inputs.write_text(replace(FORMAT, state=tuple(range(7, 14))).to_json())
     with pytest.raises(ConfigError, match=r"state have 14 dimensions .* the 7 numbers 7, 8, 9"):
         prepare.check(file, inputs=inputs)
+
+
+def test_relative_statistics_are_of_chunks_of_one_length(payloads, inputs, tmp_path):
+    out, longer = tmp_path / "norm_stats.json", replace(COMPACT, horizon=30)
+    robot = replace(FORMAT, vocabulary=1024)
+    prepare.compute(out, folder=payloads, inputs=inputs)
+    presets.prepare_as("pi05", COMPACT, out, robot=robot)
+    said = "relative actions over chunks of 10 ticks; here they have 30. .* --horizon 30"
+    with pytest.raises(ConfigError, match=said):
+        presets.prepare_as("pi05", longer, out, robot=robot)
+    with pytest.raises(ConfigError, match=said):
+        prepare.check(out, inputs=inputs, horizon=30)
+    prepare.check(out, inputs=inputs)
+    short = read_norm_stats(out)["actions"]
+    prepare.compute(out, folder=payloads, inputs=inputs, horizon=30)
+    presets.prepare_as("pi05", longer, out, robot=robot)
+    assert (read_norm_stats(out)["actions"].std != short.std)[:3].all()
+    prepare.compute(out, folder=payloads, inputs=inputs, absolute=True)
+    read_norm_stats(out, horizon=30)
+    with pytest.raises(ConfigError, match="horizon is 0"):
+        prepare.compute(out, folder=payloads, inputs=inputs, horizon=0)
 
 
 def test_nothing_to_measure_is_said(payloads, inputs, tmp_path):

@@ -11,8 +11,9 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from lwd.cli.flags import AsJson, Plane, Rate
-from lwd.config import PlaneConfig, control
+from lwd.config import COMPACT, PlaneConfig, control
 from lwd.config.machine import Machine
+from lwd.config.require import require
 from lwd.errors import ConfigError, PayloadError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def compute(  # noqa: PLR0913
     snapshot: int | None = None,
     kind: tuple[str, ...] = ("demo",),
     preset: Seeing = "pi05",
-    rate: Rate = "compact",
+    horizon: int = COMPACT.horizon,
     inputs: Path | None = None,
     absolute: bool = False,
     as_json: AsJson = False,
@@ -46,7 +47,7 @@ def compute(  # noqa: PLR0913
 
     For example:
         lwd normstats compute norm_stats.json --root runs/demo
-        lwd normstats compute norm_stats.json --folder payloads --rate full
+        lwd normstats compute norm_stats.json --folder payloads --horizon 30
 
     Args:
         out: norm_stats.json to write.
@@ -55,7 +56,7 @@ def compute(  # noqa: PLR0913
         snapshot: Version of the data set; the newest if none is given.
         kind: Kinds of episodes: demo, play, rollout, online.
         preset: Preset whose inputs are normalised.
-        rate: Control preset: chunks of 10 or of 30 ticks.
+        horizon: Ticks in a chunk of the policy (`--control.horizon` of `lwd learner`).
         inputs: Input format (JSON) of another robot than the simulated one.
         absolute: Statistics of absolute targets, not of those relative to the joints.
         as_json: Print the findings as one JSON object.
@@ -65,12 +66,13 @@ def compute(  # noqa: PLR0913
     from lwd.models.inputs.norm_stats import write_norm_stats
     from lwd.models.inputs.review import review
 
-    format_ = _format(preset, rate, inputs)
+    require(horizon > 0, f"horizon is {horizon}; it must be positive.")
+    format_ = _format(preset, inputs)
     if absolute:
         format_ = replace(format_, anchors=(ABSOLUTE,) * len(format_.anchors))
     source = _files(folder, kind) if folder else _catalogued(plane, snapshot, kind)
-    measured = measure(source, format_, control(rate).horizon)
-    write_norm_stats(out, measured.stats, about=_about(measured, format_))
+    measured = measure(source, format_, horizon)
+    write_norm_stats(out, measured.stats, about=_about(measured, format_, horizon))
     found = review(measured.stats, measured.spreads)
     if as_json:
         counts = {"episodes": measured.episodes, "ticks": measured.ticks}
@@ -84,7 +86,7 @@ def compute(  # noqa: PLR0913
 def check(
     file: Positional[Path],
     preset: Seeing = "pi05",
-    rate: Rate = "compact",
+    horizon: int | None = None,
     inputs: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
@@ -96,15 +98,15 @@ def check(
     Args:
         file: A norm_stats.json.
         preset: Preset whose inputs are normalised with it.
-        rate: Control preset.
+        horizon: Ticks in a chunk of the policy; not compared if none are given.
         inputs: Input format (JSON) of another robot than the simulated one.
         as_json: Print the findings as one JSON array.
     """
     from lwd.models.inputs.norm_stats import read_norm_stats
     from lwd.models.inputs.review import review
 
-    format_ = _format(preset, rate, inputs)
-    stats = read_norm_stats(file, format_.state)
+    format_ = _format(preset, inputs)
+    stats = read_norm_stats(file, format_.state, horizon)
     for name, places in (("state", format_.state), ("actions", range(len(format_.anchors)))):
         if name in stats:
             stats[name].of_places(places, name)
@@ -194,13 +196,13 @@ def _show_plan(planned: "Plan") -> None:
         print(f"it does not fit: {room}, not even one sample; more devices: see --devices, --fsdp")
 
 
-def _format(preset: str, rate: str, file: Path | None) -> "InputFormat":
+def _format(preset: str, file: Path | None) -> "InputFormat":
     from lwd.models.inputs.format import InputFormat
 
     if file is None:
         from lwd.models.presets import input_format
 
-        return input_format(preset, control(rate))
+        return input_format(preset, COMPACT)
     if not file.is_file():
         raise ConfigError(f"{file} is not there; give the JSON file of an input format.")
     return InputFormat.from_json(file.read_text())
@@ -245,14 +247,15 @@ def _files(folder: Path, kinds: Sequence[str]) -> "Iterator[Episode]":
         raise ConfigError(f"{folder} has no episode of kind {', '.join(kinds)}; see --kind.")
 
 
-def _about(measured: "Measured", format_: "InputFormat") -> dict[str, object]:
-    """What stands beside the statistics in their file."""
-    return {
+def _about(measured: "Measured", format_: "InputFormat", horizon: int) -> dict[str, object]:
+    """What stands beside the statistics in their file: the horizon where they depend on it."""
+    about: dict[str, object] = {
         "episodes": measured.episodes,
         "ticks": measured.ticks,
         "quantiles_of_every": measured.stride,
         "inputs": json.loads(format_.to_json()),
     }
+    return about | ({"horizon": horizon} if format_.relative else {})
 
 
 def _print(found: "Sequence[Finding]", as_json: bool) -> None:

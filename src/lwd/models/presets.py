@@ -189,9 +189,10 @@ def prepare_as(
     critic_tokenizer: str = "",
 ) -> Preparation:
     """The same with the norm_stats.json that a pretrained policy came with, whatever is odd about
-    it in the log; IntegrityError if it is none, ConfigError if it is of another robot."""
+    it in the log; IntegrityError if it is none, ConfigError if it is of another robot or of chunks
+    of another length."""
     format_ = robot or input_format(name, control)
-    stats = read_norm_stats(norm_stats, format_.state)
+    stats = read_norm_stats(norm_stats, format_.state, control.horizon)
     place = {at: n for n, at in enumerate(format_.state)}
     made = Processor(
         format=format_,

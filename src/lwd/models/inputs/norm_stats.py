@@ -76,17 +76,21 @@ def widened(stats: NormStats) -> NormStats:
     )
 
 
-def read_norm_stats(file: Path, state: Sequence[int] | None = None) -> dict[str, NormStats]:
+def read_norm_stats(
+    file: Path, state: Sequence[int] | None = None, horizon: int | None = None
+) -> dict[str, NormStats]:
     """Statistics by quantity (`state`, `actions`) of a norm_stats.json; IntegrityError if it is
     none.
 
-    ConfigError if the file says that they are of other numbers of the robot's state than `state`.
-    Files of `lwd normstats compute` say so; openpi's own do not.
+    ConfigError if the file says that they are of other numbers of the robot's state than `state`,
+    or of relative actions over chunks of another length than `horizon`: they lie farther the longer
+    a chunk is. Files of `lwd normstats compute` say so; openpi's own do not.
     """
     try:
         found = json.loads(file.read_text())
         stats = {name: _stats(name, values) for name, values in found["norm_stats"].items()}
-        given = found.get("lwd", {}).get("inputs", {}).get("state")
+        about = found.get("lwd", {})
+        given, length = about.get("inputs", {}).get("state"), about.get("horizon")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{file} is no norm_stats.json of openpi: {error!r}. Expected an object norm_stats "
@@ -97,6 +101,11 @@ def read_norm_stats(file: Path, state: Sequence[int] | None = None) -> dict[str,
             f"{file} has statistics of {len(given)} numbers of the state, {_places(given)}; here "
             f"the model reads {len(state)}, {_places(state)}. Compute them for this preset: "
             "lwd normstats compute with the same --preset or --inputs."
+        )
+    if horizon is not None and length not in (None, horizon):
+        raise ConfigError(
+            f"{file} has statistics of relative actions over chunks of {length} ticks; here they "
+            f"have {horizon}. Compute them again: lwd normstats compute --horizon {horizon}."
         )
     return stats
 
