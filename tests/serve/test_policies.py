@@ -23,7 +23,7 @@ from lwd.models.normaliser import Normaliser
 from lwd.models.presets import build as networks
 from lwd.serve.batch import Asked
 from lwd.serve.client import RemotePolicy, Server
-from lwd.serve.policies import Alike, Following, OneByOne, OnePolicy, Padded, flows, served
+from lwd.serve.policies import Alike, Following, OnePolicy, Padded, flows, served
 from lwd.serve.process import in_thread, prepare
 from lwd.serve.warm import example
 from lwd.store.access import Access
@@ -147,15 +147,9 @@ def test_every_size_is_warm_before_a_version_is_served():
     assert (warm.version, warm.normalisation_hash) == (4, "a" * 64)
 
 
-def test_a_policy_for_one_robot_is_served_one_by_one():
-    policy = PointPolicy(version=2)
-    seen = Observation(state=np.array([0, 0, 1, 2], np.float32))
-    one = Asked(observation=seen, instruction="go there", rng=np.random.default_rng(0))
-    chunks = OneByOne(policy).chunks([one, one])
-    assert chunks.shape == (2, 5, 2)
-    assert policy.planned == 2
+def test_a_policy_for_one_robot_alone_is_refused_by_name():
     with pytest.raises(ValueError, match="PointPolicy has no `chunks`"):
-        Padded(policy, 2)
+        Padded(PointPolicy(version=2), 2)
 
 
 @pytest.fixture(scope="module")

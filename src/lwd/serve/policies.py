@@ -210,20 +210,6 @@ class Padded:
         return np.asarray(chunks)[: len(asked)]
 
 
-class OneByOne:
-    """A robot's policy served to several: their requests are computed one after another."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self.version = policy.version
-        self.normalisation_hash = policy.normalisation_hash
-        self.tokenizer_hash = policy.tokenizer_hash
-
-    def chunks(self, asked: Sequence[Asked]) -> np.ndarray:
-        """[robots, horizon, action] absolute targets."""
-        return np.stack([self._policy.chunk(one.observation, one.instruction) for one in asked])
-
-
 def flows(control: ControlConfig, tokenizer: str = "") -> Build:
     """Builds what acts with the fleet's weights; `tokenizer` as for `lwd.models.artifact.unpack`.
 
