@@ -23,3 +23,10 @@ def video(tmp_path):
 def test_the_nearest_frame_is_given_however_far_one_may_be(video, tolerance_s, off):
     times = [number / FPS + off for number in range(1, 7)]
     assert [round(frame.time * FPS) for frame in video.read(times, tolerance_s)] == [*range(1, 7)]
+
+
+def test_an_episode_that_begins_a_little_back_in_the_file_gets_its_own_frames(video):
+    for first in (4, 2, 3):
+        times = [number / FPS for number in range(first, first + 5)]
+        found = [round(frame.time * FPS) for frame in video.read(times, 0.2)]
+        assert found == [*range(first, first + 5)]

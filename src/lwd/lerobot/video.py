@@ -40,6 +40,7 @@ class Video:
         self._frames: Iterator[VideoFrame] = iter(())
         self._now: VideoFrame | None = None
         self._ahead: VideoFrame | None = None
+        self._asked = 0.0
 
     def __enter__(self) -> "Video":
         return self
@@ -83,7 +84,7 @@ class Video:
         if last < 0 or not self.fps:
             return False
         try:
-            frame = self._at(last / self.fps, 0.5 / self.fps)
+            frame = self._at(last / self.fps)
         except (FFmpegError, OSError):
             return False
         return frame is not None and abs(_time(frame) - last / self.fps) < 0.5 / self.fps
@@ -104,7 +105,7 @@ class Video:
         """The frame at each of the growing times; EpisodeError if one has none that near."""
         for number, time in enumerate(times):
             try:
-                frame = self._at(time, tolerance_s)
+                frame = self._at(time)
             except (FFmpegError, OSError) as error:
                 raise EpisodeError(
                     f"video {self.path.name} cannot be decoded at {time:.3f} s (frame {number} of "
@@ -120,11 +121,11 @@ class Video:
                 raise EpisodeError(f"video {self.path.name} is damaged at {time:.3f} s.")
             yield frame
 
-    def _at(self, time: float, tolerance_s: float) -> VideoFrame | None:
+    def _at(self, time: float) -> VideoFrame | None:
         """The frame nearest to a time, of two as near the earlier one."""
-        latest = _time(self._now) if self._now is not None else None
-        if latest is None or not latest - tolerance_s <= time <= latest + SEEK_S:
+        if self._now is None or not self._asked <= time <= _time(self._now) + SEEK_S:
             self._seek(time)
+        self._asked = time
         while self._ahead is not None and (
             self._now is None or abs(_time(self._ahead) - time) < abs(_time(self._now) - time)
         ):
