@@ -11,6 +11,7 @@ import pytest
 from lerobot.datasets import FPS, LENGTHS, TOP, WRIST, change_rows, cut, v2, v3, with_column
 from lwd.cli import main
 from lwd.config.lerobot import ImportConfig
+from lwd.errors import EpisodeError
 from lwd.lerobot.doctor import Trouble, examine
 from lwd.lerobot.episodes import read_episodes
 from lwd.lerobot.importer import import_dataset
@@ -172,6 +173,16 @@ def test_who_is_held_out_stays_so_and_the_killed_recorders_last_ones_join_them(t
     statistics(root)
     repair(root, examine(root))
     assert read_info(root).splits == {"train": (0, 2), "test": (2, 4)}
+
+
+def test_a_split_that_would_not_be_a_range_is_refused_in_words(tmp_path):
+    root = v3(tmp_path / "set")
+    info(root, splits={"val": "1:2", "train": "0:4"})
+    footer(root)
+    statistics(root)
+    with pytest.raises(EpisodeError, match=r"split 'train'.*Data and meta were not written again"):
+        repair(root, examine(root))
+    assert read_info(root).splits == {"val": (1, 2), "train": (0, 4)}
 
 
 def test_what_is_known_of_one_episode_survives_that_it_is_not_known_of_the_first(tmp_path):

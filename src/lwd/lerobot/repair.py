@@ -193,8 +193,8 @@ class _Rebuild:
         if found[1] != number:
             raise EpisodeError(
                 f"{self._info.root}: the episodes of split {self._split!r} are not stored one "
-                "after another, as a range in info.json needs it. Nothing was changed: correct "
-                "its splits, or remove them."
+                "after another, as a range in info.json needs it. Data and meta were not written "
+                "again: correct the splits there; without one an episode is trained on."
             )
         found[1] = number + 1
 
