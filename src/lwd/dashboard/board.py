@@ -59,6 +59,8 @@ class Board:
         self._briefs: dict[str, Brief] = {}
         self._by_robot: dict[str, list[Brief]] = defaultdict(list)
         self._corrected: list[Brief] = []
+        self._left = 0
+        """Members that a snapshot has taken out."""
         self._joined: dict[str, float] = {}
         self._available: dict[str, float] = {}
         self._loads: list[LoadRow] = []
@@ -146,6 +148,8 @@ class Board:
         changes = statistics.corrections(amendments)
         found = statistics.corrected(self._briefs.values() if whole else new, changes)
         if whole:
+            applied = statistics.corrections(a for a in amendments if a.version is not None)
+            self._left = sum(not change.present for change in applied.values())
             self._corrected = found
             self._by_robot = defaultdict(list)
         else:
@@ -178,12 +182,10 @@ class Board:
         here = sum(1 for _ in (self._root / "spool").glob("*/pending/*.arrow"))
         said = (b.pending for b in beats.values() if self._clock() - b.received_at < FRESH_S)
         pending = max(here, sum(said))
-        applied = statistics.corrections(a for a in self.amendments if a.version is not None)
-        left = sum(e in self._joined and not change.present for e, change in applied.items())
         return {
             "produced": counts.episodes + pending,
             "uploaded": counts.episodes,
-            "in_snapshot": counts.members - left,
+            "in_snapshot": counts.members - self._left,
             "sampled": len(self._available),
             "snapshot": counts.snapshot,
             "waiting": counts.waiting,

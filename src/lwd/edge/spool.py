@@ -199,7 +199,7 @@ class Spool:
             path.unlink(missing_ok=True)
         except OSError:  # the disk is so full that not even the line fits before
             path.unlink(missing_ok=True)
-            self.drop(path.stem, Fate.EVICTED, "the disk was full")
+            self.drop(episode_id, Fate.EVICTED, "the disk was full")
         return True
 
     def _full(self, size: int, why: str) -> ServiceError:

@@ -352,7 +352,7 @@ def _require_rate(rates: Mapping[float, int], wanted: float) -> None:
     do = "each rate a --root of its own" if mixed else f"--control.rate-hz {any_rate}"
     raise ConfigError(
         f"the snapshot has episodes at {have}, but control.rate_hz is {wanted}. Nothing is "
-        f"resampled: returns are discounted by the tick, and a policy acts at the rate that it "
+        "resampled: returns are discounted by the tick, and a policy acts at the rate that it "
         f"learnt. Give {do}."
     )
 

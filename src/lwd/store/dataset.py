@@ -44,7 +44,7 @@ def insert_episode(connection: Connection, row: EpisodeRow) -> bool:
         values = {"episode_id": row.episode_id, "inserted_at": row.inserted_at}
         connection.execute(insert(waiting).values(**values))
         notice = {"episode_id": row.episode_id, "sha256": row.sha256}
-        outbox.announce(connection, outbox.EPISODES, row.episode_id, notice)
+        outbox.announce(connection, row.episode_id, notice)
         return True
     query = select(episodes.c.sha256).where(episodes.c.episode_id == row.episode_id)
     known = connection.execute(query).scalar_one()

@@ -24,9 +24,9 @@ class Notice(NamedTuple):
     subject: str
 
 
-def announce(connection: Connection, subject: str, key: str, notice: dict[str, Any]) -> None:
-    """Write a notice; it leaves if, and only if, this transaction commits."""
-    values = {"subject": subject, "key": key, "payload": json.dumps(notice)}
+def announce(connection: Connection, key: str, notice: dict[str, Any]) -> None:
+    """Write a notice of an episode; it leaves if, and only if, this transaction commits."""
+    values = {"subject": EPISODES, "key": key, "payload": json.dumps(notice)}
     connection.execute(insert(outbox).values(**values))
 
 

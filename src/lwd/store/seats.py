@@ -114,10 +114,8 @@ class _Seat:
     def show(self, live: Live, now: float) -> None:
         """Take what the robot shows; one that acts by itself again has nobody in its seat."""
         if live.life != self.live.life:
-            self.presses, self.pressed = (
-                [],
-                _last_number(live),
-            )  # they were meant for the process before
+            self.presses = []  # they were meant for the process before
+            self.pressed = _last_number(live)
         self.live, self.live_at = live, now
         self.presses = [press for press in self.presses if press[0] > live.heard]
         if live.mode == MODES[0] and not self.presses:
